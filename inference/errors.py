@@ -1,0 +1,21 @@
+"""The one kind of failure that a user causes and can mend.
+
+Everything a user can get wrong (a missing column, a damaged file, an impossible value) is raised as `UserError`, whose
+text is one line: what was expected, what was found, what to do. Command-line modules print that line and exit with 2;
+in a library it is an ordinary `ValueError`. Any other exception that escapes is a defect of ours.
+"""
+
+
+class UserError(ValueError):
+    """A mistake in the input or the arguments, explained in one line."""
+
+
+def unknown_choice(kind: str, name: object, available: list[str]) -> UserError:
+    """The error for a name that is not registered.
+
+    Args:
+        kind: what was being chosen, in the reader's words ("loss", "sampler").
+        name: what was given.
+        available: the names that would have been accepted.
+    """
+    return UserError(f"unknown {kind} {str(name)!r}; available: {', '.join(sorted(available))}")
