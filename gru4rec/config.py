@@ -1,0 +1,233 @@
+"""One description of a training run, for flags, files and searches alike.
+
+`TrainConfig` carries the official parameter names and ours. Its fields are the command-line flags (`--batch-size`), the
+keys of a TOML file and the keys of a search space; every one of these paths ends in the same constructor and so in the
+same checks. Numbers are checked here; whether a loss or a sampler exists, and takes the options given, is checked
+where those are registered, when a trainer is built, because plug-in modules must be imported first.
+"""
+
+import ast
+import dataclasses
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from inference.errors import UserError
+
+LOSS_OPTION_FIELDS = ("bpreg", "elu_param", "logq")
+"""Fields that belong to the loss; None means the loss's own default."""
+
+
+def _ranged(default: Any, low: float, high: float, *, open_high: bool = False, about: str) -> Any:
+    return field(default=default, metadata={"low": low, "high": high, "open_high": open_high, "about": about})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every choice of a training run.
+
+    Raises:
+        UserError: a value has the wrong type, is out of range, or contradicts another one.
+    """
+
+    loss: str = field(default="cross-entropy", metadata={"about": "training loss"})
+    layers: tuple[int, ...] = field(default=(100,), metadata={"about": "units of each GRU layer, e.g. 100 or 100/50"})
+    batch_size: int = _ranged(64, 1, 1 << 20, about="lanes: sessions that are trained side by side")
+    dropout_p_embed: float = _ranged(0.0, 0, 1, open_high=True, about="share of the input embedding dropped")
+    dropout_p_hidden: float = _ranged(0.0, 0, 1, open_high=True, about="share of each GRU layer's output dropped")
+    learning_rate: float = _ranged(0.05, 1e-12, 1e6, about="learning rate of the row-wise Adagrad")
+    momentum: float = _ranged(0.0, 0, 1, open_high=True, about="heavy-ball momentum")
+    n_sample: int = _ranged(2048, 0, 1 << 24, about="additional negatives per step; 0 = the mini-batch's own targets only")
+    sample_alpha: float = _ranged(0.5, 0, 4, about="negatives are drawn in proportion to support ** alpha")
+    embedding: int = _ranged(0, 0, 1 << 20, about="width of a separate input embedding; 0 = none")
+    constrained_embedding: bool = field(
+        default=True, metadata={"about": "one matrix for input embedding and output weights"}
+    )
+    n_epochs: int = _ranged(10, 1, 1 << 20, about="passes over the training sessions")
+    bpreg: float | None = _ranged(None, 0, 1e6, about="weight of the score regularisation of bpr-max")
+    elu_param: float | None = _ranged(None, 0, 1e6, about="ELU on the scores of bpr-max; 0 = linear")
+    logq: float | None = _ranged(None, 0, 1e6, about="strength of the sampling correction of cross-entropy")
+    loss_options: Mapping[str, Any] = field(default_factory=dict, metadata={"about": "options of a plugged-in loss"})
+    sampler: str = field(default="popularity", metadata={"about": "where additional negatives come from"})
+    sampler_options: Mapping[str, Any] = field(
+        default_factory=dict, metadata={"about": "options of a plugged-in sampler"}
+    )
+    plugins: tuple[str, ...] = field(default=(), metadata={"about": "modules that register losses or samplers"})
+    device: str = field(default="auto", metadata={"about": "auto, cpu, cuda or cuda:N"})
+    seed: int = _ranged(42, 0, (1 << 63) - 1, about="seed of initial weights, negatives and dropout")
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = _converted(item.name, getattr(self, item.name))
+            object.__setattr__(self, item.name, value)
+            _check_range(item, value)
+        if not self.layers or min(self.layers) < 1:
+            raise UserError(f"layers: expected at least one positive number of units, got {list(self.layers)}")
+        if self.constrained_embedding and self.embedding:
+            raise UserError(
+                f"embedding: a constrained embedding has the width of the last layer, so embedding = {self.embedding} has "
+                "no effect; set constrained_embedding to false or embedding to 0"
+            )
+
+    @property
+    def embedding_mode(self) -> str:
+        """'constrained', 'separate' or 'one-hot'."""
+        if self.constrained_embedding:
+            return "constrained"
+        return "separate" if self.embedding else "one-hot"
+
+    def replace(self, **changes: Any) -> "TrainConfig":
+        """A copy with some fields changed, checked again."""
+        return from_mapping(to_mapping(self) | changes)
+
+
+def _converted(name: str, value: Any) -> Any:
+    """The value in the field's own type; text is accepted for numbers, truth values and layer lists."""
+    if name in ("loss", "sampler", "device"):
+        if not isinstance(value, str) or not value:
+            raise UserError(f"{name}: expected a name, got {value!r}")
+        return value
+    if name == "layers":
+        return _layers(value)
+    if name == "plugins":
+        value = [value] if isinstance(value, str) else value
+        if not isinstance(value, (list, tuple)) or not all(isinstance(module, str) and module for module in value):
+            raise UserError(f"plugins: expected names of importable modules, got {value!r}")
+        return tuple(value)
+    if name in ("loss_options", "sampler_options"):
+        if not isinstance(value, Mapping):
+            raise UserError(f"{name}: expected a table of options, got {value!r}")
+        return dict(value)
+    if name == "constrained_embedding":
+        return _truth(name, value)
+    if name in ("batch_size", "n_sample", "embedding", "n_epochs", "seed"):
+        return _whole_number(name, value)
+    return None if value is None and name in LOSS_OPTION_FIELDS else _number(name, value)
+
+
+def _layers(value: Any) -> tuple[int, ...]:
+    if isinstance(value, str):
+        value = [part for part in value.strip("[]() ").replace(",", "/").split("/") if part.strip()]
+    elif isinstance(value, int):
+        value = [value]
+    if not isinstance(value, (list, tuple)):
+        raise UserError(f"layers: expected numbers of units such as 100 or 100/50, got {value!r}")
+    return tuple(_whole_number("layers", units) for units in value)
+
+
+def _truth(name: str, value: Any) -> bool:
+    if isinstance(value, str) and value.lower() in ("true", "false", "1", "0"):
+        return value.lower() in ("true", "1")
+    if value in (True, False):
+        return bool(value)
+    raise UserError(f"{name}: expected true or false, got {value!r}")
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        number = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"{name}: expected a number, got {value!r}")
+    return number
+
+
+def _whole_number(name: str, value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    number = _number(name, value)
+    if number != int(number):
+        raise UserError(f"{name}: expected a whole number, got {value!r}")
+    return int(number)
+
+
+def _check_range(item: "dataclasses.Field[Any]", value: Any) -> None:
+    if "low" not in item.metadata or value is None:
+        return
+    low, high, open_high = item.metadata["low"], item.metadata["high"], item.metadata["open_high"]
+    if not low <= value <= high or (open_high and value == high):
+        upper = f"below {high}" if open_high else f"at most {high:g}"
+        raise UserError(f"{item.name}: expected a value of at least {low:g} and {upper}, got {value}")
+
+
+def field_names() -> list[str]:
+    """The names of all configuration fields, in their order."""
+    return [item.name for item in dataclasses.fields(TrainConfig)]
+
+
+def from_mapping(values: Mapping[str, Any], source: str = "configuration") -> TrainConfig:
+    """A configuration from key/value pairs.
+
+    Args:
+        values: field names and values; fields left out keep their default.
+        source: where the values come from, for the error message.
+
+    Raises:
+        UserError: a key is unknown, or a value is refused by `TrainConfig`.
+    """
+    unknown = [key for key in values if key not in field_names()]
+    if unknown:
+        raise UserError(f"{source}: unknown key {unknown[0]!r}; available: {', '.join(field_names())}")
+    try:
+        return TrainConfig(**values)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+
+
+def to_mapping(config: TrainConfig) -> dict[str, Any]:
+    """The configuration as plain values that TOML and JSON can hold; unset loss options are left out."""
+    values = {name: getattr(config, name) for name in field_names()}
+    values["layers"] = list(config.layers)
+    values["plugins"] = list(config.plugins)
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The key/value pairs of a configuration file: TOML, or an official `OrderedDict` parameter file.
+
+    Official files are Python source; they are parsed as literals and never executed.
+
+    Raises:
+        UserError: the file is missing, is neither of the two formats, or holds an unknown key.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the configuration {path}: {error}") from None
+    values = _official_parameters(text, path) if path.suffix == ".py" else _toml(text, path)
+    from_mapping(values, source=str(path))
+    return values
+
+
+def _toml(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: expected TOML, got an error: {error}") from None
+
+
+def _official_parameters(text: str, path: Path) -> dict[str, Any]:
+    expected = UserError(f"{path}: expected gru4rec_params = OrderedDict([(name, value), …]) with literal values")
+    try:
+        tree = ast.parse(text)
+        calls = [node.value for node in tree.body if isinstance(node, ast.Assign)]
+        if len(calls) != 1 or not isinstance(calls[0], ast.Call) or len(calls[0].args) != 1:
+            raise expected
+        values = dict(ast.literal_eval(calls[0].args[0]))
+    except (SyntaxError, ValueError, TypeError, RecursionError):
+        raise expected from None
+    if values.get("embedding") == "layersize":
+        values["embedding"] = _layers(values.get("layers", TrainConfig.layers))[0]
+    return values
+
+
+def to_toml(config: TrainConfig) -> str:
+    """The configuration as TOML text that `read_config` reads back."""
+    import tomli_w
+
+    return tomli_w.dumps(to_mapping(config))

@@ -1,0 +1,195 @@
+"""Reading click logs.
+
+A log has a row per click: session, item, time. Tab- or comma-separated text with a header line (also gzipped) and parquet
+are read; the columns may have other names. Ids are text, exactly as written ("007" stays "007"), times are integers,
+floats or datetimes and only their order matters here.
+
+`encode` turns a log into numbers: clicks are sorted by time within their session, sessions by their first click, both
+keeping the file's order where times are equal.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from gru4rec.sessions import EncodedLog, Sessions
+from inference.errors import UserError
+from inference.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of a log's columns."""
+
+    session: str = "SessionId"
+    item: str = "ItemId"
+    time: str = "Time"
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Session, item and time column."""
+        return self.session, self.item, self.time
+
+
+def read_events(path: str | Path, columns: Columns = Columns(), *, part: str = "train") -> pl.DataFrame:  # noqa: B008
+    """The clicks of a log, in the file's order.
+
+    Args:
+        path: a TSV, CSV (.gz too) or parquet file, or a prepared folder that holds {part}.parquet.
+        columns: the names of its columns.
+        part: which file to read where `path` is a folder.
+
+    Returns:
+        A frame with the columns "session" and "item" (text) and "time" (Int64 or Float64).
+
+    Raises:
+        UserError: the file is missing, unreadable or empty, a column is missing or null, or a time is no number.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / f"{part}.parquet"
+    if not path.is_file():
+        raise UserError(f"expected an event file, found none at {path}")
+    frame = _read_parquet(path, columns) if path.suffix == ".parquet" else _read_text(path, columns)
+    if frame.is_empty():
+        raise UserError(f"{path}: expected events, got none (the file has a header only)")
+    for name, role in zip(columns.names, ("session", "item", "time"), strict=True):
+        empty = frame[role].is_null()
+        if frame.schema[role] == pl.String:
+            empty = empty | (frame[role] == "")
+        if empty.any():
+            raise UserError(f"{path}: row {_first(empty)}: expected a value in column {name!r}, got none")
+    return frame.with_columns(_times(frame["time"], path, columns.time))
+
+
+def _read_parquet(path: Path, columns: Columns) -> pl.DataFrame:
+    try:
+        available = pl.read_parquet_schema(path)
+        _check_columns(path, list(available), columns)
+        frame = pl.read_parquet(path, columns=list(columns.names))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise UserError(f"{path}: expected a parquet file, got an error: {_one_line(error)}") from None
+    for name in (columns.session, columns.item):
+        kind = frame.schema[name]
+        if not (kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum)):
+            raise UserError(f"{path}: column {name!r}: expected integers or text as ids, got {kind}")
+    return frame.select(
+        pl.col(columns.session).cast(pl.String).alias("session"),
+        pl.col(columns.item).cast(pl.String).alias("item"),
+        pl.col(columns.time).alias("time"),
+    )
+
+
+def _read_text(path: Path, columns: Columns) -> pl.DataFrame:
+    try:
+        header = pl.read_csv(path, has_header=False, n_rows=1, separator="\n", quote_char=None, infer_schema=False)
+        line = str(header.item())
+        separator = "\t" if "\t" in line else ";" if ";" in line and "," not in line else ","
+        names = [name.strip().strip('"').removeprefix("\ufeff") for name in line.split(separator)]
+        _check_columns(path, names, columns)
+        frame = pl.read_csv(path, separator=separator, infer_schema=False, new_columns=names)
+    except pl.exceptions.NoDataError:
+        raise UserError(f"{path}: expected events, got an empty file") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise UserError(f"{path}: expected tab- or comma-separated text, got an error: {_one_line(error)}") from None
+    return frame.select(
+        pl.col(columns.session).alias("session"), pl.col(columns.item).alias("item"), pl.col(columns.time).alias("time")
+    )
+
+
+def _check_columns(path: Path, available: list[str], columns: Columns) -> None:
+    for role, name in zip(("session", "item", "time"), columns.names, strict=True):
+        if available.count(name) != 1:
+            found = "twice" if name in available else f"only {', '.join(map(repr, available[:12]))}"
+            raise UserError(
+                f"{path}: expected one {role} column {name!r}, found {found}; name yours with --{role}-column"
+            )
+
+
+def _times(times: pl.Series, path: Path, name: str) -> pl.Series:
+    if times.dtype.is_temporal():
+        return times.cast(pl.Datetime("us")).cast(pl.Int64)
+    if times.dtype.is_integer():
+        return times.cast(pl.Int64)
+    numbers = times.cast(pl.Int64, strict=False) if times.dtype == pl.String else times
+    if numbers.dtype != pl.Int64 or numbers.null_count():
+        numbers = times.cast(pl.Float64, strict=False)
+    if numbers.null_count() and times.dtype == pl.String:
+        moments = times.str.to_datetime(time_unit="us", strict=False, time_zone="UTC")
+        if not moments.null_count():
+            return moments.cast(pl.Int64)
+    bad = numbers.is_null() if numbers.dtype == pl.Int64 else numbers.is_null() | ~numbers.is_finite()
+    if bad.any():
+        row = _first(bad)
+        raise UserError(f"{path}: row {row}: expected a number or a date in column {name!r}, got {times[row - 1]!r}")
+    return numbers
+
+
+def _first(mask: pl.Series) -> int:
+    """Number of the first marked row, from 1, not counting the header."""
+    index = mask.arg_max()
+    assert index is not None
+    return index + 1
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def encode(events: pl.DataFrame, vocabulary: Vocabulary | None = None) -> EncodedLog:
+    """Numbers for a log.
+
+    Args:
+        events: as `read_events` gives them.
+        vocabulary: the items of a trained model; clicks on others are dropped and their session goes on over the gap.
+            None takes the items of the log itself.
+
+    Returns:
+        The encoded log; sessions that have no known item are gone.
+    """
+    if vocabulary is None:
+        vocabulary = Vocabulary(events["item"].unique().to_list())
+    terms = pl.DataFrame({"item": vocabulary.terms()}, schema={"item": pl.String}).with_row_index("number")
+    sorted_events = (
+        events.with_row_index("row")
+        .with_columns(
+            pl.col("time").min().over("session").alias("session_time"),
+            pl.col("row").min().over("session").alias("session_row"),
+        )
+        .sort("session_time", "session_row", "time", "row")
+        .join(terms, on="item", how="inner", maintain_order="left")
+    )
+    starts = np.flatnonzero(sorted_events["session_row"].rle_id().diff().fill_null(1).to_numpy())
+    offsets = np.append(starts, len(sorted_events)).astype(np.int64)
+    return EncodedLog(Sessions(sorted_events["number"].cast(pl.Int32).to_numpy(), offsets), vocabulary)
+
+
+def hold_out_last(log: EncodedLog, share: float = 0.1) -> tuple[EncodedLog, Sessions]:
+    """Split the latest sessions off for validation.
+
+    Args:
+        log: an encoded log, its sessions in time order.
+        share: of the sessions to hold out, at least one.
+
+    Returns:
+        The earlier sessions with the items that occur in them, and the held-out sessions in those items' numbers.
+
+    Raises:
+        UserError: fewer than two sessions.
+    """
+    n_sessions = log.sessions.n_sessions
+    if n_sessions < 2:
+        raise UserError(f"expected at least two sessions to hold one out for validation, got {n_sessions}")
+    first = n_sessions - max(1, round(n_sessions * share))
+    early, late = log.sessions.slice(0, first), log.sessions.slice(first, n_sessions)
+    present = np.bincount(early.items, minlength=len(log.vocabulary)) > 0
+    number = np.cumsum(present, dtype=np.int32) - 1
+    vocabulary = Vocabulary(log.vocabulary.terms(np.flatnonzero(present)))
+    known = present[late.items]
+    kept = np.concatenate([[0], np.cumsum(known)])[late.offsets]
+    lengths = np.diff(kept)
+    offsets = np.concatenate([[0], np.cumsum(lengths[lengths > 0])])
+    held_out = Sessions(number[late.items[known]], offsets)
+    return EncodedLog(Sessions(number[early.items], early.offsets), vocabulary), held_out

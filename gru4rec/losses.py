@@ -1,0 +1,223 @@
+"""Ranking losses over a few scored columns, and the register that makes them choices.
+
+A loss is a plain function `(scores, positive, excluded, *, options…) -> per-row loss`:
+
+* `scores` [B, C]: raw logits of C item columns for B rows (positions in sessions).
+* `positive` int64 [B]: the column that holds each row's target.
+* `excluded` bool [B, C] or None: columns that are no negatives of a row, such as another row's target that happens to be
+  the same item. None excludes nothing. A row's own column is never one of its negatives.
+* result [B]: one value per row. The trainer sums the rows and divides by the configured batch size.
+
+All formulas are evaluated in log space, where a softmax weight or a sigmoid that would underflow stays finite. A row
+without any negative has the loss 0. Notation: r_i score of the target, r_j of a negative, s_j softmax over the negatives,
+σ logistic function. Source: Hidasi & Karatzoglou, arXiv 1706.03847, sections 3 and 4.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gru4rec.config import LOSS_OPTION_FIELDS, TrainConfig
+from inference.errors import UserError, unknown_choice
+
+LossFunction = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A registered loss.
+
+    Attributes:
+        name: the choice in flags, files and searches.
+        function: see the module's description.
+        options: its keyword-only arguments and their defaults.
+        search_ranges: per option, what a search may try: (low, high) for a range, a list for a choice.
+        corrects_sampling: whether `logq` applies to it.
+    """
+
+    name: str
+    function: LossFunction
+    options: Mapping[str, Any]
+    search_ranges: Mapping[str, Any] = field(default_factory=dict)
+    corrects_sampling: bool = False
+
+    def chosen_options(self, config: TrainConfig) -> dict[str, Any]:
+        """The options that a configuration sets for this loss, checked; `logq` is not among them.
+
+        Raises:
+            UserError: an option is set that this loss does not have (zero is accepted as "not set" for the official
+                option fields, as the official parameter files do).
+        """
+        given = dict(config.loss_options)
+        for name in LOSS_OPTION_FIELDS:
+            value = getattr(config, name)
+            if name == "logq" and self.corrects_sampling:
+                continue
+            if name in self.options and value is not None:
+                given[name] = value
+            elif name not in self.options and value:
+                raise UserError(f"{name}: the loss {self.name!r} has no such option, got {value}; {self._known_options()}")
+        for name in given:
+            if name not in self.options:
+                raise UserError(f"loss_options: the loss {self.name!r} has no option {name!r}; {self._known_options()}")
+        return given
+
+    def _known_options(self) -> str:
+        known = [*self.options, *(["logq"] if self.corrects_sampling else [])]
+        return f"its options: {', '.join(known)}" if known else "it has no options"
+
+
+LOSSES: dict[str, Loss] = {}
+"""Every registered loss by name."""
+
+
+def register_loss(
+    name: str, *, search_ranges: Mapping[str, Any] | None = None, corrects_sampling: bool = False
+) -> Callable[[LossFunction], LossFunction]:
+    """Make a function a loss that can be chosen by name.
+
+    Args:
+        name: the choice, lower case with hyphens.
+        search_ranges: per keyword-only argument of the function, what a search may try.
+        corrects_sampling: True lets `logq` correct the scores for the sampling before the function sees them.
+    """
+
+    def register(function: LossFunction) -> LossFunction:
+        options = {
+            parameter.name: parameter.default
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        }
+        LOSSES[name] = Loss(name, function, options, dict(search_ranges or {}), corrects_sampling)
+        return function
+
+    return register
+
+
+def get_loss(name: str) -> Loss:
+    """The registered loss of that name.
+
+    Raises:
+        UserError: there is none; the message lists those that exist.
+    """
+    if name not in LOSSES:
+        raise unknown_choice("loss", name, list(LOSSES))
+    return LOSSES[name]
+
+
+@register_loss("cross-entropy", search_ranges={"logq": [1.0]}, corrects_sampling=True)
+def cross_entropy(scores: Tensor, positive: Tensor, excluded: Tensor | None = None) -> Tensor:
+    """Softmax cross-entropy: −r_i + log Σ_c exp(r_c), over the target and its negatives.
+
+    >>> cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([0])).item()  # log 2
+    0.6931471824645996
+    """
+    if excluded is not None:
+        scores = scores.masked_fill(excluded & ~_own_column(scores, positive), -torch.inf)
+    return torch.logsumexp(scores, dim=1) - _target(scores, positive).squeeze(1)
+
+
+@register_loss("top1")
+def top1(scores: Tensor, positive: Tensor, excluded: Tensor | None = None) -> Tensor:
+    """TOP1: (1/N) Σ_j [σ(r_j − r_i) + σ(r_j²)], the mean over N negatives.
+
+    >>> top1(torch.tensor([[0.0, 0.0]]), torch.tensor([0])).item()  # σ(0) + σ(0)
+    1.0
+    """
+    negative = _negatives(scores, positive, excluded)
+    terms = torch.sigmoid(scores - _target(scores, positive)) + torch.sigmoid(scores.square())
+    return _mean_over(terms, negative)
+
+
+@register_loss("bpr")
+def bpr(scores: Tensor, positive: Tensor, excluded: Tensor | None = None) -> Tensor:
+    """BPR: −(1/N) Σ_j log σ(r_i − r_j), the mean over N negatives.
+
+    >>> bpr(torch.tensor([[0.0, 0.0, 0.0]]), torch.tensor([0])).item()  # log 2
+    0.6931471824645996
+    """
+    negative = _negatives(scores, positive, excluded)
+    return _mean_over(-F.logsigmoid(_target(scores, positive) - scores), negative)
+
+
+@register_loss("top1-max")
+def top1_max(scores: Tensor, positive: Tensor, excluded: Tensor | None = None) -> Tensor:
+    """TOP1-max: Σ_j s_j [σ(r_j − r_i) + σ(r_j²)], weighted by the softmax over the negatives.
+
+    >>> top1_max(torch.tensor([[0.0, 0.0]]), torch.tensor([0])).item()
+    1.0
+    """
+    weights, _ = _softmax_over(scores, _negatives(scores, positive, excluded))
+    terms = torch.sigmoid(scores - _target(scores, positive)) + torch.sigmoid(scores.square())
+    return (weights * terms).sum(dim=1)
+
+
+@register_loss("bpr-max", search_ranges={"bpreg": (0.0, 2.0), "elu_param": [0.0, 0.5, 1.0]})
+def bpr_max(
+    scores: Tensor,
+    positive: Tensor,
+    excluded: Tensor | None = None,
+    *,
+    bpreg: float = 1.0,
+    elu_param: float = 0.5,
+) -> Tensor:
+    """BPR-max: −log Σ_j s_j σ(r_i − r_j) + bpreg · Σ_j s_j r_j², on ELU-activated scores.
+
+    Args:
+        bpreg: weight of the score regularisation.
+        elu_param: the α of the ELU that is applied to the scores first; 0 leaves them linear.
+
+    >>> bpr_max(torch.tensor([[0.0, 0.0]]), torch.tensor([0])).item()  # log 2
+    0.6931471824645996
+    """
+    if elu_param > 0:
+        scores = F.elu(scores, elu_param)
+    negative = _negatives(scores, positive, excluded)
+    weights, log_weights = _softmax_over(scores, negative)
+    log_win = torch.logsumexp(log_weights + F.logsigmoid(_target(scores, positive) - scores), dim=1)
+    has_negative = negative.any(dim=1)
+    loss = bpreg * (weights * scores.square()).sum(dim=1) - log_win
+    return torch.where(has_negative, loss, 0.0)
+
+
+def correct_for_sampling(scores: Tensor, log_frequency: Tensor, logq: float) -> Tensor:
+    """Scores less logq · log(q), which undoes the favour that sampling shows to popular items (training only).
+
+    Args:
+        scores: [B, C] raw logits.
+        log_frequency: [C] log of how often each column's item is drawn: log(support) for in-batch targets, the sampler's
+            own weight for additional negatives, both unnormalised as in the official code.
+        logq: strength; 0 changes nothing.
+    """
+    return scores - logq * log_frequency if logq else scores
+
+
+def _target(scores: Tensor, positive: Tensor) -> Tensor:
+    return scores.gather(1, positive.unsqueeze(1))  # [B, 1]
+
+
+def _own_column(scores: Tensor, positive: Tensor) -> Tensor:
+    columns = torch.arange(scores.shape[1], device=scores.device)
+    return columns == positive.unsqueeze(1)  # [B, C]
+
+
+def _negatives(scores: Tensor, positive: Tensor, excluded: Tensor | None) -> Tensor:
+    own = _own_column(scores, positive)
+    return ~own if excluded is None else ~(own | excluded)  # [B, C]
+
+
+def _mean_over(terms: Tensor, negative: Tensor) -> Tensor:
+    count = negative.sum(dim=1).clamp_min(1)
+    return terms.masked_fill(~negative, 0.0).sum(dim=1) / count
+
+
+def _softmax_over(scores: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax weights over the negatives and their logarithms; where there are none, weights 0 and logarithms finite."""
+    lowest = torch.finfo(scores.dtype).min / 4  # finite: a row without negatives must not turn into NaN
+    log_weights = torch.log_softmax(scores.masked_fill(~negative, lowest), dim=1)
+    return log_weights.exp().masked_fill(~negative, 0.0), log_weights

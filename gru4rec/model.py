@@ -1,0 +1,238 @@
+"""The network: item embedding → GRU layers → scores of items.
+
+Three ways of giving items to the GRU:
+
+* constrained: one matrix is both input embedding and output weights; its width is that of the last layer.
+* separate: an input embedding of its own width.
+* one-hot: the rows of the first layer's input weights are looked up directly, all three gates of an item in one row.
+
+The GRU resets after the recurrent product (as torch.nn.GRUCell, cuDNN and ONNX's linear_before_reset = 1 do):
+
+    r, z = σ(W x + b + U h + b')    n = tanh(W x + b + r ⊙ (U h + b'))    h' = (1 − z) n + z h
+
+A score is the product of the last layer's output with an item's output row, plus the item's bias: raw logits.
+Sources: arXiv 1511.06939 and 1706.03847 (section 5 for the constrained embedding). The authors' PyTorch code uses another
+cell in its one-hot mode; here the cell is the same in every mode.
+
+The matrices over items are `Table`s and get their gradients row by row, so the network is no torch.nn.Module: nothing
+here ever holds a gradient of the size of the catalogue.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gru4rec.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """One GRU layer as float32 arrays, gates in the order r, z, n: weight_ih [3H, in], weight_hh [3H, H], bias_ih [3H], bias_hh [3H]."""
+
+    weight_ih: np.ndarray
+    weight_hh: np.ndarray
+    bias_ih: np.ndarray
+    bias_hh: np.ndarray
+
+
+@dataclass(frozen=True)
+class ScoringWeights:
+    """All that scoring needs, as float32 arrays.
+
+    Attributes:
+        input_table: [N, E]; with a constrained embedding the very array of `output_table`.
+        layers: the GRU layers. After a one-hot embedding, E = 3H and the first weight_ih is the identity.
+        output_table: [N, H of the last layer].
+        output_bias: [N].
+    """
+
+    input_table: np.ndarray
+    layers: tuple[LayerWeights, ...]
+    output_table: np.ndarray
+    output_bias: np.ndarray
+
+
+@dataclass(frozen=True)
+class GRULayer:
+    """The weights of one layer, gates in the order r, z, n.
+
+    Attributes:
+        weight_ih: [3H, in], or None where the input already is the product with it (one-hot mode).
+        weight_hh: [3H, H].
+        bias_ih, bias_hh: [3H].
+    """
+
+    weight_ih: Tensor | None
+    weight_hh: Tensor
+    bias_ih: Tensor
+    bias_hh: Tensor
+
+    def __call__(self, inputs: Tensor, hidden: Tensor) -> Tensor:
+        """One step: inputs [B, in] and hidden [B, H] give the next hidden [B, H]."""
+        from_input = inputs + self.bias_ih if self.weight_ih is None else F.linear(inputs, self.weight_ih, self.bias_ih)
+        from_hidden = F.linear(hidden, self.weight_hh, self.bias_hh)
+        units = hidden.shape[1]
+        reset, update = torch.sigmoid(from_input[:, : 2 * units] + from_hidden[:, : 2 * units]).chunk(2, dim=1)
+        new = torch.tanh(from_input[:, 2 * units :] + reset * from_hidden[:, 2 * units :])
+        return new + update * (hidden - new)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights by name."""
+        named = {"weight_hh": self.weight_hh, "bias_ih": self.bias_ih, "bias_hh": self.bias_hh}
+        return named if self.weight_ih is None else {"weight_ih": self.weight_ih, **named}
+
+
+class Network:
+    """The parameters of a model and its forward pass.
+
+    Args:
+        n_items: size of the catalogue, N.
+        config: layers, embedding mode and seed (initial weights are drawn on the CPU, equal on every device).
+        device: where the parameters live.
+
+    Attributes:
+        output_table: [N, H of the last layer].
+        output_bias: [N].
+        input_table: [N, E]; the same tensor as `output_table` when constrained; [N, 3H] of the first layer when one-hot.
+        dense: one flat tensor with the weights of all GRU layers, of which `layers` holds views: the optimiser updates it
+            in one go.
+        layers: the GRU layers.
+    """
+
+    def __init__(self, n_items: int, config: TrainConfig, device: torch.device | str = "cpu"):
+        self.n_items = n_items
+        self.widths = config.layers
+        self.constrained = config.embedding_mode == "constrained"
+        generator = torch.Generator().manual_seed(config.seed)
+
+        def uniform(rows: int, columns: int, gates: int = 1) -> Tensor:
+            bound = math.sqrt(6.0 / (rows + columns))  # of each gate's own matrix
+            return torch.empty(gates * rows, columns).uniform_(-bound, bound, generator=generator)
+
+        first, last = config.layers[0], config.layers[-1]
+        self.output_table = uniform(n_items, last).to(device)
+        self.output_bias = torch.zeros(n_items, device=device)
+        if config.embedding_mode == "constrained":
+            self.input_table = self.output_table
+        elif config.embedding_mode == "separate":
+            self.input_table = uniform(n_items, config.embedding).to(device)
+        else:
+            self.input_table = torch.cat([uniform(n_items, first) for _ in range(3)], dim=1).to(device)
+
+        named: dict[str, Tensor] = {}
+        width_in = None if config.embedding_mode == "one-hot" else self.input_table.shape[1]
+        for number, width in enumerate(config.layers):
+            if width_in is not None:
+                named[f"gru.{number}.weight_ih"] = uniform(width, width_in, gates=3)
+            named[f"gru.{number}.weight_hh"] = uniform(width, width, gates=3)
+            named[f"gru.{number}.bias_ih"] = torch.zeros(3 * width)
+            named[f"gru.{number}.bias_hh"] = torch.zeros(3 * width)
+            width_in = width
+        self._shapes = {name: tensor.shape for name, tensor in named.items()}
+        self.dense = torch.cat([tensor.flatten() for tensor in named.values()]).to(device)
+        self.layers = self.layers_from(self.dense)
+
+    def layers_from(self, dense: Tensor) -> list[GRULayer]:
+        """The GRU layers as views into a flat tensor of the layout of `dense`."""
+        views = self._views(dense)
+        return [
+            GRULayer(
+                views.get(f"gru.{number}.weight_ih"),
+                views[f"gru.{number}.weight_hh"],
+                views[f"gru.{number}.bias_ih"],
+                views[f"gru.{number}.bias_hh"],
+            )
+            for number in range(len(self.widths))
+        ]
+
+    def _views(self, dense: Tensor) -> dict[str, Tensor]:
+        sizes = [shape.numel() for shape in self._shapes.values()]
+        pieces = dense.split(sizes)
+        return {name: piece.view(shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every parameter by name; writing into these changes the network."""
+        tables = {"output_table": self.output_table, "output_bias": self.output_bias}
+        if not self.constrained:
+            tables["input_table"] = self.input_table
+        return tables | self._views(self.dense)
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Copy parameters in.
+
+        Raises:
+            ValueError: a name is missing or unknown, or a shape differs.
+        """
+        tensors = self.tensors()
+        if set(arrays) != set(tensors):
+            raise ValueError(f"expected the parameters {sorted(tensors)}, got {sorted(arrays)}")
+        for name, tensor in tensors.items():
+            if tuple(arrays[name].shape) != tuple(tensor.shape):
+                raise ValueError(f"{name}: expected shape {tuple(tensor.shape)}, got {tuple(arrays[name].shape)}")
+            tensor.copy_(torch.from_numpy(np.array(arrays[name], dtype=np.float32)))
+
+    def zero_state(self, batch: int) -> list[Tensor]:
+        """A state of zeros: per layer [batch, H]."""
+        return [torch.zeros(batch, width, device=self.dense.device) for width in self.widths]
+
+    @torch.no_grad()
+    def encode(self, items: Tensor, lengths: Tensor, state: list[Tensor]) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Walk a batch of sessions click by click, without dropout.
+
+        Args:
+            items: int64 [B, T]; what stands behind a session's end is ignored.
+            lengths: int64 [B], clicks per session.
+            state: per layer [B, H], the state to begin from.
+
+        Yields:
+            After each click t: bool [B] (which sessions have such a click) and the state per layer [B, H]; sessions that
+            have ended keep their state.
+        """
+        for step in range(items.shape[1]):
+            live = lengths > step
+            output = self.input_table[items[:, step].clamp(0, self.n_items - 1)]
+            following = []
+            for layer, hidden in zip(self.layers, state, strict=True):
+                output = layer(output, hidden)
+                following.append(torch.where(live.unsqueeze(1), output, hidden))
+            state = following
+            yield live, state
+
+    @torch.no_grad()
+    def score(self, items: Tensor, lengths: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of all items after each session's last click.
+
+        Args:
+            items: int64 [B, T], padded with N.
+            lengths: int64 [B]; 0 scores from the given state as it is.
+            hidden: float32 [layers, B, max H], the state to begin from; layer l uses the first H_l columns.
+
+        Returns:
+            scores [B, N] and the state after the last click, shaped like `hidden`, zero in unused columns.
+        """
+        state = [hidden[number, :, :width] for number, width in enumerate(self.widths)]
+        for _, following in self.encode(items, lengths, state):
+            state = following
+        scores = state[-1] @ self.output_table.T + self.output_bias
+        return scores, torch.stack([F.pad(part, (0, max(self.widths) - part.shape[1])) for part in state])
+
+    def scoring_weights(self) -> ScoringWeights:
+        """The parameters as arrays for an export."""
+        output_table = self.output_table.cpu().numpy()
+        identity = np.eye(3 * self.widths[0], dtype=np.float32)
+        layers = tuple(
+            LayerWeights(
+                identity if layer.weight_ih is None else layer.weight_ih.cpu().numpy(),
+                layer.weight_hh.cpu().numpy(),
+                layer.bias_ih.cpu().numpy(),
+                layer.bias_hh.cpu().numpy(),
+            )
+            for layer in self.layers
+        )
+        input_table = output_table if self.constrained else self.input_table.cpu().numpy()
+        return ScoringWeights(input_table, layers, output_table, self.output_bias.cpu().numpy())

@@ -1,0 +1,151 @@
+"""The tensors of a block of training steps, prepared beside the training.
+
+The schedule says which clicks meet in a step, the sampler which other items are scored there. Both are known before the
+step runs, so a background thread turns them, block by block, into the index tensors that the steps need, one copy to the
+device per block, while the steps of the block before are running. Random numbers are derived from (seed, epoch, block):
+nothing has to be carried or saved to continue a run exactly.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gru4rec.optim import FirstOccurrence, Rows
+from gru4rec.samplers import Sampler
+from gru4rec.schedule import Block, SessionParallelSchedule
+
+INDICES_PER_BLOCK = 1 << 19  # about 4 MiB of row numbers per block
+
+
+@dataclass(frozen=True)
+class Step:
+    """One mini-batch of B rows and C scored columns.
+
+    Attributes:
+        number: of the step within the epoch.
+        carry: float32 [B, 1], 0 where a session begins (its state is zeroed), 1 elsewhere.
+        survivors: int64 [B], the rows of the previous step whose lanes are still walking; None where all are.
+        inputs: the rows of the input table.
+        columns: the rows of the output table: the B targets, then the additional negatives.
+        both: columns and inputs as rows of the one table of a constrained network, None otherwise.
+        targets: int64 [B].
+    """
+
+    number: int
+    carry: Tensor
+    survivors: Tensor | None
+    inputs: Rows
+    columns: Rows
+    both: Rows | None
+    targets: Tensor
+
+
+class StepPreparation:
+    """Turns an epoch into steps.
+
+    Args:
+        schedule: which clicks meet in which step.
+        sampler: source of the additional negatives.
+        n_items: size of the catalogue.
+        constrained: whether inputs and columns are rows of one table.
+        seed: of the run.
+        device: where the tensors are needed.
+    """
+
+    def __init__(
+        self,
+        schedule: SessionParallelSchedule,
+        sampler: Sampler,
+        n_items: int,
+        *,
+        constrained: bool,
+        seed: int,
+        device: torch.device,
+    ):
+        self._schedule = schedule
+        self._sampler = sampler
+        self._constrained = constrained
+        self._seed = seed
+        self._device = device
+        self._first_occurrence = FirstOccurrence(n_items)
+        per_step = 2 * schedule.batch_size + sampler.n_sample
+        self._steps_per_block = max(1, min(1024, INDICES_PER_BLOCK // per_step))
+
+    def steps(self, epoch: int) -> Iterator[Step]:
+        """The steps of one epoch (numbered from 0), in order."""
+        blocks = enumerate(self._schedule.blocks(self._steps_per_block))
+        lanes = np.empty(0, dtype=np.int32)
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="steps") as thread:
+            pending = None
+            for number, block in blocks:
+                following = thread.submit(self._prepare, epoch, number, block, lanes)
+                lanes = block.lanes[block.bounds[-2] :]
+                if pending is not None:
+                    yield from pending.result()
+                pending = following
+            if pending is not None:
+                yield from pending.result()
+
+    def _prepare(self, epoch: int, number: int, block: Block, lanes_before: np.ndarray) -> list[Step]:
+        generator = np.random.default_rng([self._seed, epoch, number])
+        negatives = self._sampler.draw(block.n_steps, generator)
+        pieces: list[np.ndarray] = []  # flat int64 parts of all steps, moved to the device at once
+        layout: list[tuple[int, ...]] = []
+        for step in range(block.n_steps):
+            rows = slice(block.bounds[step], block.bounds[step + 1])
+            targets, inputs, lanes = block.targets[rows], block.inputs[rows], block.lanes[rows]
+            survivors = np.searchsorted(lanes_before, lanes) if len(lanes) < len(lanes_before) else lanes[:0]
+            lanes_before = lanes
+            items = np.concatenate([targets, negatives[step], inputs])
+            n_columns = len(items) - len(inputs)
+            parts = [items, survivors]
+            if self._constrained:
+                parts += self._repeats(items)
+                # Columns come first, so an item's first occurrence among them is its first occurrence overall.
+            parts += self._repeats(items[:n_columns])
+            if not self._constrained:
+                parts += self._repeats(items[n_columns:])
+            pieces += parts
+            layout.append((len(inputs), n_columns, *map(len, parts)))
+        flat = torch.from_numpy(np.concatenate(pieces).astype(np.int64)).to(self._device, non_blocking=True)
+        carry = torch.from_numpy(~block.starts).to(self._device, torch.float32).unsqueeze(1)
+        return self._steps(block, flat, carry, layout)
+
+    def _repeats(self, items: np.ndarray) -> list[np.ndarray]:
+        """Kept positions (none where nothing repeats), repeats, and where those belong."""
+        first = self._first_occurrence(items)
+        repeated = first != np.arange(len(items))
+        repeats = np.flatnonzero(repeated)
+        return [np.flatnonzero(~repeated) if len(repeats) else repeats, repeats, first[repeats]]
+
+    def _steps(self, block: Block, flat: Tensor, carry: Tensor, layout: list[tuple[int, ...]]) -> list[Step]:
+        sizes = [size for _, _, *parts in layout for size in parts]
+        pieces = iter(flat.split(sizes))
+        steps = []
+        for step, (n_rows, n_columns, *_) in enumerate(layout):
+            items, survivors = next(pieces), next(pieces)
+            both = _rows(items, pieces) if self._constrained else None
+            columns = _rows(items[:n_columns], pieces)
+            inputs = items[n_columns:]
+            unmerged = Rows(inputs, None, inputs[:0], inputs[:0])
+            steps.append(
+                Step(
+                    number=block.first_step + step,
+                    carry=carry[block.bounds[step] : block.bounds[step + 1]],
+                    survivors=survivors if len(survivors) else None,
+                    inputs=unmerged if self._constrained else _rows(inputs, pieces),
+                    columns=columns,
+                    both=both,
+                    targets=items[:n_rows],
+                )
+            )
+        return steps
+
+
+def _rows(items: Tensor, pieces: Iterator[Tensor]) -> Rows:
+    kept, repeats, into = next(pieces), next(pieces), next(pieces)
+    return Rows(items, kept if len(repeats) else None, repeats, into)
