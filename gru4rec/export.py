@@ -1,9 +1,9 @@
 """A trained network as one self-contained ONNX file.
 
 The graph is built by hand from the weights instead of traced: tracing freezes the time axis or scatters the GRU over
-dozens of nodes, while written down it is Gather → GRU → Gemm → ScatterElements → TopK with a little glue, and one graph
-serves whole sessions and single clicks with a carried state. Beside the graph the file holds the vocabulary, digests, the
-training configuration and its metrics; `inference/FORMAT.md` describes it.
+dozens of nodes, while written down it is Gather → GRU → Gemm → ScatterElements → TopK with a little glue, and one
+graph serves whole sessions and single clicks with a carried state. Beside the graph the file holds the vocabulary,
+digests, the training configuration and its metrics; `inference/FORMAT.md` describes it.
 
 Two conventions meet here. torch.nn.GRUCell orders its gates r, z, n, ONNX z, r, h (h being torch's n); both are of the
 reset-after kind, which ONNX calls linear_before_reset=1. And row N of the tables is a sentinel (embedding 0, output
@@ -149,8 +149,7 @@ def _check_weights(weights: ScoringWeights, vocabulary: Vocabulary) -> None:
     named = [("input embedding", weights.input_table), ("output weights", weights.output_table)]
     named.append(("output bias", weights.output_bias))
     for number, layer in enumerate(weights.layers):
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            named.append((f"{name} of GRU layer {number}", getattr(layer, name)))
+        named += [(f"{name} of GRU layer {number}", values) for name, values in vars(layer).items()]
     for name, values in named:
         if not np.isfinite(values).all():
             count = int(values.size - np.isfinite(values).sum())

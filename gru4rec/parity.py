@@ -47,8 +47,8 @@ def check_parity(
         device: where `score` wants its tensors.
 
     Raises:
-        UserError: a difference larger than `TOLERANCE`, an excluded, repeated or impossible item, or a value that is not
-            finite where it should be.
+        UserError: a difference larger than `TOLERANCE`, an excluded, repeated or impossible item, or a value that is
+            not finite where it should be.
     """
     generator = np.random.default_rng(0)
     scores, states = 0.0, 0.0

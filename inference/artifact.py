@@ -1,0 +1,234 @@
+"""The model file: one ONNX graph with everything that scoring needs, checked before any of it runs.
+
+FORMAT.md beside this module describes the file for readers in any language. What is checked on opening: that the file
+is ours and of a version we know; that the nodes are as they were exported and the vocabulary is unharmed (both by
+digest); that sizes in the metadata, the vocabulary and the weights agree; that the graph has the inputs and outputs it
+should. The digest of the weights takes a pass over the whole file, so it is checked only on request, by
+`Artifact.verify`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inference.errors import UserError, unknown_choice
+from inference.onnx_file import OnnxFile
+from inference.vocabulary import Vocabulary
+
+FORMAT_VERSION = 1
+INPUTS = ("items", "lengths", "h0", "exclude", "k")
+OUTPUTS = ("ids", "scores", "hidden")
+OUTPUT_WEIGHT = "output_weight"
+"""The tensor [N + 1, last width] of output weights; under constrained embeddings the input embeddings as well."""
+OUTPUT_BIAS = "output_bias"
+"""The tensor [N + 1] of output biases, the sentinel's being minus infinity."""
+PROVIDERS = {"cpu": "CPUExecutionProvider"}
+
+_INPUT_TYPES = ("tensor(int64)", "tensor(int64)", "tensor(float)", "tensor(int64)", "tensor(int64)")
+_OUTPUT_TYPES = ("tensor(int64)", "tensor(float)", "tensor(float)")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An opened and checked model file; nothing has been run yet.
+
+    Args:
+        path: the file.
+        file: its parts.
+        vocabulary: the N items and their numbers.
+        layer_widths: the width of each GRU layer, first to last.
+        score_activation: what was applied to the scores; "linear" for raw logits.
+        exporter: the program and version that wrote the file.
+        config: the training configuration, as the exporter gave it.
+        metrics: figures the exporter gave, such as {"recall@20": …}.
+    """
+
+    path: Path
+    file: OnnxFile
+    vocabulary: Vocabulary
+    layer_widths: tuple[int, ...]
+    score_activation: str
+    exporter: str
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+
+    @property
+    def n_items(self) -> int:
+        """The number N of items."""
+        return len(self.vocabulary)
+
+    @property
+    def hidden_size(self) -> int:
+        """The width of the carried state: that of the widest layer."""
+        return max(self.layer_widths)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Artifact":
+        """Map a model file, check it, and decode what describes it.
+
+        Raises:
+            UserError: the file cannot be read, was not made by this project, is of another format version, or is
+                damaged; the text says which.
+        """
+        path = Path(path)
+        if path.is_dir():
+            raise UserError(f"expected a model file, got the folder {path}; name the .onnx file in it")
+        file = OnnxFile.open(path)
+        metadata = _Metadata(path, file)
+        if "format_version" not in file.metadata:
+            raise UserError(f"{path} is an ONNX file, but not one that `gru4rec export` wrote: no format_version in it")
+        version = metadata.text("format_version")
+        if version != str(FORMAT_VERSION):
+            raise UserError(
+                f"{path} is of format version {version!r}, this program reads version {FORMAT_VERSION}; "
+                "export the model again or update the gru4rec package"
+            )
+        if file.graph_sha256 != metadata.text("graph_sha256"):
+            raise UserError(f"{path} is damaged: its graph is not the one that was exported; copy or export it again")
+        vocabulary = _vocabulary(metadata)
+        artifact = cls(
+            path=path,
+            file=file,
+            vocabulary=vocabulary,
+            layer_widths=tuple(metadata.integers("layer_widths")),
+            score_activation=metadata.text("score_activation"),
+            exporter=metadata.text("exporter"),
+            config=metadata.mapping("config"),
+            metrics=metadata.mapping("metrics"),
+        )
+        artifact._check_sizes(metadata)
+        return artifact
+
+    def _check_sizes(self, metadata: "_Metadata") -> None:
+        n_items, widths = self.n_items, self.layer_widths
+        if self.score_activation != "linear":
+            raise unknown_choice("score activation", self.score_activation, ["linear"])
+        if not widths or min(widths) < 1:
+            raise metadata.damaged(f"layer widths {list(widths)}")
+        for key, expected in (("n_items", n_items), ("num_layers", len(widths)), ("hidden_size", max(widths))):
+            if metadata.integers(key) != [expected]:
+                raise metadata.damaged(f"{key} is {metadata.text(key)!r}, but the rest of the file says {expected}")
+        for name, shape in ((OUTPUT_WEIGHT, (n_items + 1, widths[-1])), (OUTPUT_BIAS, (n_items + 1,))):
+            if name not in self.file.tensors or self.file.tensors[name].shape != shape:
+                raise metadata.damaged(f"no tensor {name!r} of shape {list(shape)}")
+            self.file.tensors[name].floats()
+
+    def verify(self) -> None:
+        """Compare the weights with their digest; reads the whole file.
+
+        Raises:
+            UserError: they differ.
+        """
+        metadata = _Metadata(self.path, self.file)
+        if self.file.weights_sha256() != metadata.text("weights_sha256"):
+            raise UserError(
+                f"{self.path} is damaged: its weights do not match their digest; copy it again from its source"
+            )
+
+    def digests(self) -> dict[str, str]:
+        """The digests written in the file: of the vocabulary, the weights and the graph."""
+        metadata = _Metadata(self.path, self.file)
+        return {key: metadata.text(key) for key in ("vocab_sha256", "weights_sha256", "graph_sha256")}
+
+    def output_weight(self) -> np.ndarray:
+        """The items' output weights, float32 [N, last width]; a read-only view of the file."""
+        return self.file.tensors[OUTPUT_WEIGHT].floats()[:-1]
+
+    def output_bias(self) -> np.ndarray:
+        """The items' output biases, float32 [N]; a read-only view of the file."""
+        return self.file.tensors[OUTPUT_BIAS].floats()[:-1]
+
+    def session(self, provider: str = "cpu", threads: int | None = None) -> Any:
+        """An onnxruntime session of the graph, ready to run.
+
+        Args:
+            provider: what runs it; a key of `PROVIDERS`.
+            threads: the number of threads that one run may use; None leaves it to onnxruntime.
+
+        Raises:
+            UserError: unknown provider, or a graph that onnxruntime refuses or whose inputs and outputs are not ours.
+        """
+        if provider not in PROVIDERS:
+            raise unknown_choice("provider", provider, list(PROVIDERS))
+        if threads is not None and threads < 1:
+            raise UserError(f"expected at least one thread, got {threads}")
+        import onnxruntime  # here, so that what needs no session starts without it
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what goes wrong is raised; nothing is to be printed beside it
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # costs no latency, frees the cores
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            session = onnxruntime.InferenceSession(str(self.path), options, providers=[PROVIDERS[provider]])
+        except Exception as error:  # onnxruntime raises a class of its own for every status
+            raise UserError(f"onnxruntime refuses {self.path}: {_first_line(error)}") from error
+        inputs = {node.name: (node.type, len(node.shape)) for node in session.get_inputs()}
+        outputs = {node.name: (node.type, len(node.shape)) for node in session.get_outputs()}
+        expected_inputs = dict(zip(INPUTS, zip(_INPUT_TYPES, (2, 1, 3, 2, 1), strict=True), strict=True))
+        expected_outputs = dict(zip(OUTPUTS, zip(_OUTPUT_TYPES, (2, 2, 3), strict=True), strict=True))
+        if inputs != expected_inputs or outputs != expected_outputs:
+            raise UserError(
+                f"{self.path} has the inputs {sorted(inputs)} and outputs {sorted(outputs)}; expected {list(INPUTS)} "
+                f"and {list(OUTPUTS)} with their types; export the model again"
+            )
+        return session
+
+
+def _vocabulary(metadata: "_Metadata") -> Vocabulary:
+    content = metadata.bytes("vocab")
+    if hashlib.sha256(content).hexdigest() != metadata.text("vocab_sha256"):
+        raise metadata.damaged("the vocabulary does not match its digest")
+    try:
+        vocabulary = Vocabulary.from_text(str(content, "utf-8"))
+    except ValueError as error:  # not UTF-8, or not sorted
+        raise metadata.damaged("the vocabulary is not sorted UTF-8 text") from error
+    if not len(vocabulary):
+        raise metadata.damaged("the vocabulary is empty")
+    return vocabulary
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """The file's key-value pairs, decoded one at a time with errors that name the file and the key."""
+
+    path: Path
+    file: OnnxFile
+
+    def damaged(self, what: str) -> UserError:
+        return UserError(f"{self.path} is damaged: {what}; copy or export it again")
+
+    def bytes(self, key: str) -> memoryview:
+        if key not in self.file.metadata:
+            raise self.damaged(f"its metadata has no {key!r}")
+        return self.file.metadata[key]
+
+    def text(self, key: str) -> str:
+        try:
+            return str(self.bytes(key), "utf-8")
+        except UnicodeDecodeError as error:
+            raise self.damaged(f"metadata {key!r} is not UTF-8") from error
+
+    def integers(self, key: str) -> list[int]:
+        text = self.text(key)
+        if not all(part.isascii() and part.isdigit() and len(part) < 19 for part in text.split(",")):
+            raise self.damaged(f"metadata {key!r} is {text[:40]!r} instead of whole numbers")
+        return [int(part) for part in text.split(",")]
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        try:
+            value = json.loads(self.text(key))
+        except (ValueError, RecursionError) as error:
+            raise self.damaged(f"metadata {key!r} is not JSON") from error
+        if not isinstance(value, dict):
+            raise self.damaged(f"metadata {key!r} is not a JSON object")
+        return value
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
