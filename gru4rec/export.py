@@ -25,7 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gru4rec.model import LayerWeights, Network, ScoringWeights
 from gru4rec.parity import Parity, check_parity
-from inference.artifact import FORMAT_VERSION, OUTPUT_BIAS, OUTPUT_WEIGHT, Artifact
+from inference.artifact import FORMAT_VERSION, MINUS_INFINITY, OUTPUT_BIAS, OUTPUT_WEIGHT, Artifact
 from inference.atomic import written_file
 from inference.errors import UserError
 from inference.vocabulary import Vocabulary
@@ -95,7 +95,7 @@ def build_graph(
     tensors = [
         _tensor(OUTPUT_WEIGHT, _with_sentinel(weights.output_table, 0.0)),
         _tensor(OUTPUT_BIAS, _with_sentinel(weights.output_bias, -np.inf)),
-        _tensor("minus_infinity", np.float32(-np.inf)),
+        _tensor(MINUS_INFINITY, np.float32(-np.inf)),
         _tensor("zero", np.int64(0)),
         _tensor("axis_0", np.array([0], np.int64)),
         _tensor("axis_1", np.array([1], np.int64)),
@@ -122,7 +122,7 @@ def build_graph(
         node("Squeeze", [f"state_{len(widths) - 1}", "axis_0"], ["session"]),  # (batch, last width)
         node("Gemm", ["session", OUTPUT_WEIGHT, OUTPUT_BIAS], ["all_scores"], transB=1),  # (batch, N + 1)
         node("Shape", ["exclude"], ["exclude_shape"]),
-        node("Expand", ["minus_infinity", "exclude_shape"], ["exclude_scores"]),
+        node("Expand", [MINUS_INFINITY, "exclude_shape"], ["exclude_scores"]),
         node("ScatterElements", ["all_scores", "exclude", "exclude_scores"], ["open_scores"], axis=1),
         node("TopK", ["open_scores", "k"], ["scores", "ids"], axis=1),  # (batch, k)
     ]

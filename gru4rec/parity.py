@@ -91,6 +91,8 @@ def _compare(
         tensor.float().cpu().numpy()
         for tensor in score(*(torch.from_numpy(values).to(device) for values in (case.items, case.lengths, case.h0)))
     )
+    if not (np.isfinite(expected).all() and np.isfinite(hidden).all() and np.isfinite(expected_hidden).all()):
+        raise UserError("cannot export: a score or state of the network or its graph is NaN or infinite")
     open_items = np.ones((len(ids), n_items + 1), bool)
     np.put_along_axis(open_items, case.exclude, False, axis=1)
     open_items[:, -1] = False
@@ -103,11 +105,13 @@ def _compare(
         if not np.isneginf(rest).all() or not open_items[row][returned].all() or len(set(returned)) < len(returned):
             raise UserError("the exported graph recommends excluded or repeated items; please report this")
         own = scores[row, : n_finite[row]]
+        if not np.isfinite(own).all():
+            raise UserError("the exported graph gives fewer items than it should; please report this")
         ranked = np.sort(expected[row][open_items[row, :-1]])[::-1][: n_finite[row]]
         for reference in (expected[row][returned], ranked):
             difference = max(difference, float(np.abs(own - reference).max(initial=0.0)) / scale)
     state_difference = float(np.abs(hidden - expected_hidden).max(initial=0.0))
-    if not max(difference, state_difference) <= TOLERANCE:  # also where one of them is NaN
+    if max(difference, state_difference) > TOLERANCE:
         raise UserError(
             f"the exported graph differs from the network: scores by {difference:.2g} of the largest score, states by "
             f"{state_difference:.2g}, expected at most {TOLERANCE:g}; please report this"

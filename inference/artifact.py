@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from inference.errors import UserError, unknown_choice
-from inference.onnx_file import OnnxFile
+from inference.onnx_file import FLOAT, OnnxFile
 from inference.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
@@ -27,6 +27,8 @@ OUTPUT_WEIGHT = "output_weight"
 """The tensor [N + 1, last width] of output weights; under constrained embeddings the input embeddings as well."""
 OUTPUT_BIAS = "output_bias"
 """The tensor [N + 1] of output biases, the sentinel's being minus infinity."""
+MINUS_INFINITY = "minus_infinity"
+"""The one constant besides the sentinel's bias that is not finite."""
 PROVIDERS = {"cpu": "CPUExecutionProvider"}
 
 _INPUT_TYPES = ("tensor(int64)", "tensor(int64)", "tensor(float)", "tensor(int64)", "tensor(int64)")
@@ -118,6 +120,17 @@ class Artifact:
                 raise metadata.damaged(f"no tensor {name!r} of shape {list(shape)}")
             self.file.tensors[name].floats()
 
+    def _check_finite(self) -> None:
+        # onnxruntime's sigmoid and tanh turn NaN into ordinary numbers, so NaN weights would go unnoticed
+        for name, tensor in self.file.tensors.items():
+            if tensor.data_type != FLOAT or name == MINUS_INFINITY:
+                continue
+            values = self.output_bias() if name == OUTPUT_BIAS else tensor.floats()
+            with np.errstate(over="ignore", invalid="ignore"):
+                is_suspect = not np.isfinite(values.sum())  # one pass without a copy
+            if is_suspect and not np.isfinite(values).all():
+                raise UserError(f"{self.path} is damaged: NaN or infinite weights in {name!r}; copy or export it again")
+
     def verify(self) -> None:
         """Compare the weights with their digest; reads the whole file.
 
@@ -151,12 +164,14 @@ class Artifact:
             threads: the number of threads that one run may use; None leaves it to onnxruntime.
 
         Raises:
-            UserError: unknown provider, or a graph that onnxruntime refuses or whose inputs and outputs are not ours.
+            UserError: unknown provider, weights that are not finite, or a graph that onnxruntime refuses or whose
+                inputs and outputs are not ours.
         """
         if provider not in PROVIDERS:
             raise unknown_choice("provider", provider, list(PROVIDERS))
         if threads is not None and threads < 1:
             raise UserError(f"expected at least one thread, got {threads}")
+        self._check_finite()
         import onnxruntime  # here, so that what needs no session starts without it
 
         options = onnxruntime.SessionOptions()
@@ -167,7 +182,7 @@ class Artifact:
         try:
             session = onnxruntime.InferenceSession(str(self.path), options, providers=[PROVIDERS[provider]])
         except Exception as error:  # onnxruntime raises a class of its own for every status
-            raise UserError(f"onnxruntime refuses {self.path}: {_first_line(error)}") from error
+            raise UserError(f"onnxruntime refuses {self.path}: {first_line(error)}") from error
         inputs = {node.name: (node.type, len(node.shape)) for node in session.get_inputs()}
         outputs = {node.name: (node.type, len(node.shape)) for node in session.get_outputs()}
         expected_inputs = dict(zip(INPUTS, zip(_INPUT_TYPES, (2, 1, 3, 2, 1), strict=True), strict=True))
@@ -230,5 +245,6 @@ class _Metadata:
         return value
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its class where it has none."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

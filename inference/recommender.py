@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from inference.artifact import INPUTS, OUTPUTS, Artifact
+from inference.artifact import INPUTS, OUTPUTS, Artifact, first_line
 from inference.errors import UserError, unknown_choice
 from inference.vocabulary import MISSING, Vocabulary
 
@@ -252,9 +252,19 @@ class Recommender:
             values = (items, part, hidden, barred if is_last else none_barred, np.array([k], np.int64))
             inputs = dict(zip(INPUTS, values, strict=True))
             if not is_last:
-                (hidden,) = self._session.run(["hidden"], inputs, self._state_only)
-        ids, scores, hidden = self._session.run(list(OUTPUTS), inputs)
+                (hidden,) = self._computed(["hidden"], inputs, self._state_only)
+        ids, scores, hidden = self._computed(list(OUTPUTS), inputs)
         return ids, scores, hidden
+
+    def _computed(self, outputs: list[str], inputs: dict[str, np.ndarray], options: Any = None) -> list[np.ndarray]:
+        try:
+            results: list[np.ndarray] = self._session.run(outputs, inputs, options)
+        except Exception as error:  # onnxruntime raises a class of its own for every status
+            raise UserError(
+                f"onnxruntime cannot compute {len(inputs['items'])} sessions with {self.artifact.path}: "
+                f"{first_line(error)}; if memory ran out, try a smaller batch"
+            ) from error
+        return results
 
     def _recommendation(
         self, ids: np.ndarray, scores: np.ndarray, unknown: tuple[str, ...], n_known: int

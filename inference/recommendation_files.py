@@ -1,0 +1,130 @@
+"""Recommendations written for people (table) and for programs (jsonl, csv).
+
+* table: a heading and the ranked items of each session. The bar shows e^(score − best score): for a model trained with
+  cross-entropy, how likely the item is against the best one.
+* jsonl: {"session": …, "recommendations": [{"item": …, "score": …}, …], "unknown": […]}, one line a session. A session
+  ranked from the zero state, because nothing in it is known, has "from_zero_state": true as well.
+* csv: session, rank, item, score, known_clicks; the last is 0 for a session ranked from the zero state.
+
+Scores have nine digits, enough to give back every float32.
+"""
+
+import csv
+import math
+from collections.abc import Callable
+from json.encoder import encode_basestring as quoted
+from typing import Literal, TextIO, get_args
+
+from inference.errors import unknown_choice
+from inference.event_rows import Session
+from inference.recommender import Recommendation
+
+Format = Literal["table", "jsonl", "csv"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+Writer = Callable[[Session, Recommendation], None]
+
+BAR_WIDTH = 20
+CLICKS_SHOWN = 5
+
+
+def writer(output_format: str, file: TextIO) -> Writer:
+    """A function that writes one session's recommendation after the other to a file.
+
+    Args:
+        output_format: one of `FORMATS`.
+        file: an open text file; what comes before the first session is written at once.
+
+    Raises:
+        UserError: an unknown format.
+    """
+    makers = {"table": _table_writer, "jsonl": _json_writer, "csv": _csv_writer}
+    if output_format not in makers:
+        raise unknown_choice("output format", output_format, list(FORMATS))
+    return makers[output_format](file)
+
+
+def json_line(name: str, recommendation: Recommendation) -> str:
+    """One session's recommendation as a line of JSON, line break included.
+
+    >>> json_line("s1", Recommendation(items=("a",), scores=(0.5,), unknown=(), n_known=2))
+    '{"session": "s1", "recommendations": [{"item": "a", "score": 0.5}], "unknown": []}\\n'
+    """
+    ranked = zip(recommendation.items, recommendation.scores, strict=True)
+    listed = ", ".join(f'{{"item": {quoted(item)}, "score": {score:.9g}}}' for item, score in ranked)
+    unknown = ", ".join(map(quoted, recommendation.unknown))
+    flag = "" if recommendation.n_known else ', "from_zero_state": true'
+    return f'{{"session": {quoted(name)}, "recommendations": [{listed}], "unknown": [{unknown}]{flag}}}\n'
+
+
+def _json_writer(file: TextIO) -> Writer:
+    return lambda session, recommendation: _ignore(file.write(json_line(session.name, recommendation)))
+
+
+def _csv_writer(file: TextIO) -> Writer:
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow(("session", "rank", "item", "score", "known_clicks"))
+
+    def write(session: Session, recommendation: Recommendation) -> None:
+        ranked = zip(recommendation.items, recommendation.scores, strict=True)
+        rows.writerows(
+            (session.name, rank, item, f"{score:.9g}", recommendation.n_known)
+            for rank, (item, score) in enumerate(ranked, start=1)
+        )
+
+    return write
+
+
+def _table_writer(file: TextIO) -> Writer:
+    from rich.console import Console  # here, so that the other formats start without it
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=file, highlight=False)
+
+    def write(session: Session, recommendation: Recommendation) -> None:
+        heading = Text.assemble(("Session ", "bold"), (printable(session.name), "bold cyan"), "  ", _clicks(session))
+        if recommendation.unknown:
+            unknown = ", ".join(map(printable, recommendation.unknown[:CLICKS_SHOWN]))
+            more = ", …" if len(recommendation.unknown) > CLICKS_SHOWN else ""
+            heading.append(f"\n{len(recommendation.unknown)} not known to the model: {unknown}{more}", "yellow")
+        if not recommendation.n_known:
+            heading.append("\nno known click: ranked as for a session that has not begun", "yellow")
+        console.print(heading)
+        if not recommendation.items:
+            console.print("  nothing left to recommend\n")
+            return
+        table = Table(box=None, pad_edge=True, header_style="dim")
+        table.add_column("", justify="right", style="dim", min_width=3)
+        table.add_column("item", min_width=16, overflow="fold")
+        table.add_column("score", justify="right", min_width=9)
+        table.add_column("against the best", width=BAR_WIDTH, style="green", no_wrap=True)
+        best = recommendation.scores[0]
+        for rank, (item, score) in enumerate(zip(recommendation.items, recommendation.scores, strict=True), start=1):
+            bar = "█" * max(1, round(BAR_WIDTH * math.exp(score - best)))
+            table.add_row(str(rank), Text(printable(item)), f"{score:.4f}", Text(bar))
+        console.print(table)
+        console.print()
+
+    return write
+
+
+def _clicks(session: Session) -> str:
+    count = f"{len(session.items)} click{'' if len(session.items) == 1 else 's'}"
+    if not session.items:
+        return count
+    shown = " → ".join(map(printable, session.items[-CLICKS_SHOWN:]))
+    return f"{count}: {'… → ' if len(session.items) > CLICKS_SHOWN else ''}{shown}"
+
+
+def printable(text: str) -> str:
+    """Text with its control characters written out, so that an id cannot steer a terminal.
+
+    >>> printable("a\\x1b[2J")
+    'a\\\\x1b[2J'
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _ignore(_: object) -> None:
+    return None

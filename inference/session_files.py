@@ -1,0 +1,151 @@
+"""Session files of every format, as a stream of sessions.
+
+* csv, tsv: a header and one click a row (`event_rows`).
+* jsonl: one session a line, {"session": "…", "items": ["…"]}.
+* lines: one session a line, item ids with blanks between them; a session's name is its line's number.
+
+Each may be packed with gzip and may come from standard input. The format is taken from the file's name, where that says
+something, and else from its first line.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any, BinaryIO, Literal, get_args
+
+from inference.errors import UserError, unknown_choice
+from inference.event_rows import Columns, Session, adjacent_sessions, grouped_sessions, table_rows
+from inference.text_lines import Line, lines, opened, source_name
+
+Format = Literal["csv", "tsv", "jsonl", "lines"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+SUFFIXES: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+}
+
+
+def read_sessions(
+    path: str, *, input_format: str | None = None, columns: Columns | None = None, group: bool = False
+) -> Iterator[Session]:
+    """The sessions of a file, one by one, in their order.
+
+    Args:
+        path: a file, or "-" for standard input.
+        input_format: one of `FORMATS`; None recognises it.
+        columns: names of the columns of a table; None for the usual ones.
+        group: accept a table's rows in any order; holds them all in memory.
+
+    Raises:
+        UserError: the file cannot be read, is empty, or does not have the form it should; with the line.
+    """
+    if input_format is not None and input_format not in FORMATS:
+        raise unknown_choice("input format", input_format, list(FORMATS))
+    name = source_name(path)
+    with opened(path) as file:
+        count = 0
+        for session in _sessions(file, path, name, input_format, columns or Columns(), group):
+            count += 1
+            yield session
+        if not count:
+            raise UserError(f"{name} holds no session")
+
+
+def _sessions(
+    file: BinaryIO, path: str, name: str, input_format: str | None, columns: Columns, group: bool
+) -> Iterator[Session]:
+    numbered = lines(file, name)
+    first = next(numbered, None)
+    if first is None:
+        raise UserError(f"{name} is empty; expected sessions")
+    source = chain([first], numbered)
+    chosen = input_format or _format_of_name(path) or _format_of_line(first.text, columns)
+    if chosen == "jsonl":
+        return json_sessions(source, name)
+    if chosen == "lines":
+        return line_sessions(source)
+    # Without an explicit choice the header decides: many files called .csv hold tabs.
+    delimiter = {"tsv": "\t", "csv": ","}[input_format] if input_format else None
+    rows = table_rows(source, name, columns, delimiter)
+    return grouped_sessions(rows, name) if group else adjacent_sessions(rows, name)
+
+
+def _format_of_name(path: str) -> Format | None:
+    unpacked = path.lower().removesuffix(".gz")
+    for suffix, found in SUFFIXES.items():
+        if unpacked.endswith(suffix):
+            return found
+    return None
+
+
+def _format_of_line(text: str, columns: Columns) -> Format:
+    if text.lstrip().startswith("{"):
+        return "jsonl"
+    fields = [field.strip('"') for field in text.replace("\t", ",").split(",")]
+    return "csv" if columns.session in fields or columns.item in fields else "lines"
+
+
+def line_sessions(numbered: Iterable[Line]) -> Iterator[Session]:
+    """Sessions of lines of item ids with blanks or tabs between them; an empty line is an empty session."""
+    for number, text in numbered:
+        yield Session(str(number), tuple(item for item in text.replace("\t", " ").split(" ") if item), number)
+
+
+def json_sessions(numbered: Iterable[Line], name: str) -> Iterator[Session]:
+    """Sessions of JSON lines; blank lines are skipped, and a session without a name is called by its line's number.
+
+    Raises:
+        UserError: a line that is no such object.
+    """
+    for number, text in numbered:
+        if not text.strip():
+            continue
+        value = json_object(text, name, number)
+        items = value.get("items")
+        if not isinstance(items, list):
+            raise UserError(f'{name}, line {number}: expected "items" with a list of item ids, got {_shown(items)}')
+        session = json_id(value.get("session", number), "session", name, number)
+        yield Session(session, tuple(json_id(item, "item", name, number) for item in items), number)
+
+
+def json_object(text: str, name: str, line: int) -> dict[str, Any]:
+    """One line of JSON that has to be an object.
+
+    Raises:
+        UserError: it is not, or holds text that cannot be written as UTF-8.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", None) or "too deep or too large"
+        raise UserError(f"{name}, line {line}: expected a JSON object ({reason})") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{name}, line {line}: expected a JSON object, got {_shown(value)}")
+    if "\\u" in text:  # only an escape can bring in half a surrogate pair
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except (UnicodeEncodeError, RecursionError) as error:
+            raise UserError(f"{name}, line {line}: expected Unicode text, got half a surrogate pair") from error
+    return value
+
+
+def json_id(value: object, what: str, name: str, line: int) -> str:
+    """An id given as text or as a whole number.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise UserError(f"{name}, line {line}: expected the {what} id as text, got {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    text = "nothing" if value is None else json.dumps(value, ensure_ascii=True)
+    return text if len(text) <= 40 else text[:37] + "…"

@@ -1,0 +1,94 @@
+"""Numbered lines of UTF-8 text out of a file, a pipe or a gzip stream of either.
+
+Lines are decoded one at a time, so that an error can name its line, and are limited in length, so that a file without
+line breaks cannot fill the memory.
+"""
+
+import gzip
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+from inference.errors import UserError
+
+LONGEST_LINE = 1 << 28
+"""Bytes of the longest line that is read: about 20 million clicks."""
+
+
+class Line(NamedTuple):
+    """One line without its line break, and its number, counted from 1."""
+
+    number: int
+    text: str
+
+
+@contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
+    """Open a file, or standard input for "-", and unpack it if its content is gzip.
+
+    Raises:
+        UserError: it cannot be read, also where that shows only while it is being read.
+    """
+    name = source_name(path)
+    try:
+        if path == "-":
+            yield _unpacked(sys.stdin.buffer)
+        else:
+            if Path(path).is_dir():
+                raise UserError(f"expected a file, got the folder {path}")
+            with open(path, "rb") as file:
+                yield _unpacked(file)
+    except FileNotFoundError as error:
+        raise UserError(f"file {name} does not exist") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{name} is a damaged or truncated gzip file ({error})") from error
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(f"cannot read {name}: {error.strerror or error}") from error
+
+
+def source_name(path: str) -> str:
+    """How messages call a source: its path, or "standard input"."""
+    return "standard input" if path == "-" else path
+
+
+def _unpacked(file: BinaryIO) -> BinaryIO:
+    if peeked(file, 2)[:2] == b"\x1f\x8b":
+        return cast(BinaryIO, gzip.GzipFile(fileobj=file, mode="rb"))
+    return file
+
+
+def peeked(file: BinaryIO, size: int) -> bytes:
+    """The next bytes of a buffered file, which stay unread; fewer than `size` at the end of it, or of what has come."""
+    return cast(bytes, file.peek(size))  # type: ignore[attr-defined]
+
+
+def lines(file: BinaryIO, name: str) -> Iterator[Line]:
+    """The lines of an opened file.
+
+    Args:
+        file: bytes; a byte-order mark at the start is skipped.
+        name: how messages call it.
+
+    Raises:
+        UserError: a line that is not UTF-8, is longer than `LONGEST_LINE`, or holds a zero byte.
+    """
+    number = 0
+    while raw := file.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(raw) > LONGEST_LINE:
+            raise UserError(f"{name}, line {number}: expected lines of text, got one of more than {LONGEST_LINE} bytes")
+        try:
+            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{name}, line {number}: expected UTF-8 text, got the byte 0x{raw[error.start]:02x} at position "
+                f"{error.start + 1}; save the file as UTF-8"
+            ) from error
+        if "\0" in text:
+            raise UserError(f"{name}, line {number}: expected text, got a zero byte; is this a binary file?")
+        yield Line(number, text.removesuffix("\n").removesuffix("\r"))

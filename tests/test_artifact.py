@@ -1,0 +1,212 @@
+import random
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from inference import Recommender, UserError
+from inference.artifact import Artifact
+from inference.onnx_file import OnnxFile
+from tests.tiny_models import TERMS, random_weights, save_model
+
+N = len(TERMS)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return save_model(tmp_path / "model.onnx", random_weights(widths=(4, 3)))
+
+
+def rewritten(path, change):
+    """Let `change` alter the model in a file, and give it the digest of the graph it then has."""
+    model = onnx.load(path)
+    change(model)
+    skeleton = onnx.GraphProto()
+    skeleton.CopyFrom(model.graph)
+    path.write_bytes(model.SerializeToString())
+    digest = OnnxFile.open(path).graph_sha256
+    for entry in model.metadata_props:
+        if entry.key == "graph_sha256":
+            entry.value = digest
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def with_metadata(key, value):
+    def change(model):
+        entries = [entry for entry in model.metadata_props if entry.key != key]
+        del model.metadata_props[:]
+        model.metadata_props.extend(entries)
+        if value is not None:
+            model.metadata_props.add(key=key, value=value)
+
+    return change
+
+
+def test_weights_are_read_as_they_were_exported(tmp_path):
+    weights = random_weights(widths=(4, 3), embedding=6)
+    artifact = Artifact.open(save_model(tmp_path / "model.onnx", weights))
+    np.testing.assert_array_equal(artifact.output_weight(), weights.output_table)
+    np.testing.assert_array_equal(artifact.output_bias(), weights.output_bias)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty"),
+        (b"hello, world\n" * 20, "not an ONNX file"),
+        (b"\x00" * 1000, "not an ONNX file"),
+        (b"\xff" * 1000, "not an ONNX file"),
+        (b"\x08\x0a", "not an ONNX file"),
+    ],
+)
+def test_a_file_that_is_no_onnx_file_is_refused(tmp_path, content, reason):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=reason):
+        Artifact.open(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        Artifact.open(tmp_path / "model.onnx")
+    with pytest.raises(UserError, match="folder"):
+        Artifact.open(tmp_path)
+
+
+def test_an_onnx_file_of_somebody_else_is_refused(tmp_path):
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    model = helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value], [result]))
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match="not one that `gru4rec export` wrote"):
+        Artifact.open(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("version", ["2", "0", "1.0", "", "one"])
+def test_another_format_version_is_refused(path, version):
+    with pytest.raises(UserError, match="format version"):
+        Artifact.open(rewritten(path, with_metadata("format_version", version)))
+
+
+KEYS = """vocab vocab_sha256 weights_sha256 graph_sha256 n_items num_layers hidden_size layer_widths score_activation
+exporter config metrics"""
+
+
+@pytest.mark.parametrize("key", KEYS.split())
+def test_missing_metadata_is_an_error_that_names_it(path, key):
+    model = onnx.load(path)
+    with_metadata(key, None)(model)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=key):
+        Artifact.open(path).verify()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("n_items", str(N + 1)),
+        ("n_items", "-1"),
+        ("n_items", "9" * 30),
+        ("num_layers", "1"),
+        ("hidden_size", "3"),
+        ("layer_widths", "4"),
+        ("layer_widths", "4,0"),
+        ("layer_widths", "3,4"),
+        ("layer_widths", ""),
+        ("score_activation", "cubic"),
+        ("config", "[]"),
+        ("config", "{"),
+        ("config", "[" * 100_000),
+        ("vocab", "\n".join(sorted(TERMS)[:-1])),
+        ("vocab", ""),
+        ("vocab_sha256", "0" * 64),
+    ],
+)
+def test_metadata_that_disagree_with_the_rest_are_refused(path, key, value):
+    with pytest.raises(UserError):
+        Artifact.open(rewritten(path, with_metadata(key, value)))
+
+
+@pytest.mark.parametrize("name", ["output_weight", "output_bias"])
+def test_tables_of_another_size_are_refused(path, name):
+    def change(model):
+        for tensor in model.graph.initializer:
+            if tensor.name == name:
+                values = onnx.numpy_helper.to_array(tensor)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(values[:-1], name))
+
+    with pytest.raises(UserError, match=name):
+        Artifact.open(rewritten(path, change))
+
+
+def test_a_graph_with_other_inputs_is_refused_before_it_runs(path):
+    def change(model):
+        for value in [*model.graph.input, *model.graph.node]:
+            if getattr(value, "name", None) == "k":
+                value.name = "top_k"
+        for node in model.graph.node:
+            for place, name in enumerate(node.input):
+                if name == "k":
+                    node.input[place] = "top_k"
+
+    with pytest.raises(UserError, match="top_k"):
+        Artifact.open(rewritten(path, change)).session()
+
+
+def test_a_changed_node_is_noticed_by_its_digest(path):
+    model = onnx.load(path)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "linear_before_reset":
+                attribute.i = 0
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match="its graph is not the one that was exported"):
+        Artifact.open(path)
+
+
+def test_changed_weights_are_noticed_on_request(path):
+    content = bytearray(path.read_bytes())
+    place = content.index(random_weights(widths=(4, 3)).output_table.tobytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    artifact = Artifact.open(path)
+    with pytest.raises(UserError, match="weights do not match"):
+        artifact.verify()
+
+
+def test_a_truncated_file_is_refused_wherever_it_ends(path):
+    content = path.read_bytes()
+    for length in [*range(1, 200), *range(200, len(content), 37), len(content) - 1]:
+        path.write_bytes(content[:length])
+        with pytest.raises(UserError):
+            Artifact.open(path)
+
+
+def test_a_flipped_bit_is_refused_or_changes_no_recommendation(path):
+    sessions = [["7", "a b"], [], ["🛒"]]
+    expected = Recommender.load(path).recommend(sessions, k=N)
+    content = path.read_bytes()
+    generator = random.Random(0)
+    for _ in range(300):
+        changed = bytearray(content)
+        changed[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+        path.write_bytes(changed)
+        try:
+            recommender = Recommender.load(path)
+            recommender.artifact.verify()
+        except UserError:
+            continue
+        assert recommender.recommend(sessions, k=N) == expected
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(min_size=1, max_size=300))
+def test_any_bytes_are_an_onnx_file_or_one_error(tmp_path, content):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(UserError):
+        Artifact.open(path)

@@ -1,0 +1,212 @@
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import inference.recommender
+from gru4rec.config import TrainConfig
+from gru4rec.export import export
+from gru4rec.model import Network
+from inference import Recommender, UserError, Vocabulary
+from tests.tiny_models import TERMS, plain_scores, random_weights, save_model
+
+N = len(TERMS)
+ORDERED = sorted(TERMS)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return random_weights(widths=(8, 5))
+
+
+@pytest.fixture(scope="module")
+def recommender(tmp_path_factory, weights):
+    return Recommender.load(save_model(tmp_path_factory.mktemp("model") / "model.onnx", weights))
+
+
+def random_sessions(count, longest=12, seed=0):
+    generator = np.random.default_rng(seed)
+    return [
+        [ORDERED[number] for number in generator.integers(0, N, generator.integers(0, longest + 1))]
+        for _ in range(count)
+    ]
+
+
+def test_items_are_ranked_as_by_the_gru_written_in_numpy(recommender, weights):
+    for session in random_sessions(20):
+        scores, _ = plain_scores(weights, [ORDERED.index(item) for item in session])
+        best = np.argsort(-scores)[:4]
+        (got,) = recommender.recommend([session], k=4)
+        assert got.items == tuple(ORDERED[number] for number in best)
+        np.testing.assert_allclose(got.scores, scores[best], atol=1e-5)
+        assert (got.n_known, got.unknown) == (len(session), ())
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 64, None])
+def test_a_batch_of_mixed_lengths_equals_its_rows_one_by_one(recommender, batch_size):
+    sessions = random_sessions(50)
+    together = recommender.recommend(sessions, k=N, batch_size=batch_size)
+    for session, got in zip(sessions, together, strict=True):
+        (alone,) = recommender.recommend([session], k=N)
+        np.testing.assert_allclose(got.scores, alone.scores, atol=1e-6)
+        assert got.items == alone.items
+
+
+@pytest.mark.parametrize("exclude_seen", [False, True])
+def test_clicks_one_by_one_equal_the_whole_session_bit_for_bit(recommender, exclude_seen):
+    for session in random_sessions(10):
+        state = recommender.new_state()
+        for place, item in enumerate(session):
+            state, stepwise = recommender.step(state, item, k=5, exclude_seen=exclude_seen)
+            (whole,) = recommender.recommend([session[: place + 1]], k=5, exclude_seen=exclude_seen)
+            assert stepwise == whole
+
+
+def test_the_model_recommends_as_the_network_it_came_from(tmp_path):
+    network = Network(N, TrainConfig(layers=(16,), seed=5))
+    export(network, Vocabulary(TERMS), tmp_path / "model.onnx", config={}, metrics={})
+    recommender = Recommender.load(tmp_path / "model.onnx")
+    import torch
+
+    for session in random_sessions(10, seed=1):
+        numbers = torch.tensor([[ORDERED.index(item) for item in session] or [N]])
+        scores, _ = network.score(numbers, torch.tensor([len(session)]), torch.zeros(1, 1, 16))
+        (got,) = recommender.recommend([session], k=N)
+        own = [float(scores[0, ORDERED.index(item)]) for item in got.items]
+        np.testing.assert_allclose(got.scores, own, atol=1e-6)
+
+
+def test_a_step_leaves_the_earlier_state_as_it_was(recommender):
+    first, _ = recommender.step(recommender.new_state(), "7", k=1)
+    before = first.hidden.copy()
+    recommender.step(first, "a b", k=1)
+    np.testing.assert_array_equal(first.hidden, before)
+
+
+@pytest.mark.parametrize("clicks_per_run", [1, 3, 4])
+def test_a_long_session_cut_in_time_is_the_same_session(recommender, monkeypatch, clicks_per_run):
+    sessions = random_sessions(8, longest=30)
+    whole = recommender.recommend(sessions, k=N, exclude_seen=True)
+    monkeypatch.setattr(inference.recommender, "CLICKS_PER_RUN", clicks_per_run * len(sessions))
+    assert recommender.recommend(sessions, k=N, exclude_seen=True) == whole
+
+
+def test_unknown_items_are_skipped_and_reported(recommender):
+    with_unknown, without = recommender.recommend([["7", "??", "a b", "??", "!"], ["7", "a b"]], k=3)
+    assert with_unknown.unknown == ("??", "??", "!")
+    assert (with_unknown.items, with_unknown.n_known) == (without.items, 2)
+
+
+def test_an_unknown_click_repeats_the_ranking_of_the_state(recommender):
+    state, known = recommender.step(recommender.new_state(), "7", k=3)
+    after, unknown = recommender.step(state, "??", k=3)
+    np.testing.assert_array_equal(after.hidden, state.hidden)
+    assert unknown == dataclasses.replace(known, unknown=("??",))
+
+
+@pytest.mark.parametrize("session", [[], ["??"], ["??", "!"]])
+def test_a_session_without_a_known_item_is_ranked_from_the_zero_state_and_marked(recommender, weights, session):
+    (got,) = recommender.recommend([session], k=2)
+    assert got.items == tuple(ORDERED[number] for number in np.argsort(-weights.output_bias)[:2])
+    assert got.n_known == 0
+
+
+def test_unknown_items_are_an_error_where_asked_for(recommender):
+    with pytest.raises(UserError, match=r"'\?\?'"):
+        recommender.recommend([["7", "??"]], k=2, unknown="error")
+    with pytest.raises(UserError, match=r"'\?\?'"):
+        recommender.step(recommender.new_state(), "??", k=2, unknown="error")
+
+
+def test_seen_and_excluded_items_are_never_recommended_and_the_others_keep_their_scores(recommender):
+    session = ["7", "007", "7"]
+    (everything,) = recommender.recommend([session], k=N)
+    (got,) = recommender.recommend([session], k=N, exclude_seen=True, exclude=["🛒", "??", "🛒"])
+    expected = [
+        pair for pair in zip(everything.items, everything.scores, strict=True) if pair[0] not in ("7", "007", "🛒")
+    ]
+    assert list(zip(got.items, got.scores, strict=True)) == expected
+
+
+def test_nothing_is_recommended_where_everything_is_excluded(recommender):
+    (got,) = recommender.recommend([["7"]], k=3, exclude=TERMS)
+    assert (got.items, got.scores) == ((), ())
+
+
+def test_no_sessions_give_no_recommendations(recommender):
+    assert recommender.recommend([], k=3) == []
+
+
+def test_sessions_may_be_any_iterable(recommender):
+    assert recommender.recommend((session for session in [("7",), ["7"]]), k=1)[0].n_known == 1
+
+
+@pytest.mark.parametrize("k", [0, -1, N + 1])
+def test_an_impossible_k_is_refused(recommender, k):
+    with pytest.raises(UserError, match=f"between 1 and the {N} items"):
+        recommender.recommend([["7"]], k=k)
+    with pytest.raises(UserError, match=f"between 1 and the {N} items"):
+        recommender.step(recommender.new_state(), "7", k=k)
+
+
+@pytest.mark.parametrize("arguments", [{"batch_size": 0}, {"unknown": "maybe"}])
+def test_impossible_arguments_are_refused(recommender, arguments):
+    with pytest.raises(UserError):
+        recommender.recommend([["7"]], k=1, **arguments)
+
+
+def test_a_text_in_place_of_a_session_is_refused(recommender):
+    with pytest.raises(UserError, match="sequence of item ids"):
+        recommender.recommend(["7"], k=1)
+
+
+def test_a_state_of_another_shape_is_refused(recommender):
+    state = inference.recommender.SessionState(np.zeros((1, 1, 8), np.float32))
+    with pytest.raises(UserError, match="belongs to the model"):
+        recommender.step(state, "7", k=1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("place", ["output bias", "output weights", "GRU", "input embedding"])
+def test_a_model_file_with_weights_that_are_not_finite_is_refused(tmp_path, value, place):
+    weights = random_weights(embedding=5)
+    path = save_model(tmp_path / "model.onnx", weights)
+    content = path.read_bytes()
+    known = {  # the bytes of some weights, found again in the file
+        "output bias": weights.output_bias,
+        "output weights": weights.output_table,
+        "GRU": weights.layers[0].weight_ih[8:],
+        "input embedding": weights.input_table,
+    }[place].tobytes()[:16]
+    assert content.count(known) == 1
+    path.write_bytes(content.replace(known, np.full(4, value, np.float32).tobytes()))
+    with pytest.raises(UserError, match="NaN or infinite"):
+        Recommender.load(path)
+
+
+def test_scores_that_overflow_are_an_error(tmp_path, weights):
+    huge = dataclasses.replace(
+        weights, output_bias=np.full(N, 3e38, np.float32), output_table=weights.output_table * 1e38
+    )
+    recommender = Recommender.load(save_model(tmp_path / "model.onnx", huge))
+    with pytest.raises(UserError, match="not finite"):
+        recommender.recommend([["7", "007"]], k=N)
+
+
+@pytest.mark.parametrize("threads", [0, -2])
+def test_an_impossible_number_of_threads_is_refused(tmp_path, threads):
+    with pytest.raises(UserError, match="thread"):
+        Recommender.load(save_model(tmp_path / "model.onnx"), threads=threads)
+
+
+def test_an_unknown_provider_is_refused(tmp_path):
+    with pytest.raises(UserError, match="available: cpu"):
+        Recommender.load(save_model(tmp_path / "model.onnx"), provider="abacus")
+
+
+def test_importing_inference_loads_neither_torch_nor_onnxruntime():
+    program = "import inference, sys; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "polars", "ray", "onnx", "onnxruntime", "rich", "gru4rec", "tune"} & set(loaded)
