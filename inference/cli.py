@@ -76,7 +76,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import version
 
-        parser.exit(message=f"{PROGRAM} {version('gru4rec')}\n")
+        print(PROGRAM, version("gru4rec"))
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:

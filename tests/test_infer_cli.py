@@ -1,0 +1,357 @@
+import csv
+import gzip
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from inference import Recommender
+from inference.cli import main
+from tests.tiny_models import TERMS, random_weights, save_model
+
+N = len(TERMS)
+TABLE = "SessionId\tItemId\tTime\ns1\t007\t1\ns1\t7\t2\ns2\ta b\t1\ns3\t??\t1\n"
+SESSIONS = {"s1": ["007", "7"], "s2": ["a b"], "s3": ["??"]}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("model") / "model.onnx", metrics={"recall@20": 0.25})
+
+
+@pytest.fixture
+def sessions(tmp_path):
+    path = tmp_path / "sessions.tsv"
+    path.write_text(TABLE)
+    return path
+
+
+@pytest.fixture
+def infer(model, sessions, capsys):
+    """Run the program in this process; gives its exit code, its output and its messages."""
+
+    def run(*arguments, session=sessions, model=model):
+        code = main(["--model", str(model), "--session", str(session), *map(str, arguments)])
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return run
+
+
+def process(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "inference.cli", *map(str, arguments)], capture_output=True, check=False, **options
+    )
+
+
+def test_json_lines_hold_the_recommendations_of_the_library_in_the_order_of_the_input(infer, model):
+    code, out, _ = infer("--format", "jsonl", "--top-k", 3)
+    assert code == 0
+    expected = Recommender.load(model).recommend(SESSIONS.values(), k=3)
+    for line, name, recommendation in zip(out.splitlines(), SESSIONS, expected, strict=True):
+        value = json.loads(line)
+        assert value["session"] == name
+        assert [entry["item"] for entry in value["recommendations"]] == list(recommendation.items)
+        scores = np.array([entry["score"] for entry in value["recommendations"]], np.float32)
+        np.testing.assert_array_equal(scores, np.array(recommendation.scores, np.float32))
+        assert value["unknown"] == list(recommendation.unknown)
+
+
+def test_only_a_session_ranked_from_the_zero_state_is_flagged_as_such(infer):
+    _, out, _ = infer("--format", "jsonl", "--top-k", 3)
+    first, second, third = map(json.loads, out.splitlines())
+    assert set(first) == set(second) == {"session", "recommendations", "unknown"}
+    assert third["from_zero_state"] is True
+    assert third["unknown"] == ["??"]
+
+
+def test_csv_has_a_row_for_each_recommendation(infer):
+    code, out, _ = infer("--format", "csv", "--top-k", 2)
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 0
+    assert [(row["session"], row["rank"], row["known_clicks"]) for row in rows] == [
+        ("s1", "1", "2"),
+        ("s1", "2", "2"),
+        ("s2", "1", "1"),
+        ("s2", "2", "1"),
+        ("s3", "1", "0"),
+        ("s3", "2", "0"),
+    ]
+
+
+def test_csv_and_json_lines_agree(infer):
+    _, as_csv, _ = infer("--format", "csv", "--top-k", N)
+    _, as_json, _ = infer("--format", "jsonl", "--top-k", N)
+    from_csv = [(row["session"], row["item"], float(row["score"])) for row in csv.DictReader(io.StringIO(as_csv))]
+    from_json = [
+        (value["session"], entry["item"], entry["score"])
+        for value in map(json.loads, as_json.splitlines())
+        for entry in value["recommendations"]
+    ]
+    assert from_csv == from_json
+    assert {item for _, item, _ in from_csv} == set(TERMS)
+
+
+def test_the_table_shows_each_session_with_its_clicks_and_items(infer, model):
+    code, out, _ = infer("--top-k", 2)
+    assert code == 0
+    (best, *_) = Recommender.load(model).recommend([SESSIONS["s2"]], k=2)
+    lines = out.splitlines()
+    start = next(place for place, line in enumerate(lines) if "Session s2" in line)
+    assert "1 click: a b" in lines[start]
+    for rank, item in enumerate(best.items, start=1):
+        assert str(rank) in lines[start + 1 + rank]
+        assert item.replace("\t", "\\t") in lines[start + 1 + rank]
+    assert "not known to the model: ??" in out
+
+
+def test_ids_cannot_steer_the_terminal(infer, tmp_path):
+    path = tmp_path / "evil.txt"
+    path.write_text("\x1b[2J[red]7 7\n")
+    _, out, _ = infer("--top-k", 1, session=path)
+    assert "\x1b" not in out
+    assert "\\x1b[2J[red]7" in out
+
+
+def test_unknown_clicks_are_counted_at_the_end(infer):
+    _, _, err = infer("--format", "jsonl", "--top-k", 1)
+    assert "1 of 4 clicks" in err
+    assert "1 of 3 sessions" in err
+
+
+def test_nothing_is_said_where_everything_is_known(infer, tmp_path):
+    path = tmp_path / "known.txt"
+    path.write_text("7 007\n")
+    assert infer("--format", "jsonl", "--top-k", 1, session=path)[::2] == (0, "")
+
+
+def test_unknown_items_are_an_error_where_asked_for(infer, tmp_path):
+    output = tmp_path / "out.jsonl"
+    code, _, err = infer("--unknown", "error", "--top-k", 1, "--output", output)
+    assert code == 2
+    assert "'s3' (line 5): item '??'" in err
+    assert not output.exists()
+
+
+def test_seen_and_excluded_items_do_not_appear(infer, tmp_path):
+    path = tmp_path / "exclude.txt"
+    path.write_text("🛒\n\n日本\n")
+    _, out, _ = infer("--format", "jsonl", "--top-k", N, "--exclude-seen", "--exclude", path)
+    for value in map(json.loads, out.splitlines()):
+        found = {entry["item"] for entry in value["recommendations"]}
+        assert found == set(TERMS) - {"🛒", "日本"} - set(SESSIONS[value["session"]])
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("out.jsonl", '{"session"'), ("out.csv", "session,rank"), ("out", "Session")]
+)
+def test_the_output_file_is_written_in_the_format_of_its_suffix(infer, tmp_path, name, first):
+    code, out, _ = infer("--top-k", 2, "--output", tmp_path / name)
+    assert (code, out) == (0, "")
+    assert (tmp_path / name).read_text(encoding="utf-8").startswith(first)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_the_batch_size_changes_nothing(infer):
+    assert infer("--format", "csv", "--top-k", 3, "--batch-size", 1) == infer("--format", "csv", "--top-k", 3)
+
+
+def test_chunks_keep_the_order_of_the_input(infer, tmp_path, monkeypatch):
+    path = tmp_path / "many.txt"
+    path.write_text("".join("7 " * (place % 5) + "007\n" for place in range(23)))
+    whole = infer("--format", "csv", "--top-k", 3, session=path)
+    monkeypatch.setattr("inference.cli.SESSIONS_PER_CHUNK", 4)
+    assert infer("--format", "csv", "--top-k", 3, session=path) == whole
+    assert [row["session"] for row in csv.DictReader(io.StringIO(whole[1]))][::3] == [str(i + 1) for i in range(23)]
+
+
+def test_columns_may_be_renamed_and_rows_grouped(infer, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("visit,product,at\na,7,2\nb,007,1\na,a b,1\n")
+    renamed = ("--session-column", "visit", "--item-column", "product", "--time-column", "at", "--format", "jsonl")
+    code, _, err = infer(*renamed, "--top-k", 1, session=path)
+    assert code == 2
+    assert "line 4" in err
+    code, out, _ = infer(*renamed, "--top-k", 1, "--group", session=path)
+    assert code == 0
+    assert [json.loads(line)["session"] for line in out.splitlines()] == ["a", "b"]
+
+
+def test_information_names_items_widths_metrics_and_digests(model, capsys):
+    assert main(["--model", str(model), "--info", "--format", "jsonl"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert (values["items"], values["layer_widths"], values["metrics"]) == (N, [8], {"recall@20": 0.25})
+    assert len(values["weights_sha256"]) == 64
+    assert main(["--model", str(model), "--info"]) == 0
+    assert values["weights_sha256"] in capsys.readouterr().out
+
+
+def test_verify_accepts_a_sound_model_and_refuses_a_changed_one(model, infer, tmp_path, capsys):
+    assert main(["--model", str(model), "--verify"]) == 0
+    assert "match their digests" in capsys.readouterr().out
+    content = bytearray(model.read_bytes())
+    content[content.index(random_weights().output_table.tobytes()) + 2] ^= 1
+    changed = tmp_path / "changed.onnx"
+    changed.write_bytes(content)
+    code, out, err = infer("--verify", "--top-k", 2, model=changed)
+    assert (code, out) == (2, "")
+    assert "damaged" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--top-k", "0"], "between 1 and the 10 items"),
+        (["--top-k", "11"], "between 1 and the 10 items"),
+        (["--top-k", "many"], "--top-k"),
+        (["--batch-size", "0", "--top-k", "1"], "batch size"),
+        (["--threads", "0"], "thread"),
+        (["--format", "xml"], "--format"),
+        (["--input-format", "xml"], "--input-format"),
+        (["--unknown", "maybe"], "--unknown"),
+        (["--frobnicate"], "--frobnicate"),
+        (["--exclude", "/nowhere/at/all"], "does not exist"),
+        (["--top-k", "2", "--output", "/nowhere/at/all"], "does not exist"),
+        (["--top-k", "2", "--output", "/"], "names a file"),
+        (["--item-column", "Product"], "no column 'Product'"),
+    ],
+)
+def test_a_mistake_in_the_arguments_is_one_line_and_exit_code_2(infer, arguments, message):
+    code, out, err = infer(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"\x7fELF\x00\x01\xff", "line 1"),
+        (b"SessionId,ItemId,Time\ns,7,1\ns,7,x\n", "line 3"),
+        (b'{"items": ["7"]}\n{"items": 7}\n', "line 2"),
+        (gzip.compress(b"7 007\n" * 1000)[:40], "gzip"),
+    ],
+)
+def test_a_mistake_in_the_input_is_one_line_and_no_output_file(infer, tmp_path, content, message):
+    path, output = tmp_path / "input", tmp_path / "output.csv"
+    path.write_bytes(content)
+    output.write_text("earlier results")
+    code, out, err = infer("--top-k", 2, "--output", output, session=path)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert output.read_text() == "earlier results"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["input", "output.csv", "sessions.tsv"]
+
+
+def test_a_message_stays_one_line_whatever_the_id_holds(infer, tmp_path):
+    path = tmp_path / "input.csv"
+    path.write_text('SessionId,ItemId\n"a\nb","x\ny"\n')
+    code, _, err = infer("--unknown", "error", "--top-k", 1, session=path)
+    assert (code, err.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model at all", b"\x08\x0a\x12"])
+def test_a_model_that_is_none_is_one_line_and_exit_code_2(infer, tmp_path, content):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    code, out, err = infer(model=path)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_nothing_to_do_is_an_error(model, capsys):
+    assert main(["--model", str(model)]) == 2
+    assert "--session" in capsys.readouterr().err
+
+
+def test_a_sessions_file_from_standard_input_is_scored_in_a_process_of_its_own(model):
+    result = process("--model", model, "--session", "-", "--top-k", 2, "--format", "jsonl", input=TABLE.encode())
+    assert result.returncode == 0
+    assert [json.loads(line)["session"] for line in result.stdout.splitlines()] == ["s1", "s2", "s3"]
+
+
+def test_output_is_utf8_whatever_the_locale_says(model):
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    result = process("--model", model, "--session", "-", "--top-k", N, input="日本 🛒".encode(), env=environment)
+    assert result.returncode == 0
+    assert "日本 → 🛒" in result.stdout.decode()
+
+
+def test_a_reader_that_leaves_early_is_no_error(model, tmp_path):
+    path = tmp_path / "many.txt"
+    path.write_text("7 007\n" * 20_000)
+    command = [sys.executable, "-m", "inference.cli", "--model", str(model), "--session", str(path)]
+    with subprocess.Popen(
+        [*command, "--format", "jsonl", "--top-k", "10"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout.readline()
+        running.stdout.close()
+        assert running.stderr.read() == b""
+        assert running.wait(timeout=60) == 0
+
+
+def test_an_interrupt_is_exit_code_130_and_leaves_no_file(model, tmp_path):
+    output = tmp_path / "out.jsonl"
+    command = [sys.executable, "-m", "inference.cli", "--model", model, "--session", "-", "--output", output]
+    with subprocess.Popen(
+        list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        for _ in range(600):
+            if list(tmp_path.glob("*.partial")):
+                break
+            time.sleep(0.05)
+        time.sleep(0.1)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=60) == 130
+        assert b"Traceback" not in running.stderr.read()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_disk_is_one_line_and_exit_code_2(model, sessions):
+    arguments = ("--model", model, "--session", sessions, "--top-k", 2)
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "inference.cli", *map(str, arguments)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    to_file = process(*arguments, "--output", "/dev/full")
+    for code, err in ((result.returncode, result.stderr), (to_file.returncode, to_file.stderr)):
+        assert code == 2
+        assert b"No space left" in err
+        assert err.count(b"\n") == 1
+
+
+def test_help_has_examples_and_version_a_number(capsys):
+    for argument, expected in (("--help", "examples:"), ("--version", "gru4rec-infer 0.")):
+        with pytest.raises(SystemExit) as left:
+            main([argument])
+        assert left.value.code == 0
+        assert expected in capsys.readouterr().out
+
+
+def test_a_run_loads_nothing_of_training_and_nothing_built_with_rust(model, sessions):
+    program = """
+import importlib.metadata, sys
+from inference.cli import main
+assert main(sys.argv[1:]) == 0
+loaded = {name.split(".")[0] for name in sys.modules}
+assert not {"torch", "polars", "ray", "onnx", "gru4rec", "tune"} & loaded, loaded
+for module, distributions in importlib.metadata.packages_distributions().items():
+    for distribution in distributions if module in loaded else ():
+        wheel = importlib.metadata.distribution(distribution).read_text("WHEEL") or ""
+        assert "maturin" not in wheel and "setuptools-rust" not in wheel, distribution
+"""
+    for output_format in ("table", "jsonl", "csv"):
+        arguments = ["--model", model, "--session", sessions, "--top-k", 2, "--format", output_format]
+        command = [sys.executable, "-c", program, *map(str, arguments)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
