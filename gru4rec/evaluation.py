@@ -126,6 +126,7 @@ def ranks(
 def _states(network: Network, sessions: Sessions) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
     """Batches of pairs: places in the result, the last layer's output [M, H] before the target, and the target [M]."""
     device = network.dense.device
+    items = torch.tensor(sessions.items, device=device)
     lengths = sessions.lengths
     place_of_session = np.concatenate([[0], np.cumsum(np.maximum(lengths - 1, 0))])
     longest_last = np.argsort(lengths, kind="stable")
@@ -133,7 +134,6 @@ def _states(network: Network, sessions: Sessions) -> Iterator[tuple[np.ndarray, 
     for begin in range(0, len(longest_last), SESSIONS_PER_BATCH):
         batch = longest_last[begin : begin + SESSIONS_PER_BATCH]
         pairs = lengths[batch] - 1
-        items = torch.from_numpy(sessions.items).to(device)
         start = torch.from_numpy(sessions.offsets[batch]).to(device)
         steps = int(pairs.max())
         state = network.zero_state(len(batch))

@@ -9,7 +9,7 @@ A loss is a plain function `(scores, positive, excluded, *, options…) -> per-r
 * result [B]: one value per row. The trainer sums the rows and divides by the configured batch size.
 
 All formulas are evaluated in log space, where a softmax weight or a sigmoid that would underflow stays finite. A row
-without any negative has the loss 0. Notation: r_i score of the target, r_j of a negative, s_j softmax over the negatives,
+all of whose other columns are excluded has the loss 0; there must be at least two columns. Notation: r_i score of the target, r_j of a negative, s_j softmax over the negatives,
 σ logistic function. Source: Hidasi & Karatzoglou, arXiv 1706.03847, sections 3 and 4.
 """
 
@@ -117,9 +117,10 @@ def cross_entropy(scores: Tensor, positive: Tensor, excluded: Tensor | None = No
     >>> cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([0])).item()  # log 2
     0.6931471824645996
     """
+    target = _target(scores, positive)
     if excluded is not None:
-        scores = scores.masked_fill(excluded & ~_own_column(scores, positive), -torch.inf)
-    return torch.logsumexp(scores, dim=1) - _target(scores, positive).squeeze(1)
+        scores = scores.masked_fill(excluded, _lowest(scores)).scatter(1, positive.unsqueeze(1), target)
+    return torch.logsumexp(scores, dim=1) - target.squeeze(1)
 
 
 @register_loss("top1")
@@ -129,9 +130,8 @@ def top1(scores: Tensor, positive: Tensor, excluded: Tensor | None = None) -> Te
     >>> top1(torch.tensor([[0.0, 0.0]]), torch.tensor([0])).item()  # σ(0) + σ(0)
     1.0
     """
-    negative = _negatives(scores, positive, excluded)
     terms = torch.sigmoid(scores - _target(scores, positive)) + torch.sigmoid(scores.square())
-    return _mean_over(terms, negative)
+    return _mean_over_negatives(terms, positive, excluded)
 
 
 @register_loss("bpr")
@@ -141,8 +141,8 @@ def bpr(scores: Tensor, positive: Tensor, excluded: Tensor | None = None) -> Ten
     >>> bpr(torch.tensor([[0.0, 0.0, 0.0]]), torch.tensor([0])).item()  # log 2
     0.6931471824645996
     """
-    negative = _negatives(scores, positive, excluded)
-    return _mean_over(-F.logsigmoid(_target(scores, positive) - scores), negative)
+    terms = -F.logsigmoid(_target(scores, positive) - scores)
+    return _mean_over_negatives(terms, positive, excluded)
 
 
 @register_loss("top1-max")
@@ -152,9 +152,9 @@ def top1_max(scores: Tensor, positive: Tensor, excluded: Tensor | None = None) -
     >>> top1_max(torch.tensor([[0.0, 0.0]]), torch.tensor([0])).item()
     1.0
     """
-    weights, _ = _softmax_over(scores, _negatives(scores, positive, excluded))
+    weights = _log_softmax_over_negatives(scores, positive, excluded).exp()
     terms = torch.sigmoid(scores - _target(scores, positive)) + torch.sigmoid(scores.square())
-    return (weights * terms).sum(dim=1)
+    return _where_negatives((weights * terms).sum(dim=1), positive, excluded)
 
 
 @register_loss("bpr-max", search_ranges={"bpreg": (0.0, 2.0), "elu_param": [0.0, 0.5, 1.0]})
@@ -177,19 +177,17 @@ def bpr_max(
     """
     if elu_param > 0:
         scores = F.elu(scores, elu_param)
-    negative = _negatives(scores, positive, excluded)
-    weights, log_weights = _softmax_over(scores, negative)
+    log_weights = _log_softmax_over_negatives(scores, positive, excluded)
     log_win = torch.logsumexp(log_weights + F.logsigmoid(_target(scores, positive) - scores), dim=1)
-    has_negative = negative.any(dim=1)
-    loss = bpreg * (weights * scores.square()).sum(dim=1) - log_win
-    return torch.where(has_negative, loss, 0.0)
+    regularisation = (log_weights.exp() * scores.square()).sum(dim=1)
+    return _where_negatives(bpreg * regularisation - log_win, positive, excluded)
 
 
 def correct_for_sampling(scores: Tensor, log_frequency: Tensor, logq: float) -> Tensor:
     """Scores less logq · log(q), which undoes the favour that sampling shows to popular items (training only).
 
     Args:
-        scores: [B, C] raw logits.
+        scores: [B, C] raw logits, or [C] biases that are added to them.
         log_frequency: [C] log of how often each column's item is drawn: log(support) for in-batch targets, the sampler's
             own weight for additional negatives, both unnormalised as in the official code.
         logq: strength; 0 changes nothing.
@@ -201,23 +199,32 @@ def _target(scores: Tensor, positive: Tensor) -> Tensor:
     return scores.gather(1, positive.unsqueeze(1))  # [B, 1]
 
 
-def _own_column(scores: Tensor, positive: Tensor) -> Tensor:
-    columns = torch.arange(scores.shape[1], device=scores.device)
-    return columns == positive.unsqueeze(1)  # [B, C]
+def _lowest(scores: Tensor) -> float:
+    return torch.finfo(scores.dtype).min / 4  # far below any score, yet finite: differences of it are no NaN
 
 
-def _negatives(scores: Tensor, positive: Tensor, excluded: Tensor | None) -> Tensor:
-    own = _own_column(scores, positive)
-    return ~own if excluded is None else ~(own | excluded)  # [B, C]
+def _log_softmax_over_negatives(scores: Tensor, positive: Tensor, excluded: Tensor | None) -> Tensor:
+    """Logarithms of the softmax weights s_j, [B, C]; of columns that are no negatives so low that exp gives 0."""
+    masked = scores.scatter(1, positive.unsqueeze(1), _lowest(scores))
+    if excluded is not None:
+        masked = masked.masked_fill(excluded, _lowest(scores))
+    return torch.log_softmax(masked, dim=1)
 
 
-def _mean_over(terms: Tensor, negative: Tensor) -> Tensor:
-    count = negative.sum(dim=1).clamp_min(1)
-    return terms.masked_fill(~negative, 0.0).sum(dim=1) / count
+def _mean_over_negatives(terms: Tensor, positive: Tensor, excluded: Tensor | None) -> Tensor:
+    terms = terms.scatter(1, positive.unsqueeze(1), 0.0)
+    if excluded is None:
+        return terms.sum(dim=1) / max(terms.shape[1] - 1, 1)
+    terms = terms.masked_fill(excluded, 0.0)
+    return terms.sum(dim=1) / _count_negatives(positive, excluded).clamp_min(1)
 
 
-def _softmax_over(scores: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax weights over the negatives and their logarithms; where there are none, weights 0 and logarithms finite."""
-    lowest = torch.finfo(scores.dtype).min / 4  # finite: a row without negatives must not turn into NaN
-    log_weights = torch.log_softmax(scores.masked_fill(~negative, lowest), dim=1)
-    return log_weights.exp().masked_fill(~negative, 0.0), log_weights
+def _where_negatives(losses: Tensor, positive: Tensor, excluded: Tensor | None) -> Tensor:
+    """The rows' losses, 0 for rows that have no negative at all (their softmax is over nothing)."""
+    if excluded is None:
+        return losses
+    return torch.where(_count_negatives(positive, excluded) > 0, losses, 0.0)
+
+
+def _count_negatives(positive: Tensor, excluded: Tensor) -> Tensor:
+    return (~excluded).scatter(1, positive.unsqueeze(1), False).sum(dim=1)  # [B]

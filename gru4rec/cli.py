@@ -1,0 +1,225 @@
+"""The command line of the trainer: synth, train, evaluate, export.
+
+Only this module prints. Everything heavy (torch, polars) is imported inside the commands, so that help is there at once.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from inference.errors import UserError
+
+try:
+    from cyclopts import App, Parameter
+
+    from gru4rec.command_line import ProgressLines, run_app
+    from gru4rec.flags import ConfigFlags, configuration
+except ImportError as missing:  # the base install only scores
+    if missing.name not in ("cyclopts", "tomli_w"):
+        raise
+    sys.stderr.write("error: this command needs the training packages: pip install 'gru4rec[train]'\n")
+    raise SystemExit(2) from None
+
+if TYPE_CHECKING:
+    from gru4rec.events import Columns
+
+HELP = """Session-based recommendations with GRU4Rec.
+
+Examples:
+
+    gru4rec synth --out clicks.tsv
+
+    gru4rec train --train clicks.tsv --out model --loss bpr-max --n-epochs 5
+
+    gru4rec evaluate model --test clicks.tsv
+
+    gru4rec export model --out model.onnx
+
+    gru4rec-infer --model model.onnx --session clicks.tsv
+"""
+
+app = App(name="gru4rec", help=HELP, version=version("gru4rec"))
+
+SessionColumn = Annotated[str, Parameter(help="name of the column with the session ids")]
+ItemColumn = Annotated[str, Parameter(help="name of the column with the item ids")]
+TimeColumn = Annotated[str, Parameter(help="name of the column with the times")]
+Threads = Annotated[int | None, Parameter(help="CPU threads; results are repeatable for the same number")]
+
+
+@app.command
+def synth(*, out: Path, events: int = 100_000, items: int = 2_000, seed: int = 0) -> None:
+    """Make a realistic click log, for trying things out.
+
+    Args:
+        out: the file to write; .parquet, .csv, or tab-separated otherwise
+        events: clicks, about that many
+        items: size of the catalogue
+        seed: another seed, another log
+    """
+    from gru4rec.synth import synthesize
+    from inference.atomic import written_file
+
+    log = synthesize(events, items, seed)
+    with written_file(out) as file:
+        if out.suffix == ".parquet":
+            log.write_parquet(file)
+        else:
+            log.write_csv(file, separator="," if out.suffix == ".csv" else "\t")
+    print(f"{out}: {log.height:,} clicks, {log['SessionId'].n_unique():,} sessions, {log['ItemId'].n_unique():,} items")
+
+
+@app.command
+def train(
+    *,
+    train: Path,
+    out: Path,
+    valid: Path | None = None,
+    config: Path | None = None,
+    resume: bool = False,
+    session_column: SessionColumn = "SessionId",
+    item_column: ItemColumn = "ItemId",
+    time_column: TimeColumn = "Time",
+    threads: Threads = None,
+    flags: Annotated[ConfigFlags, Parameter(name="*", group="Configuration")] = ConfigFlags(),  # type: ignore[valid-type]  # noqa: B008
+) -> None:
+    """Train a model.
+
+    Example: gru4rec train --train clicks.tsv --out model --loss bpr-max --layers 224 --n-sample 2048
+
+    Args:
+        train: click log (TSV, CSV, parquet) or prepared folder
+        out: folder for the model
+        valid: click log on which every epoch is validated; the best epoch is kept
+        config: TOML file with configuration keys, or an official parameter file (.py); flags win over it
+        resume: go on with the run in --out
+    """
+    from gru4rec import training
+    from gru4rec.checkpoint import METRICS_FILE
+    from gru4rec.events import encode, read_events
+
+    settings = configuration(flags, config)
+    _use_threads(threads)
+    columns = _columns(session_column, item_column, time_column)
+    log = encode(read_events(train, columns))
+    sessions = log.sessions
+    sys.stderr.write(
+        f"{train}: {sessions.n_clicks:,} clicks, {sessions.n_sessions:,} sessions, {len(log.vocabulary):,} items\n"
+    )
+    valid_sessions = encode(read_events(valid, columns, part="valid"), log.vocabulary).sessions if valid else None
+    with ProgressLines(settings.n_epochs) as progress:
+        model = training.train(
+            log, settings, valid=valid_sessions, directory=out, resume=resume, watcher=progress
+        )
+    print(f"{out}: epoch {model.metrics['best_epoch']} of {settings.n_epochs} kept; see {out / METRICS_FILE}")
+
+
+@app.command
+def evaluate(
+    model: Annotated[Path, Parameter(name="model")],
+    /,
+    *,
+    test: Path,
+    cutoffs: str = "1,5,10,20",
+    ties: Literal["standard", "conservative", "median"] = "standard",
+    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    session_column: SessionColumn = "SessionId",
+    item_column: ItemColumn = "ItemId",
+    time_column: TimeColumn = "Time",
+    threads: Threads = None,
+    device: str = "auto",
+) -> None:
+    """Recall and MRR on a test log, every item ranked.
+
+    Example: gru4rec evaluate model --test test.tsv --cutoffs 5,20
+
+    Args:
+        model: model directory, or exported model.onnx
+        test: click log; items that the model does not know are left out
+        cutoffs: the N of Recall@N and MRR@N
+        ties: how to rank the target among equal scores
+        json_file: write the figures here, too
+        device: auto, cpu or cuda
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from gru4rec.events import encode, read_events
+    from inference.atomic import written_file
+
+    _use_threads(threads)
+    limits = _cutoffs(cutoffs)
+    events = read_events(test, _columns(session_column, item_column, time_column), part="test")
+    if model.suffix == ".onnx":
+        from gru4rec.artifact_evaluation import evaluate_artifact
+        from inference.recommender import Recommender
+
+        recommender = Recommender.load(model, threads=threads)
+        log = encode(events, recommender.vocabulary)
+        result = evaluate_artifact(recommender, log.sessions, cutoffs=limits, ties=ties)
+    else:
+        from gru4rec import evaluation
+        from gru4rec.checkpoint import load_model
+        from gru4rec.trainer import choose_device
+
+        loaded = load_model(model, device=str(choose_device(device)))
+        log = encode(events, loaded.vocabulary)
+        result = evaluation.evaluate(loaded.network, log.sessions, cutoffs=limits, ties=ties)
+    if json_file is not None:
+        with written_file(json_file) as file:
+            file.write_text(json.dumps(result.as_dict(), indent=1) + "\n")
+    table = Table("N", "Recall@N", "MRR@N", title=f"{result.events:,} events, {ties} ties", title_justify="left")
+    for cutoff in limits:
+        table.add_row(str(cutoff), f"{result.recall[cutoff]:.4f}", f"{result.mrr[cutoff]:.4f}")
+    Console().print(table)
+    left_out = events.height - log.sessions.n_clicks
+    if left_out:
+        print(f"{left_out:,} of {events.height:,} clicks were left out: the model does not know their items")
+
+
+@app.command
+def export(model: Annotated[Path, Parameter(name="model")], /, *, out: Path) -> None:
+    """Write a model as one self-contained ONNX file, checked against torch before it appears.
+
+    Example: gru4rec export model --out model.onnx
+
+    Args:
+        model: model directory
+        out: the file to write
+    """
+    from gru4rec.checkpoint import load_model
+    from gru4rec.config import to_mapping
+    from gru4rec.export import export as export_model
+
+    loaded = load_model(model)
+    export_model(loaded.network, loaded.vocabulary, out, config=to_mapping(loaded.config), metrics=loaded.metrics)
+    print(f"{out}: {len(loaded.vocabulary):,} items, {out.stat().st_size / 2**20:.1f} MiB, equal to torch")
+
+
+def _columns(session: str, item: str, time: str) -> "Columns":
+    from gru4rec.events import Columns
+
+    return Columns(session, item, time)
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        if threads < 1:
+            raise UserError(f"threads: expected at least 1, got {threads}")
+        torch.set_num_threads(threads)
+
+
+def _cutoffs(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"cutoffs: expected numbers such as 5,20, got {text!r}") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of `gru4rec`; gives the exit code."""
+    return run_app(app, arguments)

@@ -1,0 +1,82 @@
+"""What all our training commands have in common: how errors end, and how progress looks.
+
+Exit codes: 0 done; 2 the arguments or the input are wrong, with one line on stderr; 130 interrupted.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from inference.errors import UserError
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+    from gru4rec.training import EpochResult
+
+
+def run_app(app: "App", arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and give its exit code."""
+    from cyclopts import CycloptsError
+
+    try:
+        result = app(
+            list(sys.argv[1:] if arguments is None else arguments),
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+    except (CycloptsError, UserError) as error:
+        message = " ".join(str(error).split())
+        sys.stderr.write(f"error: {message}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+class ProgressLines:
+    """Shows a training run: a bar and a line per epoch on a terminal, only the lines elsewhere. Used as a context.
+
+    Args:
+        n_epochs: of the run.
+    """
+
+    def __init__(self, n_epochs: int):
+        self._console = Console(stderr=True, highlight=False)
+        self._n_epochs = n_epochs
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("training", total=None)
+
+    def __enter__(self) -> "ProgressLines":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def step(self, epoch: int, done: int, total: int) -> None:
+        """A step of an epoch is done."""
+        if done == 1 or done % 20 == 0 or done == total:
+            self._bar.update(self._task, description=f"epoch {epoch}/{self._n_epochs}", completed=done, total=total)
+
+    def epoch(self, result: "EpochResult") -> None:
+        """An epoch is done."""
+        quality = "" if result.mrr is None else f"  recall@20 {result.recall:.4f}  mrr@20 {result.mrr:.4f}"
+        self._console.print(
+            f"epoch {result.epoch}/{self._n_epochs}  loss {result.loss:.4f}{quality}  "
+            f"{result.seconds:.1f} s  {result.pairs_per_second:,.0f} events/s",
+            soft_wrap=True,
+        )

@@ -1,0 +1,66 @@
+"""Command-line flags made from the fields of `TrainConfig`.
+
+The flags have no defaults of their own: what is not given stays unset, so that a configuration file can provide it and,
+after that, the field's default. Precedence: flag, file, default.
+"""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from gru4rec.config import TrainConfig, from_mapping, read_config
+
+_SPECIAL_TYPES: dict[str, Any] = {
+    "layers": str,
+    "plugins": list[str],
+    "loss_options": dict[str, str],
+    "sampler_options": dict[str, str],
+}
+
+
+def _flag(item: "dataclasses.Field[Any]") -> tuple[str, Any, None]:
+    kind = _SPECIAL_TYPES.get(item.name) or (float if item.default is None else type(item.default))
+    about = item.metadata["about"]
+    if item.default is None:
+        about += " [default: the loss's own]"
+    elif item.name == "layers":
+        about += f" [default: {'/'.join(map(str, item.default))}]"
+    elif item.name not in _SPECIAL_TYPES:
+        about += f" [default: {item.default}]"
+    name = "--plugin" if item.name == "plugins" else None
+    return item.name, Annotated[kind | None, Parameter(name=name, help=about, negative_iterable=())], None
+
+
+ConfigFlags = dataclasses.make_dataclass("ConfigFlags", [_flag(item) for item in dataclasses.fields(TrainConfig)])
+"""One optional attribute per configuration field."""
+ConfigFlags.__module__ = __name__  # the flag library only opens classes that a module owns
+
+
+def given(flags: Any) -> dict[str, Any]:
+    """The fields that were set on the command line."""
+    values = {name: value for name, value in vars(flags).items() if value is not None}
+    for table in ("loss_options", "sampler_options"):
+        if table in values:
+            values[table] = {key: _literal(text) for key, text in values[table].items()}
+    return values
+
+
+def configuration(flags: Any, file: Path | None) -> TrainConfig:
+    """The configuration of flags over a file over the defaults.
+
+    Raises:
+        UserError: the file cannot be read, or a value is refused.
+    """
+    values = read_config(file) if file else {}
+    return from_mapping(values | given(flags), source="configuration")
+
+
+def _literal(text: str) -> Any:
+    """The value of an option of a plug-in: a TOML value where it is one, else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

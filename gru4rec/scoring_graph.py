@@ -1,0 +1,159 @@
+"""The network written down as an ONNX graph.
+
+Built by hand from the weights instead of traced: tracing freezes the time axis or scatters the GRU over dozens of
+nodes, while written down it is
+
+    items → Gather → GRU, layer by layer → hidden
+    if k > 0:  last layer's state → Gemm → ScatterElements (exclusions) → TopK → ids, scores
+
+and one graph serves whole sessions, single clicks with a carried state, and, with k = 0, the state alone at next to
+no cost. Two conventions meet here. torch.nn.GRUCell orders its gates r, z, n, ONNX z, r, h (h being torch's n); both
+are of the reset-after kind, which ONNX calls linear_before_reset = 1. And row N of the tables is a sentinel
+(embedding 0, output weights 0, bias −∞): padding for items and exclusions that can never be recommended.
+"""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from gru4rec.model import LayerWeights, ScoringWeights
+from inference.artifact import MINUS_INFINITY, OUTPUT_BIAS, OUTPUT_WEIGHT
+
+INPUT_EMBEDDING = "input_embedding"
+
+
+def scoring_graph(weights: ScoringWeights) -> tuple[onnx.GraphProto, dict[str, np.ndarray]]:
+    """The graph without its constants, and the constants by name, the large ones first.
+
+    Args:
+        weights: input table [N, E], output table [N, last width], bias [N] and the GRU layers; where both tables are
+            the same array it becomes one constant.
+    """
+    constrained = weights.input_table is weights.output_table
+    tensors = {
+        OUTPUT_WEIGHT: _with_sentinel(weights.output_table, 0.0),
+        OUTPUT_BIAS: _with_sentinel(weights.output_bias, -np.inf),
+    }
+    if not constrained:
+        tensors[INPUT_EMBEDDING] = _with_sentinel(weights.input_table, 0.0)
+    node = helper.make_node
+    nodes = [
+        node("Transpose", ["items"], ["items_by_time"], perm=[1, 0]),  # (time, batch)
+        node("Gather", [OUTPUT_WEIGHT if constrained else INPUT_EMBEDDING, "items_by_time"], ["input_0"]),
+        node("Cast", ["lengths"], ["lengths_int32"], to=TensorProto.INT32),
+        node("Equal", ["lengths", "zero"], ["is_empty"]),
+        node("Unsqueeze", ["is_empty", "axis_1"], ["is_empty_column"]),  # (batch, 1)
+    ]
+    widths = [layer.weight_hh.shape[1] for layer in weights.layers]
+    for number, layer in enumerate(weights.layers):
+        layer_nodes, layer_tensors = _layer(number, layer, widest=max(widths), is_last=number == len(widths) - 1)
+        nodes += layer_nodes
+        tensors |= layer_tensors
+    nodes += [
+        node("Concat", [f"carried_{number}" for number in range(len(widths))], ["hidden"], axis=0),
+        node("Squeeze", [f"state_{len(widths) - 1}", "axis_0"], ["session"]),  # (batch, last width)
+        node("Greater", ["k", "zero"], ["is_ranked"]),
+        node("If", ["is_ranked"], ["ids", "scores"], then_branch=_ranking(), else_branch=_no_ranking()),
+    ]
+    tensors |= {
+        MINUS_INFINITY: np.array(-np.inf, np.float32),
+        "zero": np.array(0, np.int64),
+        "axis_0": np.array([0], np.int64),
+        "axis_1": np.array([1], np.int64),
+        "axes_0_2": np.array([0, 2], np.int64),
+    }
+    return helper.make_graph(nodes, "gru4rec", *_signature(len(widths), max(widths))), tensors
+
+
+def _layer(
+    number: int, layer: LayerWeights, *, widest: int, is_last: bool
+) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    """One GRU layer: its part of h0, the recurrence, its state after the last click, the input of the next layer."""
+    width = layer.weight_hh.shape[1]
+    tensors = {
+        f"gru_{number}_W": _onnx_gates(layer.weight_ih)[None],
+        f"gru_{number}_R": _onnx_gates(layer.weight_hh)[None],
+        f"gru_{number}_B": np.concatenate([_onnx_gates(layer.bias_ih), _onnx_gates(layer.bias_hh)])[None],
+        f"from_{number}": np.array([number, 0], np.int64),
+        f"to_{number}": np.array([number + 1, width], np.int64),
+    }
+    weight, recurrence, bias, start, stop = tensors
+    before, after, state, carried = (f"{what}_{number}" for what in ("before", "after", "state", "carried"))
+    outputs = "" if is_last else f"outputs_{number}"
+    node = helper.make_node
+    nodes = [
+        node("Slice", ["h0", start, stop, "axes_0_2"], [before]),  # (1, batch, width)
+        node(
+            "GRU",
+            [f"input_{number}", weight, recurrence, bias, "lengths_int32", before],
+            [outputs, after],
+            hidden_size=width,
+            linear_before_reset=1,
+        ),
+        # for an empty row the GRU gives 0, where the state has to stay as it was
+        node("Where", ["is_empty_column", before, after], [state]),
+    ]
+    if width < widest:
+        tensors[f"padding_{number}"] = np.array([0, 0, 0, 0, 0, widest - width], np.int64)
+        nodes.append(node("Pad", [state, f"padding_{number}"], [carried]))  # (1, batch, widest)
+    else:
+        nodes.append(node("Identity", [state], [carried]))
+    if not is_last:
+        nodes.append(node("Squeeze", [outputs, "axis_1"], [f"input_{number + 1}"]))  # (time, batch, width)
+    return nodes, tensors
+
+
+def _ranking() -> onnx.GraphProto:
+    node = helper.make_node
+    nodes = [
+        node("Gemm", ["session", OUTPUT_WEIGHT, OUTPUT_BIAS], ["all_scores"], transB=1),  # (batch, N + 1)
+        node("Shape", ["exclude"], ["exclude_shape"]),
+        node("Expand", [MINUS_INFINITY, "exclude_shape"], ["exclude_scores"]),
+        node("ScatterElements", ["all_scores", "exclude", "exclude_scores"], ["open_scores"], axis=1),
+        node("TopK", ["open_scores", "k"], ["ranked_scores", "ranked_ids"], axis=1),  # (batch, k)
+    ]
+    return helper.make_graph(nodes, "ranking", [], _rankings("ranked_ids", "ranked_scores"))
+
+
+def _no_ranking() -> onnx.GraphProto:
+    node = helper.make_node
+    no_id = helper.make_tensor("no_id", TensorProto.INT64, [1], [0])
+    nodes = [
+        node("Shape", ["lengths"], ["batch_size"]),
+        node("Concat", ["batch_size", "axis_0"], ["empty_shape"], axis=0),  # (batch, 0)
+        node("ConstantOfShape", ["empty_shape"], ["no_ids"], value=no_id),
+        node("ConstantOfShape", ["empty_shape"], ["no_scores"]),
+    ]
+    return helper.make_graph(nodes, "no_ranking", [], _rankings("no_ids", "no_scores"))
+
+
+def _rankings(ids: str, scores: str) -> list[onnx.ValueInfoProto]:
+    value = helper.make_tensor_value_info
+    return [value(ids, TensorProto.INT64, ["batch", "top_k"]), value(scores, TensorProto.FLOAT, ["batch", "top_k"])]
+
+
+def _signature(n_layers: int, widest: int) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+    value = helper.make_tensor_value_info
+    state = [n_layers, "batch", widest]
+    inputs = [
+        value("items", TensorProto.INT64, ["batch", "time"]),
+        value("lengths", TensorProto.INT64, ["batch"]),
+        value("h0", TensorProto.FLOAT, state),
+        value("exclude", TensorProto.INT64, ["batch", "n_exclude"]),
+        value("k", TensorProto.INT64, [1]),
+    ]
+    return inputs, [*_rankings("ids", "scores"), value("hidden", TensorProto.FLOAT, state)]
+
+
+def _with_sentinel(table: np.ndarray, value: float) -> np.ndarray:
+    extended = np.empty((len(table) + 1, *table.shape[1:]), np.float32)
+    extended[:-1] = table
+    extended[-1] = value
+    return extended
+
+
+def _onnx_gates(rows: np.ndarray) -> Any:
+    reset, update, new = np.split(rows, 3)  # torch: r, z, n
+    return np.concatenate([update, reset, new])  # ONNX: z, r, h

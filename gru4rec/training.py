@@ -1,0 +1,238 @@
+"""A training run from the first epoch to the kept model.
+
+Every epoch is trained, validated if there are validation sessions, and saved. The best epoch by MRR@20 is the model (the
+last one where nothing is validated); the latest one is kept beside it until the run is over, so that a run that was
+interrupted goes on exactly where it stopped: the parameters come out the same, bit for bit.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from gru4rec import checkpoint
+from gru4rec.config import TrainConfig, from_mapping, read_config, to_mapping
+from gru4rec.evaluation import evaluate
+from gru4rec.sessions import EncodedLog, Sessions
+from gru4rec.trainer import EpochReport, Trainer
+from inference.errors import UserError
+
+SELECTION_METRIC = "mrr@20"
+LOCK_FILE = ".lock"
+MAY_CHANGE_ON_RESUME = ("n_epochs", "device")
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One line of a run's history.
+
+    Attributes:
+        epoch: numbered from 1.
+        loss: mean over the trained pairs.
+        seconds: of the training, without validation.
+        pairs_per_second: of the training.
+        recall, mrr: at 20 on the validation sessions, None without them.
+    """
+
+    epoch: int
+    loss: float
+    seconds: float
+    pairs_per_second: float
+    recall: float | None
+    mrr: float | None
+
+    @classmethod
+    def of(cls, report: EpochReport, trainer: Trainer, valid: Sessions | None) -> "EpochResult":
+        """The result of an epoch that was just trained, validating it where there are sessions for that."""
+        recall = mrr = None
+        if valid is not None:
+            quality = evaluate(trainer.network, valid, cutoffs=[20])
+            recall, mrr = quality.recall[20], quality.mrr[20]
+        speed = report.n_pairs / max(report.seconds, 1e-9)
+        return cls(report.epoch, report.loss, report.seconds, speed, recall, mrr)
+
+    def as_dict(self) -> dict[str, float | None]:
+        """For metrics.json."""
+        return {
+            "epoch": self.epoch,
+            "loss": self.loss,
+            "seconds": self.seconds,
+            "pairs_per_second": self.pairs_per_second,
+            "recall@20": self.recall,
+            SELECTION_METRIC: self.mrr,
+        }
+
+
+class Watcher(Protocol):
+    """Who is told how a run goes on."""
+
+    def step(self, epoch: int, done: int, total: int) -> None:
+        """A step of an epoch (from 1) is done."""
+
+    def epoch(self, result: EpochResult) -> None:
+        """An epoch is done."""
+
+
+def data_digest(log: EncodedLog, valid: Sessions | None = None) -> str:
+    """SHA-256 of a log (and its validation sessions): equal digests, equal training."""
+    digest = hashlib.sha256(log.vocabulary.to_text().encode())
+    for sessions in (log.sessions, valid):
+        if sessions is not None:
+            digest.update(np.ascontiguousarray(sessions.items))
+            digest.update(np.ascontiguousarray(sessions.offsets))
+    return digest.hexdigest()
+
+
+def train(
+    log: EncodedLog,
+    config: TrainConfig,
+    *,
+    valid: Sessions | None = None,
+    directory: str | Path | None = None,
+    resume: bool = False,
+    watcher: Watcher | None = None,
+) -> checkpoint.Model:
+    """Train a model.
+
+    Args:
+        log: training sessions and items.
+        config: the run's choices.
+        valid: sessions, in the item numbers of the log, on which every epoch is validated; the best one is kept.
+            Without them the last epoch is the model.
+        directory: where to keep the model and to go on from; None keeps nothing on disk.
+        resume: go on with the run that `directory` holds.
+        watcher: is told of every step and epoch.
+
+    Returns:
+        The model of the best epoch.
+
+    Raises:
+        UserError: the configuration or the data do not allow a run, `directory` is in use, holds a run already (without
+            `resume`) or another run than this (with it), or the training diverged.
+    """
+    if valid is not None and valid.n_pairs == 0:
+        raise UserError("expected validation sessions of at least two known items, got none")
+    trainer = Trainer(config, log)
+    run = _Run(trainer, valid)
+    if directory is None:
+        run.go(watcher)
+        return checkpoint.Model(trainer.network, log.vocabulary, config, run.metrics())
+    with _in_use(Path(directory)):
+        run.open(Path(directory), resume)
+        run.go(watcher)
+        run.close()
+    return checkpoint.load_model(directory, device=str(trainer.device))
+
+
+@contextmanager
+def _in_use(directory: Path) -> Iterator[None]:
+    """Hold a model directory, so that no other run writes into it; the lock goes with the process, however it ends."""
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"expected a folder for the model, found a file at {directory}")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(directory / LOCK_FILE, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{directory} is in use by another run; wait for it to end or choose another folder") from None
+    except OSError as error:
+        raise UserError(f"cannot write to {directory}: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _Run:
+    """The history of a run, and where it is kept."""
+
+    def __init__(self, trainer: Trainer, valid: Sessions | None):
+        self._trainer = trainer
+        self._valid = valid
+        self._history: list[dict[str, Any]] = []
+        self._best_arrays: dict[str, np.ndarray] | None = None
+        self._directory: Path | None = None
+        self._digest = data_digest(trainer.log, valid)
+
+    def metrics(self) -> dict[str, Any]:
+        """The content of metrics.json."""
+        return {
+            "best_epoch": self._best_epoch(),
+            "last_epoch": len(self._history),
+            "data_sha256": self._digest,
+            "n_items": len(self._trainer.log.vocabulary),
+            "n_sessions": self._trainer.log.sessions.n_sessions,
+            "n_pairs": self._trainer.log.sessions.n_pairs,
+            "history": self._history,
+        }
+
+    def _best_epoch(self) -> int:
+        if self._valid is None or not self._history:
+            return len(self._history)
+        return max(self._history, key=lambda result: (result[SELECTION_METRIC], -result["epoch"]))["epoch"]
+
+    def open(self, directory: Path, resume: bool) -> None:
+        self._directory = directory
+        if not (directory / checkpoint.METRICS_FILE).exists():
+            checkpoint.write_description(directory, self._trainer.config, self._trainer.log.vocabulary)
+            return  # new, or killed before its first epoch was over
+        if not resume:
+            raise UserError(f"{directory} holds a model already; go on with it (--resume) or choose another folder")
+        metrics = checkpoint.read_metrics(directory)
+        _check_same_run(directory, self._trainer.config, metrics, self._digest)
+        self._history = metrics["history"]
+        latest = checkpoint.epoch_folder(directory, metrics["last_epoch"])
+        if metrics["last_epoch"] < self._trainer.config.n_epochs:
+            if not latest.is_dir():
+                raise UserError(f"{directory}: the state of epoch {metrics['last_epoch']} is gone; train anew")
+            checkpoint.load_training_state(latest, self._trainer)
+            checkpoint.write_description(directory, self._trainer.config, self._trainer.log.vocabulary)
+        else:
+            self._trainer.epoch = metrics["last_epoch"]
+
+    def go(self, watcher: Watcher | None) -> None:
+        trainer, config = self._trainer, self._trainer.config
+        while trainer.epoch < config.n_epochs:
+            number = trainer.epoch + 1
+
+            def step_done(done: int, number: int = number) -> None:
+                if watcher is not None:
+                    watcher.step(number, done, trainer.n_steps)
+
+            result = EpochResult.of(trainer.run_epoch(step_done), trainer, self._valid)
+            self._history.append(result.as_dict())
+            if self._directory is not None:
+                checkpoint.write_epoch(self._directory, trainer, self.metrics())
+            elif self._valid is not None and self._best_epoch() == trainer.epoch:
+                self._best_arrays = {name: t.cpu().numpy().copy() for name, t in trainer.network.tensors().items()}
+            if watcher is not None:
+                watcher.epoch(result)
+        if self._best_arrays is not None:
+            trainer.network.load(self._best_arrays)
+
+    def close(self) -> None:
+        """Drop what only going on would need: the latest epoch where another one is the best."""
+        assert self._directory is not None
+        best = checkpoint.epoch_folder(self._directory, self._best_epoch())
+        for folder in self._directory.glob("epoch-*"):
+            if folder != best:
+                shutil.rmtree(folder)
+
+
+def _check_same_run(directory: Path, config: TrainConfig, metrics: dict[str, Any], digest: str) -> None:
+    before = to_mapping(from_mapping(read_config(directory / checkpoint.CONFIG_FILE)))
+    now = to_mapping(config)
+    for name in sorted(before.keys() | now.keys()):
+        if name not in MAY_CHANGE_ON_RESUME and before.get(name) != now.get(name):
+            raise UserError(
+                f"{directory}: cannot go on: {name} was {before.get(name)!r} and is now {now.get(name)!r}; "
+                "give the same configuration or choose another folder"
+            )
+    if metrics["data_sha256"] != digest:
+        raise UserError(f"{directory}: cannot go on: the training or validation data are not those it began with")
