@@ -9,6 +9,7 @@ holds a part of their digest, so it never replaces the weights of another model,
 the same instant: the weights come first, and are found only through the model file.
 """
 
+import glob
 import hashlib
 import importlib.metadata
 import json
@@ -55,7 +56,7 @@ def export(
         vocabulary: the N items that its rows stand for.
         path: where the file goes; an existing one is replaced. Weights that do not fit into it go beside it.
         config: the training configuration; JSON values.
-        metrics: figures to keep with the model, such as {"recall@20": …}; JSON values.
+        metrics: figures to keep with the model, such as {"recall@20": …}; JSON values, NaN becoming null.
 
     Returns:
         The largest differences that the comparison saw.
@@ -78,13 +79,17 @@ def export(
         del model
         artifact = Artifact.open(temporary)
         artifact.verify()
-        return check_parity(
+        parity = check_parity(
             artifact.session(),
             network.score,
             n_items=len(vocabulary),
             state_shape=(len(network.widths), max(network.widths)),
             device=network.dense.device,
         )
+    for other in path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 16}.data"):
+        if other.name != outside:
+            other.unlink()  # of the model that was here before
+    return parity
 
 
 def build_graph(
@@ -157,7 +162,8 @@ def _metadata(
 
 def _json(what: str, values: Mapping[str, Any]) -> str:
     try:
-        return json.dumps(dict(values), ensure_ascii=False, allow_nan=False)
+        finite = json.loads(json.dumps(dict(values)), parse_constant=lambda _: None)  # JSON has no NaN
+        return json.dumps(finite, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise UserError(f"cannot export: expected a {what} of JSON values, got {error}") from error
 

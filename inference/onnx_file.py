@@ -77,22 +77,14 @@ class OnnxFile:
         Raises:
             UserError: the file cannot be read, or is no ONNX file, or only a part of one.
         """
+        content = _mapped(path)
         try:
-            with open(path, "rb") as file:
-                content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except FileNotFoundError as error:
-            raise UserError(f"model file {path} does not exist") from error
-        except OSError as error:
-            raise UserError(f"cannot read the model file {path}: {error.strerror or error}") from error
-        except ValueError as error:
-            raise UserError(f"model file {path} is empty") from error
-        try:
-            return cls._parse(content)
+            return cls._parse(content, path.parent)
         except _MalformedError as error:
             raise UserError(f"{path} is not an ONNX file, or is cut short or damaged ({error})") from error
 
     @classmethod
-    def _parse(cls, content: memoryview) -> "OnnxFile":
+    def _parse(cls, content: memoryview, folder: Path) -> "OnnxFile":
         graphs: list[memoryview] = []
         metadata: dict[str, memoryview] = {}
         for field in _fields(content):
@@ -109,7 +101,7 @@ class OnnxFile:
         structure = hashlib.sha256()
         for field in _fields(graphs[0]):
             if field.number == 5:
-                tensor = _tensor(field.payload())
+                tensor = _tensor(field.payload(), folder)
                 if tensor.name in tensors:
                     raise _MalformedError(f"tensor {tensor.name!r} occurs twice")
                 tensors[tensor.name] = tensor
@@ -123,6 +115,18 @@ class OnnxFile:
         for tensor in self.tensors.values():
             digest.update(tensor.raw)
         return digest.hexdigest()
+
+
+def _mapped(path: Path) -> memoryview:
+    try:
+        with open(path, "rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except FileNotFoundError as error:
+        raise UserError(f"model file {path} does not exist") from error
+    except OSError as error:
+        raise UserError(f"cannot read the model file {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"model file {path} is empty") from error
 
 
 class _MalformedError(Exception):
@@ -197,9 +201,10 @@ def _key_and_value(content: memoryview) -> tuple[str, memoryview]:
     return key, value
 
 
-def _tensor(content: memoryview) -> StoredTensor:
-    name, data_type, raw = "", 0, content[:0]
+def _tensor(content: memoryview, folder: Path) -> StoredTensor:
+    name, data_type, raw, location = "", 0, content[:0], 0
     shape: list[int] = []
+    outside: dict[str, str] = {}
     for field in _fields(content):
         if field.number == 1 and field.wire_type == VARINT:
             shape.append(field.value)
@@ -214,4 +219,33 @@ def _tensor(content: memoryview) -> StoredTensor:
             name = _text(field.payload())
         elif field.number == 9:
             raw = field.payload()
+        elif field.number == 13:
+            key, value = _key_and_value(field.payload())
+            outside[key] = _text(value)
+        elif field.number == 14:
+            location = field.value
+    if location or outside:
+        raw = _outside(outside, folder)
     return StoredTensor(name, tuple(shape), data_type, raw)
+
+
+def _outside(entries: dict[str, str], folder: Path) -> memoryview:
+    """The bytes of a tensor that lies in another file, which has to be a plain file in the model's own folder.
+
+    Runtimes refuse other places as well, but not all of their versions do.
+    """
+    location = entries.get("location", "")
+    path = folder / location
+    if not location or Path(location).name != location or location in (".", "..") or path.is_symlink():
+        raise UserError(
+            f"expected weights in a file of the model's folder {folder}, got the place {location!r}; the model "
+            "is damaged or was made to read other files"
+        )
+    content = _mapped(path)
+    numbers = [entries.get(key, "") for key in ("offset", "length")]
+    if not all(number.isascii() and number.isdigit() and len(number) < 19 for number in numbers):
+        raise _MalformedError("the place of a tensor in another file is no number")
+    start, length = map(int, numbers)
+    if start + length > len(content):
+        raise UserError(f"{path} is cut short: expected at least {start + length} bytes, got {len(content)}")
+    return content[start : start + length]

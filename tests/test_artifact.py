@@ -145,13 +145,8 @@ def test_tables_of_another_size_are_refused(path, name):
 
 def test_a_graph_with_other_inputs_is_refused_before_it_runs(path):
     def change(model):
-        for value in [*model.graph.input, *model.graph.node]:
-            if getattr(value, "name", None) == "k":
-                value.name = "top_k"
-        for node in model.graph.node:
-            for place, name in enumerate(node.input):
-                if name == "k":
-                    node.input[place] = "top_k"
+        model.graph.input[-1].name = "top_k"
+        model.graph.node.insert(0, helper.make_node("Identity", ["top_k"], ["k"]))
 
     with pytest.raises(UserError, match="top_k"):
         Artifact.open(rewritten(path, change)).session()
@@ -201,6 +196,69 @@ def test_a_flipped_bit_is_refused_or_changes_no_recommendation(path):
         except UserError:
             continue
         assert recommender.recommend(sessions, k=N) == expected
+
+
+@pytest.fixture
+def outside(path):
+    """A model whose weights lie in weights.data beside it."""
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights.data", size_threshold=64)
+    return path
+
+
+def test_weights_in_another_file_are_read_and_verified(outside):
+    artifact = Artifact.open(outside)
+    artifact.verify()
+    np.testing.assert_array_equal(artifact.output_weight(), random_weights(widths=(4, 3)).output_table)
+    data = outside.parent / "weights.data"
+    content = bytearray(data.read_bytes())
+    content[5] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(UserError, match="weights do not match"):
+        Artifact.open(outside).verify()
+
+
+@pytest.mark.parametrize("size", [None, 0, 100])
+def test_a_missing_or_truncated_file_of_weights_is_refused(outside, size):
+    data = outside.parent / "weights.data"
+    if size is None:
+        data.unlink()
+    else:
+        data.write_bytes(data.read_bytes()[:size])
+    with pytest.raises(UserError, match=r"weights\.data"):
+        Artifact.open(outside)
+
+
+@pytest.mark.parametrize(
+    "location", ["../weights.data", "folder/../weights.data", "/etc/passwd", "", "..", ".", "link"]
+)
+def test_weights_outside_the_folder_of_the_model_are_refused(outside, location):
+    (outside.parent / "link").symlink_to("/etc/passwd")
+
+    def change(model):
+        for tensor in model.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = location
+
+    model = onnx.load(outside, load_external_data=False)
+    change(model)
+    outside.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match="model's folder"):
+        Artifact.open(outside)
+
+
+@pytest.mark.parametrize(
+    "entry", [("offset", "-1"), ("length", "x"), ("offset", str(1 << 60)), ("length", str(10**30))]
+)
+def test_an_impossible_place_in_the_file_of_weights_is_refused(outside, entry):
+    model = onnx.load(outside, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for existing in tensor.external_data:
+            if existing.key == entry[0]:
+                existing.value = entry[1]
+    outside.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError):
+        Artifact.open(outside)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -208,6 +208,62 @@ def test_a_configuration_that_is_not_json_is_refused():
         build_graph(random_weights(), Vocabulary(TERMS), config={"x": object()}, metrics={})
 
 
+def test_a_metric_that_is_no_number_becomes_null():
+    model = build_graph(random_weights(), Vocabulary(TERMS), config={}, metrics={"mrr@20": float("nan")})
+    assert '{"mrr@20": null}' in [entry.value for entry in model.metadata_props]
+
+
+def test_k_of_zero_gives_the_state_alone(tmp_path):
+    session = Artifact.open(save_model(tmp_path / "model.onnx", random_weights(widths=(8, 5)))).session()
+    start = np.zeros((2, 2, 8), np.float32)
+    ids, scores, hidden = run(session, [[3, 1], [4, N]], [2, 1], start, k=0)
+    assert (ids.shape, scores.shape) == ((2, 0), (2, 0))
+    np.testing.assert_array_equal(hidden, run(session, [[3, 1], [4, N]], [2, 1], start)[2])
+
+
+@pytest.fixture
+def small_files(monkeypatch):
+    monkeypatch.setattr("gru4rec.export.LARGEST_FILE", 1000)
+    monkeypatch.setattr("gru4rec.export.SMALLEST_OUTSIDE", 100)
+
+
+def test_weights_that_do_not_fit_into_one_file_go_beside_it(tmp_path, small_files, monkeypatch):
+    network = small_network(constrained_embedding=False)
+    path = tmp_path / "model.onnx"
+    export(network, Vocabulary(TERMS), path, config={}, metrics={})
+    model, data = sorted(tmp_path.iterdir())
+    artifact = Artifact.open(path)
+    assert (model, data.name) == (path, f"model.onnx.{artifact.digests()['weights_sha256'][:16]}.data")
+    onnx.checker.check_model(str(path), full_check=True)
+    monkeypatch.undo()
+    (tmp_path / "inline").mkdir()
+    export(network, Vocabulary(TERMS), tmp_path / "inline" / "model.onnx", config={}, metrics={})
+    inline = Artifact.open(tmp_path / "inline" / "model.onnx")
+    assert artifact.digests() == inline.digests()
+    inputs = [[3, 1, 4]], [3], np.zeros((2, 1, 6), np.float32)
+    for outside, inside in zip(run(artifact.session(), *inputs), run(inline.session(), *inputs), strict=True):
+        np.testing.assert_array_equal(outside, inside)
+
+
+def test_an_export_replaces_the_weights_of_the_model_that_was_there(tmp_path, small_files):
+    bystander = tmp_path / "other.onnx.0123456789abcdef.data"
+    bystander.write_bytes(b"of another model")
+    network = small_network()
+    for _ in range(2):
+        export(network, Vocabulary(TERMS), tmp_path / "model.onnx", config={}, metrics={})
+        artifact = Artifact.open(tmp_path / "model.onnx")
+        artifact.verify()
+        assert len(list(tmp_path.iterdir())) == 3
+        network.output_bias.add_(1)
+
+
+def test_an_export_that_fails_leaves_no_weights(tmp_path, small_files, monkeypatch):
+    monkeypatch.setattr("gru4rec.parity.TOLERANCE", 0.0)
+    with pytest.raises(UserError, match="differs"):
+        export(small_network(), Vocabulary(TERMS), tmp_path / "model.onnx", config={}, metrics={})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_place_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         export(small_network(), Vocabulary(TERMS), tmp_path / "no" / "model.onnx", config={}, metrics={})
