@@ -110,6 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     ranking.add_argument("--top-k", type=int, default=20, metavar="K", help="items a session (default: %(default)s)")
     ranking.add_argument("--exclude-seen", action="store_true", help="never what the session itself holds")
     ranking.add_argument("--exclude", metavar="FILE", help="never these items: a file of ids, one a line")
+    ranking.add_argument(
+        "--allow", metavar="FILE", help="only these items: a file of ids, one a line; others are not scored"
+    )
     ranking.add_argument("--batch-size", type=int, metavar="N", help="sessions computed together (default: automatic)")
     writing = parser.add_argument_group("output")
     writing.add_argument(
@@ -154,7 +157,8 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
     sessions = read_sessions(
         arguments.session, input_format=arguments.input_format, columns=columns, group=arguments.group
     )
-    exclude = _ids(arguments.exclude) if arguments.exclude else []
+    exclude = _ids(arguments.exclude) if arguments.exclude else ()
+    allow = _ids(arguments.allow) if arguments.allow else None
     n_clicks = n_unknown = n_sessions = n_from_zero = 0
     with _output(arguments.output) as file:
         write = writer(arguments.format or _format_of(arguments.output), file)
@@ -166,6 +170,7 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
                 arguments.top_k,
                 exclude_seen=arguments.exclude_seen,
                 exclude=exclude,
+                allow=allow,
                 batch_size=arguments.batch_size,
             )
             for session, recommendation in zip(chunk, recommendations, strict=True):
@@ -206,11 +211,11 @@ def _refuse_unknown(recommender: "Recommender", chunk: list["Session"]) -> None:
                 )
 
 
-def _ids(path: str) -> list[str]:
+def _ids(path: str) -> tuple[str, ...]:
     from inference.text_lines import lines, opened, source_name
 
     with opened(path) as file:
-        return [text for _, text in lines(file, source_name(path)) if text]
+        return tuple(text for _, text in lines(file, source_name(path)) if text)
 
 
 def _format_of(output: str | None) -> str:

@@ -148,6 +148,14 @@ def test_seen_and_excluded_items_do_not_appear(infer, tmp_path):
         assert found == set(TERMS) - {"🛒", "日本"} - set(SESSIONS[value["session"]])
 
 
+def test_only_allowed_items_appear(infer, tmp_path):
+    path = tmp_path / "allow.txt"
+    path.write_text("🛒\n日本\n7\n??\n")
+    _, out, _ = infer("--format", "jsonl", "--top-k", N, "--allow", path)
+    for value in map(json.loads, out.splitlines()):
+        assert {entry["item"] for entry in value["recommendations"]} == {"🛒", "日本", "7"}
+
+
 @pytest.mark.parametrize(
     ("name", "first"), [("out.jsonl", '{"session"'), ("out.csv", "session,rank"), ("out", "Session")]
 )
@@ -217,6 +225,7 @@ def test_verify_accepts_a_sound_model_and_refuses_a_changed_one(model, infer, tm
         (["--unknown", "maybe"], "--unknown"),
         (["--frobnicate"], "--frobnicate"),
         (["--exclude", "/nowhere/at/all"], "does not exist"),
+        (["--top-k", "2", "--allow", "/dev/null"], "allowed items"),
         (["--top-k", "2", "--output", "/nowhere/at/all"], "does not exist"),
         (["--top-k", "2", "--output", "/"], "names a file"),
         (["--item-column", "Product"], "no column 'Product'"),

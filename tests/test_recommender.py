@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import inference.recommender
+import inference.scorer
 from gru4rec.config import TrainConfig
 from gru4rec.export import export
 from gru4rec.model import Network
-from inference import Recommender, UserError, Vocabulary
+from inference import Recommender, SessionState, UserError, Vocabulary
 from tests.tiny_models import TERMS, plain_scores, random_weights, save_model
 
 N = len(TERMS)
@@ -89,7 +90,7 @@ def test_a_step_leaves_the_earlier_state_as_it_was(recommender):
 def test_a_long_session_cut_in_time_is_the_same_session(recommender, monkeypatch, clicks_per_run):
     sessions = random_sessions(8, longest=30)
     whole = recommender.recommend(sessions, k=N, exclude_seen=True)
-    monkeypatch.setattr(inference.recommender, "CLICKS_PER_RUN", clicks_per_run * len(sessions))
+    monkeypatch.setattr(inference.scorer, "CLICKS_PER_RUN", clicks_per_run * len(sessions))
     assert recommender.recommend(sessions, k=N, exclude_seen=True) == whole
 
 
@@ -130,6 +131,89 @@ def test_seen_and_excluded_items_are_never_recommended_and_the_others_keep_their
     assert list(zip(got.items, got.scores, strict=True)) == expected
 
 
+@pytest.mark.parametrize("exclude_seen", [False, True])
+@pytest.mark.parametrize("k", [1, 3, N])
+def test_allowed_items_are_ranked_as_among_all_items(recommender, k, exclude_seen):
+    allow = ("7", "日本", "zürich", "??", "7", "a b", "🛒")
+    options = {"exclude": ("🛒",), "exclude_seen": exclude_seen}
+    for session in random_sessions(20):
+        (everything,) = recommender.recommend([session], k=N, **options)
+        (got,) = recommender.recommend([session], k=k, allow=allow, **options)
+        expected = [pair for pair in zip(everything.items, everything.scores, strict=True) if pair[0] in allow][:k]
+        assert got.items == tuple(item for item, _ in expected)
+        np.testing.assert_allclose(got.scores, [score for _, score in expected], atol=1e-6)
+
+
+def test_allowed_items_are_ranked_alike_in_batches_and_steps(recommender):
+    allow = ("7", "日本", "zürich", "a b")
+    sessions = random_sessions(30)
+    together = recommender.recommend(sessions, k=3, allow=allow)
+    for session, got in zip(sessions, together, strict=True):
+        state, stepwise = recommender.new_state(), None
+        for item in session:
+            state, stepwise = recommender.step(state, item, k=3, allow=allow)
+        if stepwise:
+            assert stepwise.items == got.items
+            np.testing.assert_allclose(stepwise.scores, got.scores, atol=1e-6)
+
+
+def test_of_equal_scores_the_smaller_number_comes_first_on_both_paths(tmp_path, weights):
+    even = dataclasses.replace(
+        weights, output_bias=np.zeros(N, np.float32), output_table=np.repeat(weights.output_table[:5], 2, axis=0)
+    )
+    recommender = Recommender.load(save_model(tmp_path / "model.onnx", even))
+    for k in range(1, N + 1):
+        (among_all,) = recommender.recommend([["7"]], k=k)
+        (among_allowed,) = recommender.recommend([["7"]], k=k, allow=TERMS)
+        assert among_all.items == among_allowed.items
+
+
+def test_nothing_is_left_where_the_allowed_items_are_excluded(recommender):
+    (got,) = recommender.recommend([["7"]], k=3, allow=["7"], exclude=["7"])
+    assert got.items == ()
+    (got,) = recommender.recommend([["7"]], k=3, allow=["7"], exclude_seen=True)
+    assert got.items == ()
+
+
+def test_allowed_items_of_which_none_is_known_are_an_error(recommender):
+    with pytest.raises(UserError, match="allowed items"):
+        recommender.recommend([["7"]], k=3, allow=["??"])
+
+
+@pytest.mark.parametrize("argument", ["exclude", "allow"])
+def test_a_text_in_place_of_a_list_of_items_is_refused(recommender, argument):
+    with pytest.raises(UserError, match="list of item ids"):
+        recommender.recommend([["7"]], k=3, **{argument: "7"})
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+def test_batches_hold_every_session_once_and_little_padding(batch_size):
+    lengths = np.random.default_rng(0).zipf(1.6, 500).clip(0, 10_000).tolist()
+    batches = list(inference.recommender._batches(lengths, batch_size))
+    assert sorted(place for batch in batches for place in batch) == list(range(500))
+    for batch in batches:
+        assert len(batch) <= batch_size
+        assert max(lengths[place] for place in batch) <= 2 * min(lengths[place] for place in batch) + 8
+
+
+def test_a_session_of_many_clicks_is_one_among_others(recommender):
+    long, short = ["7", "a b"] * 50_000, ["7"]
+    alone = recommender.recommend([long], k=3)
+    assert recommender.recommend([short, long, short], k=3)[1:2] == alone
+
+
+def test_clicks_of_several_sessions_at_once_equal_those_of_each(recommender):
+    states = [recommender.new_state()] * 3
+    items = ["7", "??", "a b"]
+    together = recommender.steps(states, items, k=4, exclude_seen=True)
+    for item, (state, got) in zip(items, together, strict=True):
+        alone_state, alone = recommender.step(recommender.new_state(), item, k=4, exclude_seen=True)
+        assert got == alone
+        assert state.seen == alone_state.seen
+        np.testing.assert_array_equal(state.hidden, alone_state.hidden)
+    assert recommender.steps([], [], k=4) == []
+
+
 def test_nothing_is_recommended_where_everything_is_excluded(recommender):
     (got,) = recommender.recommend([["7"]], k=3, exclude=TERMS)
     assert (got.items, got.scores) == ((), ())
@@ -163,7 +247,7 @@ def test_a_text_in_place_of_a_session_is_refused(recommender):
 
 
 def test_a_state_of_another_shape_is_refused(recommender):
-    state = inference.recommender.SessionState(np.zeros((1, 1, 8), np.float32))
+    state = SessionState(np.zeros((1, 1, 8), np.float32))
     with pytest.raises(UserError, match="belongs to the model"):
         recommender.step(state, "7", k=1)
 
