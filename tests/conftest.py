@@ -1,0 +1,20 @@
+"""Logs that the tests share."""
+
+import pytest
+from tests.small_logs import frame_of, log_of, markov_sessions
+
+from gru4rec.sessions import EncodedLog
+
+
+@pytest.fixture(scope="session")
+def markov_log() -> EncodedLog:
+    """400 sessions over 200 items with strong first-order structure; every item occurs."""
+    return log_of(markov_sessions(400, 200, seed=1))
+
+
+@pytest.fixture(scope="session")
+def events_file(tmp_path_factory: pytest.TempPathFactory):
+    """A small tab-separated log on disk."""
+    path = tmp_path_factory.mktemp("log") / "clicks.tsv"
+    frame_of(markov_sessions(60, 30, seed=2)).write_csv(path, separator="\t")
+    return path

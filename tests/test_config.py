@@ -1,0 +1,143 @@
+"""The configuration: one set of checks for flags, files and searches."""
+
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gru4rec.config import TrainConfig, from_mapping, read_config, to_mapping, to_toml
+from gru4rec.flags import ConfigFlags, configuration, given as flags_given
+from inference.errors import UserError
+
+OFFICIAL = """from collections import OrderedDict
+gru4rec_params = OrderedDict([
+('loss', 'bpr-max'),
+('constrained_embedding', True),
+('layers', [224]),
+('batch_size', 80),
+('bpreg', 1.95),
+('logq', 0.0)
+])
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dropout_p_embed", 1.5),
+        ("dropout_p_hidden", 1.0),
+        ("dropout_p_hidden", -0.1),
+        ("sample_alpha", -1),
+        ("learning_rate", 0),
+        ("momentum", 1),
+        ("batch_size", 0),
+        ("n_sample", -1),
+        ("n_epochs", 0),
+        ("n_epochs", 2.5),
+        ("batch_size", "many"),
+        ("learning_rate", float("nan")),
+        ("learning_rate", True),
+        ("layers", []),
+        ("layers", [100, 0]),
+        ("layers", "a/b"),
+        ("layers", None),
+        ("constrained_embedding", "maybe"),
+        ("loss", 3),
+        ("plugins", [1]),
+        ("loss_options", 1),
+        ("bpreg", -0.5),
+        ("seed", -1),
+    ],
+)
+def test_impossible_value_is_refused_with_the_name_of_its_key(name, value):
+    with pytest.raises(UserError, match=f"^configuration: {name}: expected "):
+        from_mapping({name: value})
+
+
+def test_unknown_key_names_the_known_ones():
+    with pytest.raises(UserError, match="unknown key 'dropout'; available: loss, layers, batch_size"):
+        from_mapping({"dropout": 0.5})
+
+
+def test_embedding_width_contradicts_a_constrained_embedding():
+    with pytest.raises(UserError, match="set constrained_embedding to false or embedding to 0"):
+        TrainConfig(embedding=64)
+    assert TrainConfig(embedding=64, constrained_embedding=False).embedding_mode == "separate"
+    assert TrainConfig(constrained_embedding=False).embedding_mode == "one-hot"
+
+
+@pytest.mark.parametrize("layers", [[100, 50], (100, 50), "100/50", "100,50", "[100, 50]"])
+def test_layers_may_be_written_in_several_ways(layers):
+    assert TrainConfig(layers=layers).layers == (100, 50)
+
+
+config_values = st.fixed_dictionaries(
+    {},
+    optional={
+        "loss": st.sampled_from(["cross-entropy", "bpr-max"]),
+        "layers": st.lists(st.integers(1, 600), min_size=1, max_size=3),
+        "learning_rate": st.floats(1e-6, 10),
+        "dropout_p_embed": st.floats(0, 0.99),
+        "bpreg": st.floats(0, 5),
+        "loss_options": st.dictionaries(st.text("abc", min_size=1), st.integers() | st.text("xyz\"\\'\n") | st.booleans()),
+        "seed": st.integers(0, 2**63 - 1),
+        "constrained_embedding": st.booleans(),
+    },
+)
+
+
+@given(config_values)
+def test_written_configuration_reads_back_equal(values):
+    config = from_mapping(values)
+    assert from_mapping(tomllib.loads(to_toml(config))) == config
+    assert from_mapping(to_mapping(config)) == config
+
+
+def test_official_parameter_file_is_read(tmp_path):
+    path = tmp_path / "official.py"
+    path.write_text(OFFICIAL)
+    config = from_mapping(read_config(path))
+    assert (config.loss, config.layers, config.batch_size, config.bpreg) == ("bpr-max", (224,), 80, 1.95)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gru4rec_params = OrderedDict([('loss', __import__('os').system('touch EXECUTED'))])",
+        "import os; os.system('touch EXECUTED')",
+        "gru4rec_params = OrderedDict([('loss', 'bpr-max'",
+        "gru4rec_params = 3",
+        "",
+    ],
+)
+def test_official_parameter_file_is_never_executed(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "official.py"
+    path.write_text(text)
+    with pytest.raises(UserError, match="official.py: expected gru4rec_params = OrderedDict"):
+        read_config(path)
+    assert not (tmp_path / "EXECUTED").exists()
+
+
+def test_broken_or_missing_file_is_one_clear_line(tmp_path):
+    (tmp_path / "broken.toml").write_text("loss = ")
+    with pytest.raises(UserError, match="broken.toml: expected TOML"):
+        read_config(tmp_path / "broken.toml")
+    with pytest.raises(UserError, match="cannot read the configuration"):
+        read_config(tmp_path / "absent.toml")
+    (tmp_path / "unknown.toml").write_text("lr = 1")
+    with pytest.raises(UserError, match="unknown.toml: unknown key 'lr'"):
+        read_config(tmp_path / "unknown.toml")
+
+
+def test_flag_wins_over_file_and_file_over_default(tmp_path):
+    (tmp_path / "run.toml").write_text("batch_size = 32\nlearning_rate = 0.2\n[loss_options]\ngamma = 2\n")
+    config = configuration(ConfigFlags(batch_size=16), tmp_path / "run.toml")
+    assert (config.batch_size, config.learning_rate, config.momentum) == (16, 0.2, 0.0)
+    assert config.loss_options == {"gamma": 2}
+
+
+def test_plugin_options_on_the_command_line_keep_their_type():
+    given_flags = flags_given(ConfigFlags(loss_options={"gamma": "0.5", "name": "soft", "on": "true"}))
+    assert given_flags == {"loss_options": {"gamma": 0.5, "name": "soft", "on": True}}

@@ -1,0 +1,95 @@
+"""Full ranking: ties, unknown items, batches; against a loop written plainly."""
+
+import numpy as np
+import pytest
+import torch
+
+from gru4rec.config import TrainConfig
+from gru4rec.evaluation import evaluate, metrics_of, ranks
+from gru4rec.model import Network
+from gru4rec.sessions import Sessions
+from inference.errors import UserError
+
+
+def network_of(n_items: int, layers=(8,), seed=0) -> Network:
+    network = Network(n_items, TrainConfig(layers=layers, seed=seed))
+    generator = torch.Generator().manual_seed(seed)
+    for tensor in network.tensors().values():
+        tensor.uniform_(-0.8, 0.8, generator=generator)
+    return network
+
+
+def constant_scores(biases: list[float]) -> Network:
+    """A network that scores every item by its bias, whatever the session."""
+    network = network_of(len(biases))
+    network.output_table.zero_()
+    network.output_bias.copy_(torch.tensor(biases))
+    return network
+
+
+def ranks_one_session_at_a_time(network: Network, sessions: list[list[int]]) -> list[float]:
+    ranked = []
+    for session in sessions:
+        state = network.zero_state(1)
+        for item, target in zip(session, session[1:], strict=False):
+            output = network.input_table[item].unsqueeze(0)
+            for number, layer in enumerate(network.layers):
+                output = state[number] = layer(output, state[number])
+            scores = (output @ network.output_table.T + network.output_bias)[0]
+            ranked.append(float((scores > scores[target]).sum() + 1))
+    return ranked
+
+
+@pytest.mark.parametrize("layers", [(8,), (6, 8)])
+def test_batched_ranks_equal_a_plain_loop_and_states_start_at_zero(layers, monkeypatch):
+    monkeypatch.setattr("gru4rec.evaluation.SESSIONS_PER_BATCH", 7)
+    monkeypatch.setattr("gru4rec.evaluation.SCORES_PER_CHUNK", 150)
+    generator = np.random.default_rng(0)
+    sessions = [generator.integers(0, 50, size=size).tolist() for size in generator.integers(1, 12, size=40)]
+    network = network_of(50, layers)
+    ours = ranks(network, Sessions.from_lists(sessions))
+    np.testing.assert_array_equal(ours, ranks_one_session_at_a_time(network, sessions))
+
+
+def test_metrics_do_not_depend_on_the_order_of_sessions():
+    generator = np.random.default_rng(1)
+    sessions = [generator.integers(0, 50, size=6).tolist() for _ in range(30)]
+    network = network_of(50)
+    forwards = evaluate(network, Sessions.from_lists(sessions)).as_dict()
+    assert evaluate(network, Sessions.from_lists(sessions[::-1])).as_dict() == pytest.approx(forwards)
+
+
+@pytest.mark.parametrize(("ties", "rank"), [("standard", 2), ("conservative", 4), ("median", 3)])
+def test_tied_target_is_ranked_as_the_mode_says(ties, rank):
+    """One item is better, the target ties with two others."""
+    network = constant_scores([9.0, 5.0, 5.0, 5.0, 1.0])
+    assert ranks(network, Sessions.from_lists([[0, 2]]), ties=ties).tolist() == [rank]
+
+
+def test_collapsed_scores_look_perfect_only_in_standard_mode():
+    network = constant_scores([0.0] * 100)
+    sessions = Sessions.from_lists([[1, 2], [3, 4]])
+    assert evaluate(network, sessions, ties="standard").recall[20] == 1.0
+    assert evaluate(network, sessions, ties="conservative").recall[20] == 0.0
+    assert ranks(network, sessions, ties="median").tolist() == [50.5, 50.5]
+
+
+def test_recall_and_mrr_by_hand():
+    result = metrics_of(np.array([1.0, 4.0, 25.0, 2.0]), cutoffs=[1, 5, 20], ties="standard")
+    assert result.recall == {1: 0.25, 5: 0.75, 20: 0.75}
+    assert result.mrr == {1: 0.25, 5: (1 + 0.25 + 0.5) / 4, 20: (1 + 0.25 + 0.5) / 4}
+    assert result.as_dict()["recall@20"] == 0.75
+    assert result.as_dict()["events"] == 4
+
+
+def test_nothing_to_rank_is_one_clear_line():
+    with pytest.raises(UserError, match="at least two items that the model knows"):
+        evaluate(network_of(5), Sessions.from_lists([[1], [2]]))
+
+
+def test_impossible_cutoffs_and_ties_are_refused():
+    sessions = Sessions.from_lists([[1, 2]])
+    with pytest.raises(UserError, match="cutoffs: expected positive numbers"):
+        evaluate(network_of(5), sessions, cutoffs=[0])
+    with pytest.raises(UserError, match="unknown way of ranking ties 'best'; available: conservative, median, standard"):
+        evaluate(network_of(5), sessions, ties="best")

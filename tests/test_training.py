@@ -1,0 +1,273 @@
+"""Whole training runs: they learn, repeat, resume, and keep what they should."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from gru4rec import checkpoint
+from gru4rec.config import TrainConfig, from_mapping
+from gru4rec.evaluation import evaluate
+from gru4rec.losses import LOSSES, register_loss
+from gru4rec.sessions import Sessions
+from gru4rec.trainer import Diverged, Trainer
+from gru4rec.training import train
+from inference.errors import UserError
+from tests.small_logs import frame_of, log_of, markov_sessions
+
+CONFIGS = {
+    "bpr-max, dropout, momentum": TrainConfig(
+        loss="bpr-max",
+        layers=(16,),
+        batch_size=16,
+        n_sample=32,
+        momentum=0.3,
+        dropout_p_embed=0.2,
+        dropout_p_hidden=0.1,
+        n_epochs=4,
+    ),
+    "separate, two layers": TrainConfig(
+        layers=(12, 16), batch_size=16, n_sample=32, constrained_embedding=False, embedding=8, n_epochs=4, logq=1.0
+    ),
+    "one-hot, in-batch": TrainConfig(
+        loss="top1-max", layers=(16,), batch_size=16, sampler="in-batch", constrained_embedding=False, n_epochs=4
+    ),
+    "full": TrainConfig(layers=(16,), batch_size=16, sampler="full", n_epochs=4, momentum=0.1),
+    "full, separate": TrainConfig(
+        layers=(16,), batch_size=16, sampler="full", n_epochs=4, constrained_embedding=False, embedding=8
+    ),
+}
+
+
+def arrays_of(network):
+    return {name: tensor.numpy().copy() for name, tensor in network.tensors().items()}
+
+
+def assert_same_bits(left, right):
+    assert left.keys() == right.keys()
+    for name in left:
+        np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+
+
+def recall_of(network, sessions):
+    return evaluate(network, Sessions.from_lists(sessions)).recall[20]
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_it_learns_order_where_there_is_order(loss, markov_log):
+    config = TrainConfig(loss=loss, layers=(32,), batch_size=32, n_sample=128, learning_rate=0.1, n_epochs=6)
+    network = train(markov_log, config).network
+    test = markov_sessions(100, 200, seed=7)
+    popular = np.argsort(-markov_log.support)[:20]
+    popularity = np.mean([item in popular for session in test for item in session[1:]])
+    assert recall_of(network, test) > 0.6 > 3 * popularity
+
+
+def test_it_learns_nothing_from_shuffled_clicks():
+    generator = np.random.default_rng(0)
+    shuffled = [generator.integers(0, 200, size=8).tolist() for _ in range(400)]
+    config = TrainConfig(layers=(32,), batch_size=32, n_sample=128, learning_rate=0.1, n_epochs=6)
+    network = train(log_of(shuffled), config).network
+    assert recall_of(network, generator.integers(0, 200, size=(100, 8)).tolist()) < 0.2  # chance: 20 of 200
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+def test_resumed_training_equals_uninterrupted_training_bit_for_bit(config, markov_log, tmp_path):
+    whole = train(markov_log, config, directory=tmp_path / "whole")
+    train(markov_log, config.replace(n_epochs=2), directory=tmp_path / "parts")
+    resumed = train(markov_log, config, directory=tmp_path / "parts", resume=True)
+    assert_same_bits(arrays_of(resumed.network), arrays_of(whole.network))
+    losses = [[epoch["loss"] for epoch in model.metrics["history"]] for model in (whole, resumed)]
+    assert losses[0] == losses[1]
+
+
+def test_run_without_a_folder_equals_one_with_it(markov_log, tmp_path):
+    config = CONFIGS["bpr-max, dropout, momentum"]
+    assert_same_bits(
+        arrays_of(train(markov_log, config).network),
+        arrays_of(train(markov_log, config, directory=tmp_path / "model").network),
+    )
+
+
+def test_other_seed_other_model(markov_log):
+    config = CONFIGS["full"].replace(n_epochs=1)
+    first, other = train(markov_log, config).network, train(markov_log, config.replace(seed=1)).network
+    assert not torch.equal(first.output_table, other.output_table)
+
+
+def test_killed_run_goes_on_and_ends_with_the_same_model(tmp_path):
+    """A real process, killed with SIGKILL once its second epoch is on disk."""
+    log_file, config = tmp_path / "clicks.parquet", CONFIGS["bpr-max, dropout, momentum"].replace(n_epochs=6)
+    frame_of(markov_sessions(1500, 200, seed=3)).write_parquet(log_file)
+    (tmp_path / "run.toml").write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in _toml(config).items()))
+    command = [sys.executable, "-c", "import sys; from gru4rec.cli import main; sys.exit(main())", "train"]
+    command += ["--train", log_file, "--config", tmp_path / "run.toml", "--threads", "1"]
+
+    process = subprocess.Popen([*command, "--out", tmp_path / "killed"], stderr=subprocess.DEVNULL)
+    metrics = tmp_path / "killed" / "metrics.json"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and json.loads(metrics.read_text())["last_epoch"] >= 2):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert json.loads(metrics.read_text())["last_epoch"] < 6
+
+    subprocess.run([*command, "--out", tmp_path / "killed", "--resume"], check=True, capture_output=True)
+    subprocess.run([*command, "--out", tmp_path / "whole"], check=True, capture_output=True)
+    killed, whole = (checkpoint.load_model(tmp_path / name) for name in ("killed", "whole"))
+    assert_same_bits(arrays_of(killed.network), arrays_of(whole.network))
+    assert not list((tmp_path / "killed").glob(".*.partial"))
+
+
+def _toml(config):
+    from gru4rec.config import to_mapping
+
+    return {key: value for key, value in to_mapping(config).items() if not isinstance(value, dict)}
+
+
+def test_best_epoch_on_validation_is_kept(markov_log, tmp_path):
+    config = TrainConfig(layers=(32,), batch_size=32, n_sample=64, learning_rate=0.3, n_epochs=8, seed=2)
+    valid = Sessions.from_lists(markov_sessions(50, 200, seed=8))
+    on_disk = train(markov_log, config, valid=valid, directory=tmp_path / "model")
+    in_memory = train(markov_log, config, valid=valid)
+    history = on_disk.metrics["history"]
+    best = max(history, key=lambda epoch: epoch["mrr@20"])
+    assert on_disk.metrics["best_epoch"] == best["epoch"]
+    assert_same_bits(arrays_of(on_disk.network), arrays_of(in_memory.network))
+    again = evaluate(on_disk.network, valid)
+    assert (again.mrr[20], again.recall[20]) == (best["mrr@20"], best["recall@20"])
+    assert [folder.name for folder in (tmp_path / "model").glob("epoch-*")] == [f"epoch-{best['epoch']:04d}"]
+
+
+def test_resume_refuses_another_configuration_or_other_data(markov_log, tmp_path):
+    config = CONFIGS["full"].replace(n_epochs=1)
+    train(markov_log, config, directory=tmp_path / "model")
+    with pytest.raises(UserError, match="holds a model already; go on with it"):
+        train(markov_log, config, directory=tmp_path / "model")
+    with pytest.raises(UserError, match=r"cannot go on: learning_rate was 0\.05 and is now 0\.1"):
+        train(markov_log, config.replace(learning_rate=0.1), directory=tmp_path / "model", resume=True)
+    with pytest.raises(UserError, match="cannot go on: the training or validation data are not those it began with"):
+        train(log_of(markov_sessions(400, 200, seed=5)), config, directory=tmp_path / "model", resume=True)
+
+
+def test_finished_run_resumes_to_itself(markov_log, tmp_path):
+    config = CONFIGS["full"].replace(n_epochs=1)
+    first = train(markov_log, config, directory=tmp_path / "model")
+    again = train(markov_log, config, directory=tmp_path / "model", resume=True)
+    assert_same_bits(arrays_of(first.network), arrays_of(again.network))
+
+
+def test_folder_in_use_is_refused(markov_log, tmp_path):
+    config = CONFIGS["full"].replace(n_epochs=1)
+
+    class TriesToJoin:
+        def step(self, epoch, done, total):
+            if done == 1:
+                with pytest.raises(UserError, match="is in use by another run"):
+                    train(markov_log, config, directory=tmp_path / "model")
+                self.tried = True
+
+        def epoch(self, result):
+            pass
+
+    watcher = TriesToJoin()
+    train(markov_log, config, directory=tmp_path / "model", watcher=watcher)
+    assert watcher.tried
+
+
+def test_divergence_names_epoch_and_step(markov_log):
+    @register_loss("exponential")
+    def exponential(scores, positive, excluded=None):
+        return (scores - scores.gather(1, positive.unsqueeze(1))).exp().sum(dim=1)
+
+    try:
+        with pytest.raises(Diverged, match="not finite in epoch 1, step ") as error:
+            train(markov_log, TrainConfig(loss="exponential", learning_rate=100, layers=(16,), n_sample=32))
+        assert error.value.epoch == 1
+        assert error.value.step > 0
+    finally:
+        del LOSSES["exponential"]
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 64])
+def test_in_batch_negatives_train_until_one_lane_is_left(lanes):
+    log = log_of([[0, 1, 2, 3], [3, 2], [1, 0], [0, 2, 3, 1, 0, 2]])
+    config = TrainConfig(sampler="in-batch", batch_size=lanes, layers=(4,), n_epochs=1)
+    if lanes == 1:
+        with pytest.raises(UserError, match="expected negatives to learn from"):
+            Trainer(config, log)
+        return
+    report = Trainer(config, log).run_epoch()
+    # The last session, of 5 pairs, is alone once the first one's 3 pairs are done: it has begun one step after that one
+    # with 3 lanes, together with it with 64.
+    assert report.n_pairs == {3: 3 + 1 + 1 + 2, 64: 3 + 1 + 1 + 3}[lanes]
+    assert np.isfinite(report.step_losses).all()
+
+
+def test_with_additional_samples_nothing_is_skipped():
+    log = log_of([[0, 1, 2, 3], [3, 2], [1, 0], [0, 2, 3, 1, 0, 2]])
+    report = Trainer(TrainConfig(n_sample=2, batch_size=3, layers=(4,)), log).run_epoch()
+    assert report.n_pairs == log.sessions.n_pairs == 10
+
+
+def test_single_clicks_only_is_one_clear_line():
+    with pytest.raises(UserError, match="expected sessions of at least two clicks to train on, got none"):
+        Trainer(TrainConfig(), log_of([[0], [1], [2]]))
+
+
+def test_device_that_is_not_there_is_refused(markov_log):
+    with pytest.raises(UserError, match="device: cannot use 'quantum'"):
+        Trainer(TrainConfig(device="quantum"), markov_log)
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="device: cannot use 'cuda'"):
+            Trainer(TrainConfig(device="cuda"), markov_log)
+
+
+def test_plugin_module_registers_a_loss(markov_log, tmp_path, monkeypatch):
+    (tmp_path / "my_losses.py").write_text(
+        "from gru4rec.losses import register_loss\n"
+        "@register_loss('hinge')\n"
+        "def hinge(scores, positive, excluded=None, *, margin=1.0):\n"
+        "    target = scores.gather(1, positive.unsqueeze(1))\n"
+        "    return (margin + scores - target).clamp_min(0).mean(dim=1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = from_mapping(
+        {"loss": "hinge", "plugins": ["my_losses"], "loss_options": {"margin": 0.5}, "layers": 8, "n_epochs": 1}
+    )
+    try:
+        assert train(markov_log, config).metrics["history"][0]["loss"] > 0
+    finally:
+        LOSSES.pop("hinge", None)
+    with pytest.raises(UserError, match="plugins: cannot import 'no_such_module'"):
+        Trainer(TrainConfig(plugins=("no_such_module",)), markov_log)
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "pickled", "metrics", "schema"])
+def test_damaged_model_folder_is_one_clear_line(damage, markov_log, tmp_path):
+    directory = tmp_path / "model"
+    train(markov_log, CONFIGS["full"].replace(n_epochs=1), directory=directory)
+    array = directory / "epoch-0001" / "output_table.npy"
+    if damage == "missing":
+        array.unlink()
+    elif damage == "truncated":
+        array.write_bytes(array.read_bytes()[:200])
+    elif damage == "pickled":
+        np.save(array, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    elif damage == "metrics":
+        (directory / "metrics.json").write_text("{")
+    else:
+        (directory / "metrics.json").write_text('{"schema_version": 99}')
+    with pytest.raises(UserError) as error:
+        checkpoint.load_model(directory)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="expected a model directory"):
+        checkpoint.load_model(tmp_path / "absent")
