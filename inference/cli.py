@@ -8,47 +8,33 @@ then does not appear. Modules are loaded when they are needed, because most of a
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from inference.arguments import PROGRAM, parser
 from inference.errors import UserError
 
 if TYPE_CHECKING:
     from inference.artifact import Artifact
     from inference.event_rows import Session
-    from inference.recommender import Recommender
+    from inference.recommender import Recommendation, Recommender, SessionState
 
-PROGRAM = "gru4rec-infer"
 SESSIONS_PER_CHUNK = 4096
 CLICKS_PER_CHUNK = 1 << 20
-
-EXAMPLES = """\
-examples:
-  the ten best next items for every session of a click log, as a table
-    gru4rec-infer --model model.onnx --session clicks.tsv --top-k 10
-  one session typed by hand: ids of items, oldest first
-    echo "i17 i4 i99" | gru4rec-infer --model model.onnx --session -
-  bulk scoring for a program, never recommending what the session has seen
-    gru4rec-infer --model model.onnx --session sessions.jsonl.gz --format jsonl --exclude-seen --output out.jsonl
-  what is in a model file, and is it unharmed
-    gru4rec-infer --model model.onnx --info --verify
-
-session files, each also packed with gzip:
-  csv, tsv  a header and one click a row; columns SessionId, ItemId and, if there is one, Time;
-            the rows of a session stand together and in order, or --group sorts them
-  jsonl     {"session": "s1", "items": ["i17", "i4"]}
-  lines     i17 i4 i99
-"""
+SMALL_WEIGHTS = 1 << 26
+"""Output weights of fewer bytes are scored for single clicks by one thread: waking another takes longer."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0 done, 2 bad arguments or input, 130 interrupted."""
     try:
-        _run(_parser().parse_args(argv))
-        sys.stdout.flush()
+        with _ended_by_signals():
+            _run(parser().parse_args(argv))
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader has had enough; the interpreter must not flush into the pipe when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
@@ -62,64 +48,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let a request to terminate unwind the stack, so that states are saved and no partial file is left."""
+
+    def leave(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    with suppress(ValueError):  # only the main thread may do this
+        before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        with suppress(ValueError, UnboundLocalError):
+            signal.signal(signal.SIGTERM, before)
+
+
 def _failed(reason: str) -> int:
-    print(f"{PROGRAM}: {' '.join(reason.splitlines())}", file=sys.stderr)
+    _say(" ".join(reason.splitlines()))
     return 2
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see {PROGRAM} --help")
-
-
-class _Version(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from importlib.metadata import version
-
-        print(PROGRAM, version("gru4rec"))
-        parser.exit()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog=PROGRAM,
-        description="Recommend next items for sessions, with a model that `gru4rec export` wrote.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", nargs=0, action=_Version, help="print the version and leave")
-    model = parser.add_argument_group("model")
-    model.add_argument("--model", required=True, metavar="FILE", help="the .onnx file")
-    model.add_argument("--info", action="store_true", help="print what the model file holds and what would run it")
-    model.add_argument("--verify", action="store_true", help="compare the weights with their digest first")
-    model.add_argument("--threads", type=int, metavar="N", help="threads for one computation")
-    reading = parser.add_argument_group("sessions")
-    reading.add_argument("--session", metavar="FILE", help="the sessions; - reads standard input")
-    reading.add_argument("--input-format", choices=("csv", "tsv", "jsonl", "lines"), help="default: recognised")
-    reading.add_argument("--group", action="store_true", help="rows may be in any order; holds all of them in memory")
-    for column, default in (("session", "SessionId"), ("item", "ItemId"), ("time", "Time")):
-        reading.add_argument(f"--{column}-column", default=default, metavar="NAME", help="default: %(default)s")
-    reading.add_argument(
-        "--unknown",
-        choices=("skip", "error"),
-        default="skip",
-        help="items the model does not know (default: %(default)s)",
-    )
-    ranking = parser.add_argument_group("recommendations")
-    ranking.add_argument("--top-k", type=int, default=20, metavar="K", help="items a session (default: %(default)s)")
-    ranking.add_argument("--exclude-seen", action="store_true", help="never what the session itself holds")
-    ranking.add_argument("--exclude", metavar="FILE", help="never these items: a file of ids, one a line")
-    ranking.add_argument(
-        "--allow", metavar="FILE", help="only these items: a file of ids, one a line; others are not scored"
-    )
-    ranking.add_argument("--batch-size", type=int, metavar="N", help="sessions computed together (default: automatic)")
-    writing = parser.add_argument_group("output")
-    writing.add_argument(
-        "--format", choices=("table", "jsonl", "csv"), help="default: by the suffix of --output, else table"
-    )
-    writing.add_argument("--output", metavar="FILE", help="where to write; appears when it is complete")
-    return parser
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -128,6 +75,12 @@ def _run(arguments: argparse.Namespace) -> None:
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    if arguments.stream:
+        arguments.session = arguments.session or "-"
+        if arguments.format not in (None, "jsonl") or arguments.input_format not in (None, "jsonl") or arguments.group:
+            raise UserError("--stream reads and writes JSON lines; leave out --format, --input-format and --group")
+    elif arguments.state:
+        raise UserError("--state keeps the sessions of a stream; add --stream")
     if not (arguments.session or arguments.info or arguments.verify):
         raise UserError(f"expected --session FILE (or - for standard input); see {PROGRAM} --help")
     artifact = Artifact.open(arguments.model)
@@ -138,7 +91,11 @@ def _run(arguments: argparse.Namespace) -> None:
     elif not arguments.session:
         print(f"{arguments.model}: the vocabulary, the graph and the weights match their digests")
     if arguments.session:
-        _recommend(Recommender(artifact, artifact.session("cpu", arguments.threads)), arguments)
+        threads = arguments.threads
+        if threads is None and arguments.stream and artifact.output_weight().nbytes < SMALL_WEIGHTS:
+            threads = 1
+        recommender = Recommender(artifact, artifact.session("cpu", threads))
+        (_stream if arguments.stream else _recommend)(recommender, arguments)
 
 
 def _print_information(artifact: "Artifact", as_json: bool) -> None:
@@ -157,8 +114,7 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
     sessions = read_sessions(
         arguments.session, input_format=arguments.input_format, columns=columns, group=arguments.group
     )
-    exclude = _ids(arguments.exclude) if arguments.exclude else ()
-    allow = _ids(arguments.allow) if arguments.allow else None
+    options = _ranking_options(arguments)
     n_clicks = n_unknown = n_sessions = n_from_zero = 0
     with _output(arguments.output) as file:
         write = writer(arguments.format or _format_of(arguments.output), file)
@@ -167,10 +123,7 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
                 _refuse_unknown(recommender, chunk)
             recommendations = recommender.recommend(
                 [session.items for session in chunk],
-                arguments.top_k,
-                exclude_seen=arguments.exclude_seen,
-                exclude=exclude,
-                allow=allow,
+                **options,
                 batch_size=arguments.batch_size,
             )
             for session, recommendation in zip(chunk, recommendations, strict=True):
@@ -181,11 +134,61 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
                 n_from_zero += not recommendation.n_known
         file.flush()
     if n_unknown or n_from_zero:
-        print(
-            f"{PROGRAM}: {n_unknown} of {n_clicks} clicks were on items unknown to the model and were skipped; "
-            f"{n_from_zero} of {n_sessions} sessions had no known item and were ranked from the zero state",
-            file=sys.stderr,
+        _say(
+            f"{n_unknown} of {n_clicks} clicks were on items unknown to the model and were skipped; "
+            f"{n_from_zero} of {n_sessions} sessions had no known item and were ranked from the zero state"
         )
+
+
+def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
+    from inference.recommendation_files import json_line
+    from inference.session_states import SessionStates
+    from inference.streaming import answers, arriving_clicks
+
+    states = SessionStates(arguments.max_sessions)
+    state_file = Path(arguments.state) if arguments.state else None
+    if state_file and state_file.exists():
+        states = SessionStates.load(state_file, recommender.artifact, arguments.max_sessions)
+    elif state_file and not state_file.parent.is_dir():
+        raise UserError(f"cannot save states in {state_file}: the folder {state_file.parent} does not exist")
+    options = _ranking_options(arguments)
+
+    def steps(befores: Sequence["SessionState"], items: Sequence[str]) -> list[tuple["SessionState", "Recommendation"]]:
+        return recommender.steps(befores, items, **options)
+
+    steps([], [])  # so that impossible options are reported before the first click
+    known = recommender.vocabulary if arguments.unknown == "error" else None
+    n_clicks = n_unknown = 0
+    with _output(arguments.output) as output:
+        try:
+            for clicks in arriving_clicks(arguments.session, known):
+                names = iter(clicks)
+                for batch in answers(clicks, states, steps, recommender.new_state()):
+                    for recommendation in batch:
+                        output.write(json_line(next(names).session, recommendation))
+                        n_unknown += len(recommendation.unknown)
+                    output.flush()
+                n_clicks += len(clicks)
+        finally:
+            if state_file:
+                states.save(state_file, recommender.artifact)
+    if n_unknown:
+        _say(f"{n_unknown} of {n_clicks} clicks were on items unknown to the model and were skipped")
+    if states.n_forgotten:
+        _say(f"{states.n_forgotten} times the session clicked longest ago was forgotten; see --max-sessions")
+
+
+def _ranking_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "k": arguments.top_k,
+        "exclude_seen": arguments.exclude_seen,
+        "exclude": _ids(arguments.exclude) if arguments.exclude else (),
+        "allow": _ids(arguments.allow) if arguments.allow else None,
+    }
+
+
+def _say(remark: str) -> None:
+    print(f"{PROGRAM}: {remark}", file=sys.stderr)
 
 
 def _chunks(sessions: Iterable["Session"]) -> Iterator[list["Session"]]:

@@ -82,13 +82,22 @@ def lines(file: BinaryIO, name: str) -> Iterator[Line]:
         number += 1
         if len(raw) > LONGEST_LINE:
             raise UserError(f"{name}, line {number}: expected lines of text, got one of more than {LONGEST_LINE} bytes")
-        try:
-            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{name}, line {number}: expected UTF-8 text, got the byte 0x{raw[error.start]:02x} at position "
-                f"{error.start + 1}; save the file as UTF-8"
-            ) from error
-        if "\0" in text:
-            raise UserError(f"{name}, line {number}: expected text, got a zero byte; is this a binary file?")
-        yield Line(number, text.removesuffix("\n").removesuffix("\r"))
+        yield decoded(raw, number, name)
+
+
+def decoded(raw: bytes, number: int, name: str) -> Line:
+    """One line of text out of its bytes, with or without its line break.
+
+    Raises:
+        UserError: it is not UTF-8 or holds a zero byte.
+    """
+    try:
+        text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{name}, line {number}: expected UTF-8 text, got the byte 0x{raw[error.start]:02x} at position "
+            f"{error.start + 1}; save the file as UTF-8"
+        ) from error
+    if "\0" in text:
+        raise UserError(f"{name}, line {number}: expected text, got a zero byte; is this a binary file?")
+    return Line(number, text.removesuffix("\n").removesuffix("\r"))

@@ -1,0 +1,93 @@
+"""The arguments of gru4rec-infer."""
+
+import argparse
+from typing import NoReturn
+
+from inference.errors import UserError
+
+PROGRAM = "gru4rec-infer"
+
+EXAMPLES = """\
+examples:
+  the ten best next items for every session of a click log, as a table
+    gru4rec-infer --model model.onnx --session clicks.tsv --top-k 10
+  one session typed by hand: ids of items, oldest first
+    echo "i17 i4 i99" | gru4rec-infer --model model.onnx --session -
+  bulk scoring for a program, never recommending what the session has seen
+    gru4rec-infer --model model.onnx --session sessions.jsonl.gz --format jsonl --exclude-seen --output out.jsonl
+  a live stream of clicks, each answered at once, going on where an earlier run ended
+    clicks | gru4rec-infer --model model.onnx --stream --state states.bin
+  what is in a model file, and is it unharmed
+    gru4rec-infer --model model.onnx --info --verify
+
+session files, each also packed with gzip:
+  csv, tsv  a header and one click a row; columns SessionId, ItemId and, if there is one, Time;
+            the rows of a session stand together and in order, or --group sorts them
+  jsonl     {"session": "s1", "items": ["i17", "i4"]}
+  lines     i17 i4 i99
+a stream: {"session": "s1", "item": "i17"}, one click a line
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {PROGRAM} --help")
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(PROGRAM, version("gru4rec"))
+        parser.exit()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser; what it refuses is a `UserError`."""
+    arguments = _Parser(
+        prog=PROGRAM,
+        description="Recommend next items for sessions, with a model that `gru4rec export` wrote.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    arguments.add_argument("--version", nargs=0, action=_Version, help="print the version and leave")
+    model = arguments.add_argument_group("model")
+    model.add_argument("--model", required=True, metavar="FILE", help="the .onnx file")
+    model.add_argument("--info", action="store_true", help="print what the model file holds and what would run it")
+    model.add_argument("--verify", action="store_true", help="compare the weights with their digest first")
+    model.add_argument("--threads", type=int, metavar="N", help="threads for one computation")
+    reading = arguments.add_argument_group("sessions")
+    reading.add_argument("--session", metavar="FILE", help="the sessions; - reads standard input")
+    reading.add_argument("--input-format", choices=("csv", "tsv", "jsonl", "lines"), help="default: recognised")
+    reading.add_argument("--group", action="store_true", help="rows may be in any order; holds all of them in memory")
+    for column, default in (("session", "SessionId"), ("item", "ItemId"), ("time", "Time")):
+        reading.add_argument(f"--{column}-column", default=default, metavar="NAME", help="default: %(default)s")
+    reading.add_argument(
+        "--unknown",
+        choices=("skip", "error"),
+        default="skip",
+        help="items the model does not know (default: %(default)s)",
+    )
+    streaming = arguments.add_argument_group("stream")
+    streaming.add_argument("--stream", action="store_true", help="read single clicks and answer each at once in JSON")
+    streaming.add_argument(
+        "--state", metavar="FILE", help="go on from the sessions saved here, and save them at the end"
+    )
+    streaming.add_argument(
+        "--max-sessions", type=int, default=100_000, metavar="N", help="sessions kept in mind (default: %(default)s)"
+    )
+    ranking = arguments.add_argument_group("recommendations")
+    ranking.add_argument("--top-k", type=int, default=20, metavar="K", help="items a session (default: %(default)s)")
+    ranking.add_argument("--exclude-seen", action="store_true", help="never what the session itself holds")
+    ranking.add_argument("--exclude", metavar="FILE", help="never these items: a file of ids, one a line")
+    ranking.add_argument(
+        "--allow", metavar="FILE", help="only these items: a file of ids, one a line; others are not scored"
+    )
+    ranking.add_argument("--batch-size", type=int, metavar="N", help="sessions computed together (default: automatic)")
+    writing = arguments.add_argument_group("output")
+    writing.add_argument(
+        "--format", choices=("table", "jsonl", "csv"), help="default: by the suffix of --output, else table"
+    )
+    writing.add_argument("--output", metavar="FILE", help="where to write; appears when it is complete")
+    return arguments

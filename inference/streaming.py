@@ -1,0 +1,114 @@
+"""Clicks as they happen, each answered at once.
+
+A line of input is one click, {"session": "…", "item": "…"}; its answer is one line of output. What has arrived is
+taken together, so that a busy stream is computed in batches while a quiet one is answered click by click; the answers
+are those of one click after the other, in the order of the clicks. A session's second click waits for the first one's
+state, so a batch ends where a session comes again.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO, NamedTuple
+
+from inference.errors import UserError
+from inference.recommender import Recommendation, SessionState
+from inference.session_files import json_id, json_object
+from inference.session_states import SessionStates
+from inference.text_lines import Line, decoded, opened, source_name
+from inference.vocabulary import Vocabulary
+
+BYTES_AT_ONCE = 1 << 16
+CLICKS_AT_ONCE = 256
+LONGEST_LINE = 1 << 20
+"""Bytes of the longest line that is accepted as a click."""
+
+Steps = Callable[[Sequence[SessionState], Sequence[str]], list[tuple[SessionState, Recommendation]]]
+
+
+class Click(NamedTuple):
+    """One click: a session's name and the item."""
+
+    session: str
+    item: str
+
+
+def arriving_clicks(path: str, known: Vocabulary | None = None) -> Iterator[list[Click]]:
+    """The clicks of a stream, as many together as have arrived.
+
+    Args:
+        path: a file or a pipe, or "-" for standard input; gzip is unpacked.
+        known: items outside this vocabulary are an error; None takes any item.
+
+    Raises:
+        UserError: it cannot be read, or a line is no such click; the clicks before it have been handed out.
+    """
+    with opened(path) as file:
+        yield from _arriving(file, source_name(path), known)
+
+
+def _arriving(file: BinaryIO, name: str, known: Vocabulary | None) -> Iterator[list[Click]]:
+    number, rest = 0, b""
+    while arrived := file.read1(BYTES_AT_ONCE):  # type: ignore[attr-defined]
+        *complete, rest = (rest + arrived).split(b"\n")
+        if complete:
+            yield from _clicks(complete, number, name, known)
+            number += len(complete)
+        if len(rest) > LONGEST_LINE:
+            raise UserError(
+                f"{name}, line {number + 1}: expected a click, got a line of more than {LONGEST_LINE} bytes"
+            )
+    if rest:
+        yield from _clicks([rest], number, name, known)
+
+
+def _clicks(lines: list[bytes], before: int, name: str, known: Vocabulary | None) -> Iterator[list[Click]]:
+    clicks: list[Click] = []
+    try:
+        for number, raw in enumerate(lines, start=before + 1):
+            line = decoded(raw, number, name)
+            if line.text.strip():
+                clicks.append(_click(line, name, known))
+    except UserError:
+        yield clicks
+        raise
+    yield clicks
+
+
+def _click(line: Line, name: str, known: Vocabulary | None) -> Click:
+    value = json_object(line.text, name, line.number)
+    for key in ("session", "item"):
+        if key not in value:
+            raise UserError(
+                f'{name}, line {line.number}: expected a click such as {{"session": "s1", "item": "i17"}}, '
+                f'got no "{key}"'
+            )
+    session, item = (json_id(value[key], key, name, line.number) for key in ("session", "item"))
+    if known is not None and item not in known:
+        raise UserError(f"{name}, line {line.number}: item {item!r} is not known to the model")
+    return Click(session, item)
+
+
+def answers(
+    clicks: Sequence[Click], states: SessionStates, steps: Steps, new_state: SessionState
+) -> Iterator[list[Recommendation]]:
+    """The recommendations after each click, batch by batch, in the order of the clicks.
+
+    Args:
+        clicks: what has arrived.
+        states: where the sessions stand; brought up to date.
+        steps: `Recommender.steps` with its options.
+        new_state: the state of a session before its first click.
+    """
+    start = 0
+    while start < len(clicks):
+        batch: dict[str, SessionState] = {}
+        items = []
+        for click in clicks[start : start + min(CLICKS_AT_ONCE, states.capacity)]:
+            if click.session in batch:
+                break
+            batch[click.session] = states.take(click.session, new_state)
+            items.append(click.item)
+        results = steps(list(batch.values()), items)
+        for session, (state, _) in zip(batch, results, strict=True):
+            states.put(session, state)
+        yield [recommendation for _, recommendation in results]
+        start += len(items)
