@@ -4,6 +4,7 @@ import argparse
 from typing import NoReturn
 
 from inference.errors import UserError
+from inference.providers import PROVIDERS
 
 PROGRAM = "gru4rec-infer"
 
@@ -17,6 +18,8 @@ examples:
     gru4rec-infer --model model.onnx --session sessions.jsonl.gz --format jsonl --exclude-seen --output out.jsonl
   a live stream of clicks, each answered at once, going on where an earlier run ended
     clicks | gru4rec-infer --model model.onnx --stream --state states.bin
+  the items most like one item
+    gru4rec-infer --model model.onnx --similar i17 --top-k 5
   what is in a model file, and is it unharmed
     gru4rec-infer --model model.onnx --info --verify
 
@@ -56,6 +59,8 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--model", required=True, metavar="FILE", help="the .onnx file")
     model.add_argument("--info", action="store_true", help="print what the model file holds and what would run it")
     model.add_argument("--verify", action="store_true", help="compare the weights with their digest first")
+    model.add_argument("--similar", metavar="ITEM", help="print the items most like this one, by their output weights")
+    model.add_argument("--provider", choices=PROVIDERS, help="what computes; auto prefers cuda (default: cpu)")
     model.add_argument("--threads", type=int, metavar="N", help="threads for one computation")
     reading = arguments.add_argument_group("sessions")
     reading.add_argument("--session", metavar="FILE", help="the sessions; - reads standard input")

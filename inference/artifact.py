@@ -18,6 +18,7 @@ import numpy as np
 
 from inference.errors import UserError, unknown_choice
 from inference.onnx_file import FLOAT, OnnxFile
+from inference.providers import started
 from inference.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
@@ -29,7 +30,6 @@ OUTPUT_BIAS = "output_bias"
 """The tensor [N + 1] of output biases, the sentinel's being minus infinity."""
 MINUS_INFINITY = "minus_infinity"
 """The one constant besides the sentinel's bias that is not finite."""
-PROVIDERS = {"cpu": "CPUExecutionProvider"}
 
 _INPUT_TYPES = ("tensor(int64)", "tensor(int64)", "tensor(float)", "tensor(int64)", "tensor(int64)")
 _OUTPUT_TYPES = ("tensor(int64)", "tensor(float)", "tensor(float)")
@@ -160,15 +160,13 @@ class Artifact:
         """An onnxruntime session of the graph, ready to run.
 
         Args:
-            provider: what runs it; a key of `PROVIDERS`.
+            provider: what runs it: "cpu", "cuda", or "auto" for CUDA where it starts and else the CPU.
             threads: the number of threads that one run may use; None leaves it to onnxruntime.
 
         Raises:
-            UserError: unknown provider, weights that are not finite, or a graph that onnxruntime refuses or whose
-                inputs and outputs are not ours.
+            UserError: a provider that is unknown or does not start here, weights that are not finite, or a graph that
+                onnxruntime refuses or whose inputs and outputs are not ours.
         """
-        if provider not in PROVIDERS:
-            raise unknown_choice("provider", provider, list(PROVIDERS))
         if threads is not None and threads < 1:
             raise UserError(f"expected at least one thread, got {threads}")
         self._check_finite()
@@ -180,7 +178,9 @@ class Artifact:
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            session = onnxruntime.InferenceSession(str(self.path), options, providers=[PROVIDERS[provider]])
+            session = started(self.path, options, provider)
+        except UserError:
+            raise
         except Exception as error:  # onnxruntime raises a class of its own for every status
             raise UserError(f"onnxruntime refuses {self.path}: {first_line(error)}") from error
         inputs = {node.name: (node.type, len(node.shape)) for node in session.get_inputs()}

@@ -81,20 +81,26 @@ def _run(arguments: argparse.Namespace) -> None:
             raise UserError("--stream reads and writes JSON lines; leave out --format, --input-format and --group")
     elif arguments.state:
         raise UserError("--state keeps the sessions of a stream; add --stream")
-    if not (arguments.session or arguments.info or arguments.verify):
+    if not (arguments.session or arguments.info or arguments.verify or arguments.similar is not None):
         raise UserError(f"expected --session FILE (or - for standard input); see {PROGRAM} --help")
+    if arguments.session and arguments.similar is not None:
+        raise UserError("--similar needs no sessions; leave out --session or --similar")
     artifact = Artifact.open(arguments.model)
     if arguments.verify:
         artifact.verify()
     if arguments.info:
         _print_information(artifact, arguments.format == "jsonl")
+    elif arguments.similar is not None:
+        _similar(artifact, arguments)
     elif not arguments.session:
         print(f"{arguments.model}: the vocabulary, the graph and the weights match their digests")
     if arguments.session:
         threads = arguments.threads
         if threads is None and arguments.stream and artifact.output_weight().nbytes < SMALL_WEIGHTS:
             threads = 1
-        recommender = Recommender(artifact, artifact.session("cpu", threads))
+        recommender = Recommender(artifact, artifact.session(arguments.provider or "cpu", threads))
+        if arguments.provider:
+            _say(f"computing on {recommender.provider}")
         (_stream if arguments.stream else _recommend)(recommender, arguments)
 
 
@@ -103,6 +109,15 @@ def _print_information(artifact: "Artifact", as_json: bool) -> None:
 
     values = description(artifact)
     sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n" if as_json else as_text(values))
+
+
+def _similar(artifact: "Artifact", arguments: argparse.Namespace) -> None:
+    from inference.recommendation_files import write_similar
+    from inference.similar import similar_items
+
+    items = similar_items(artifact, arguments.similar, arguments.top_k)
+    with _output(arguments.output) as file:
+        write_similar(arguments.format or _format_of(arguments.output), file, arguments.similar, items)
 
 
 def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> None:

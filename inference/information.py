@@ -2,17 +2,31 @@
 
 import os
 import platform
+import re
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from inference.artifact import FORMAT_VERSION, Artifact
+from inference.errors import UserError
+
+CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "sve", "i8mm")
+"""Instructions that decide how fast matrix products are."""
+
+
+BOTH_INSTALLED = "onnxruntime and onnxruntime-gpu overwrite each other: uninstall both, then install one"
 
 
 def description(artifact: Artifact) -> dict[str, Any]:
-    """The contents of an opened model file and its surroundings; JSON values."""
+    """The contents of an opened model file and its surroundings; JSON values.
+
+    A provider counts as running only after a session of this very model has started on it.
+    """
+    n_bytes = sum(len(tensor.raw) for tensor in artifact.file.tensors.values())
+    both = _installed("onnxruntime") is not None and _installed("onnxruntime-gpu") is not None
     return {
         "model": str(artifact.path),
         "bytes": artifact.path.stat().st_size,
+        "bytes_of_weights": n_bytes,
         "format_version": FORMAT_VERSION,
         "exporter": artifact.exporter,
         "items": artifact.n_items,
@@ -24,9 +38,13 @@ def description(artifact: Artifact) -> dict[str, Any]:
         "gru4rec": _installed("gru4rec"),
         "onnxruntime": _installed("onnxruntime"),
         "onnxruntime-gpu": _installed("onnxruntime-gpu"),
+        **({"warning": BOTH_INSTALLED} if both else {}),
+        "provider_cpu": _provider(artifact, "cpu"),
+        "provider_cuda": _provider(artifact, "cuda"),
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "cores": os.cpu_count(),
+        "cpu_features": _cpu_features(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     }
 
 
@@ -53,7 +71,25 @@ def as_text(values: dict[str, Any]) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
-    return "not installed" if value is None else str(value)
+    return "none" if value is None else str(value)
+
+
+def _provider(artifact: Artifact, provider: str) -> str:
+    try:
+        artifact.session(provider)
+    except UserError as error:
+        return str(error)
+    return "runs"
+
+
+def _cpu_features() -> list[str] | None:
+    """The known features of this processor; None where the system does not list them."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            listed = re.search(r"^(?:flags|Features)\s*:(.*)$", file.read(), re.MULTILINE)
+    except OSError:
+        return None
+    return [feature for feature in CPU_FEATURES if feature in listed.group(1).split()] if listed else None
 
 
 def _installed(distribution: str) -> str | None:

@@ -11,9 +11,9 @@ Scores have nine digits, enough to give back every float32.
 
 import csv
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from json.encoder import encode_basestring as quoted
-from typing import Literal, TextIO, get_args
+from typing import Any, Literal, TextIO, get_args
 
 from inference.errors import unknown_choice
 from inference.event_rows import Session
@@ -44,6 +44,31 @@ def writer(output_format: str, file: TextIO) -> Writer:
     return makers[output_format](file)
 
 
+def write_similar(output_format: str, file: TextIO, item: str, similar: Sequence[tuple[str, float]]) -> None:
+    """Write the items that are like one item, best first, with their cosines.
+
+    Args:
+        output_format: one of `FORMATS`: a table, one line of JSON {"item": …, "similar": [{"item": …, "score": …}, …]},
+            or csv with the columns item, rank, similar, score.
+        file: an open text file.
+        item: the item they are like.
+        similar: their ids and cosines.
+    """
+    if output_format == "jsonl":
+        file.write(f'{{"item": {quoted(item)}, "similar": [{_listed(similar)}]}}\n')
+    elif output_format == "csv":
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("item", "rank", "similar", "score"))
+        rows.writerows((item, rank, other, f"{score:.9g}") for rank, (other, score) in enumerate(similar, start=1))
+    else:
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console(file=file, highlight=False)
+        console.print(Text.assemble(("Items like ", "bold"), (printable(item), "bold cyan")))
+        console.print(_ranking_table(similar, "cosine", lambda score: max(0.0, score)))
+
+
 def json_line(name: str, recommendation: Recommendation) -> str:
     """One session's recommendation as a line of JSON, line break included.
 
@@ -51,10 +76,13 @@ def json_line(name: str, recommendation: Recommendation) -> str:
     '{"session": "s1", "recommendations": [{"item": "a", "score": 0.5}], "unknown": []}\\n'
     """
     ranked = zip(recommendation.items, recommendation.scores, strict=True)
-    listed = ", ".join(f'{{"item": {quoted(item)}, "score": {score:.9g}}}' for item, score in ranked)
     unknown = ", ".join(map(quoted, recommendation.unknown))
     flag = "" if recommendation.n_known else ', "from_zero_state": true'
-    return f'{{"session": {quoted(name)}, "recommendations": [{listed}], "unknown": [{unknown}]{flag}}}\n'
+    return f'{{"session": {quoted(name)}, "recommendations": [{_listed(ranked)}], "unknown": [{unknown}]{flag}}}\n'
+
+
+def _listed(ranked: Iterable[tuple[str, float]]) -> str:
+    return ", ".join(f'{{"item": {quoted(item)}, "score": {score:.9g}}}' for item, score in ranked)
 
 
 def _json_writer(file: TextIO) -> Writer:
@@ -77,7 +105,6 @@ def _csv_writer(file: TextIO) -> Writer:
 
 def _table_writer(file: TextIO) -> Writer:
     from rich.console import Console  # here, so that the other formats start without it
-    from rich.table import Table
     from rich.text import Text
 
     console = Console(file=file, highlight=False)
@@ -94,19 +121,26 @@ def _table_writer(file: TextIO) -> Writer:
         if not recommendation.items:
             console.print("  nothing left to recommend\n")
             return
-        table = Table(box=None, pad_edge=True, header_style="dim")
-        table.add_column("", justify="right", style="dim", min_width=3)
-        table.add_column("item", min_width=16, overflow="fold")
-        table.add_column("score", justify="right", min_width=9)
-        table.add_column("against the best", width=BAR_WIDTH, style="green", no_wrap=True)
         best = recommendation.scores[0]
-        for rank, (item, score) in enumerate(zip(recommendation.items, recommendation.scores, strict=True), start=1):
-            bar = "█" * max(1, round(BAR_WIDTH * math.exp(score - best)))
-            table.add_row(str(rank), Text(printable(item)), f"{score:.4f}", Text(bar))
-        console.print(table)
+        ranked = list(zip(recommendation.items, recommendation.scores, strict=True))
+        console.print(_ranking_table(ranked, "against the best", lambda score: math.exp(score - best)))
         console.print()
 
     return write
+
+
+def _ranking_table(ranked: Sequence[tuple[str, float]], bar_title: str, share: Callable[[float], float]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="dim")
+    table.add_column("", justify="right", style="dim", min_width=3)
+    table.add_column("item", min_width=16, overflow="fold")
+    table.add_column("score", justify="right", min_width=9)
+    table.add_column(bar_title, width=BAR_WIDTH, style="green", no_wrap=True)
+    for rank, (item, score) in enumerate(ranked, start=1):
+        table.add_row(str(rank), Text(printable(item)), f"{score:.4f}", "█" * max(1, round(BAR_WIDTH * share(score))))
+    return table
 
 
 def _clicks(session: Session) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from inference.artifact import Artifact
 from inference.candidates import Candidates
 from inference.errors import UserError, unknown_choice
+from inference.providers import provider_of
 from inference.scorer import Scorer
 from inference.vocabulary import MISSING, Vocabulary
 
@@ -63,12 +64,16 @@ class Recommender:
     Args:
         artifact: the opened model file.
         session: an onnxruntime session of its graph.
+
+    Attributes:
+        provider: what computes, "cpu" or "cuda".
     """
 
     def __init__(self, artifact: Artifact, session: Any):
         self.artifact = artifact
         self._scorer = Scorer(artifact, session)
         self._terms = artifact.vocabulary.terms()
+        self.provider = provider_of(session)
         self._prepared: tuple[object, object, Candidates] | None = None
 
     @classmethod
@@ -77,12 +82,12 @@ class Recommender:
 
         Args:
             path: the file that `gru4rec export` wrote.
-            provider: what computes: "cpu".
+            provider: what computes: "cpu", "cuda", or "auto" for CUDA where it starts and else the CPU.
             threads: threads for one computation; None lets onnxruntime choose.
 
         Raises:
-            UserError: the file is missing, not ours, of another version or damaged; or an impossible provider or number
-                of threads.
+            UserError: the file is missing, not ours, of another version or damaged; or a provider that does not start
+                here, or an impossible number of threads.
         """
         artifact = Artifact.open(path)
         return cls(artifact, artifact.session(provider, threads))

@@ -200,6 +200,46 @@ def test_information_names_items_widths_metrics_and_digests(model, capsys):
     assert values["weights_sha256"] in capsys.readouterr().out
 
 
+def test_information_tells_what_would_run_the_model(model, capsys):
+    assert main(["--model", str(model), "--info", "--format", "jsonl"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["provider_cpu"] == "runs"
+    assert values["provider_cuda"] == "runs" or "CUDA cannot run here" in values["provider_cuda"]
+    assert values["cores"] >= 1
+    assert {"cpu_features", "onnxruntime", "onnxruntime-gpu", "python", "exporter", "config"} <= set(values)
+
+
+def test_similar_items_are_those_of_the_largest_cosine(model, capsys):
+    table = random_weights().output_table.astype(float)
+    number = sorted(TERMS).index("日本")
+    cosines = table @ table[number] / np.linalg.norm(table, axis=1) / np.linalg.norm(table[number])
+    expected = [place for place in np.argsort(-cosines) if place != number][:4]
+    assert main(["--model", str(model), "--similar", "日本", "--top-k", "4", "--format", "jsonl"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["item"] == "日本"
+    assert [entry["item"] for entry in value["similar"]] == [sorted(TERMS)[place] for place in expected]
+    np.testing.assert_allclose([entry["score"] for entry in value["similar"]], cosines[expected], atol=1e-6)
+    assert main(["--model", str(model), "--similar", "日本", "--top-k", "4", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["similar"] for row in rows] == [entry["item"] for entry in value["similar"]]
+    assert main(["--model", str(model), "--similar", "日本", "--top-k", "4"]) == 0
+    assert "Items like 日本" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--similar", "??"], "'??' is not known"),
+        (["--similar", "7", "--top-k", "10"], "between 1 and the 9 other items"),
+        (["--similar", "7", "--top-k", "0"], "between 1 and the 9 other items"),
+        (["--similar", "7", "--session", "-"], "needs no sessions"),
+    ],
+)
+def test_impossible_questions_for_similar_items_are_errors(model, capsys, arguments, message):
+    assert main(["--model", str(model), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_verify_accepts_a_sound_model_and_refuses_a_changed_one(model, infer, tmp_path, capsys):
     assert main(["--model", str(model), "--verify"]) == 0
     assert "match their digests" in capsys.readouterr().out
@@ -257,6 +297,19 @@ def test_a_mistake_in_the_input_is_one_line_and_no_output_file(infer, tmp_path, 
     assert message in err
     assert output.read_text() == "earlier results"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["input", "output.csv", "sessions.tsv"]
+
+
+def test_the_provider_is_named_and_none_is_replaced_silently(infer, model):
+    from inference import UserError
+
+    try:
+        Recommender.load(model, provider="cuda")
+    except UserError as error:
+        expected = (2, "", f"gru4rec-infer: {error}\n")
+        assert infer("--provider", "cuda", "--top-k", 1) == expected
+    code, _, err = infer("--provider", "cpu", "--top-k", 1)
+    assert code == 0
+    assert "computing on cpu" in err
 
 
 def test_a_message_stays_one_line_whatever_the_id_holds(infer, tmp_path):

@@ -286,8 +286,46 @@ def test_an_impossible_number_of_threads_is_refused(tmp_path, threads):
 
 
 def test_an_unknown_provider_is_refused(tmp_path):
-    with pytest.raises(UserError, match="available: cpu"):
+    with pytest.raises(UserError, match="available: auto, cpu, cuda"):
         Recommender.load(save_model(tmp_path / "model.onnx"), provider="abacus")
+
+
+def cuda_runs(path):
+    try:
+        return Recommender.load(path, provider="cuda").provider == "cuda"
+    except UserError:
+        return False
+
+
+def test_cuda_is_either_used_or_an_error_and_auto_chooses(tmp_path):
+    path = save_model(tmp_path / "model.onnx")
+    assert Recommender.load(path, provider="auto").provider == ("cuda" if cuda_runs(path) else "cpu")
+    assert Recommender.load(path, provider="cpu").provider == "cpu"
+
+
+def test_cuda_that_quietly_became_the_cpu_is_an_error(tmp_path, monkeypatch):
+    import onnxruntime
+
+    monkeypatch.setattr("inference.providers._obstacle_to_cuda", lambda _: None)
+    created = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda *given, **_: created(*given, providers=["CPUExecutionProvider"])
+    )
+    path = save_model(tmp_path / "model.onnx")
+    with pytest.raises(UserError, match="CUDA cannot run here"):
+        Recommender.load(path, provider="cuda")
+    assert Recommender.load(path, provider="auto").provider == "cpu"
+
+
+def test_cuda_recommends_as_the_cpu_does(tmp_path):
+    path = save_model(tmp_path / "model.onnx", random_weights(widths=(8, 5)))
+    if not cuda_runs(path):
+        pytest.skip("CUDA cannot run here")
+    sessions = random_sessions(40)
+    on_cpu, on_cuda = (Recommender.load(path, provider=p).recommend(sessions, k=N) for p in ("cpu", "cuda"))
+    for expected, got in zip(on_cpu, on_cuda, strict=True):
+        assert got.items == expected.items
+        np.testing.assert_allclose(got.scores, expected.scores, atol=1e-5)
 
 
 def test_importing_inference_loads_neither_torch_nor_onnxruntime():
