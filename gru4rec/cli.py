@@ -26,22 +26,22 @@ except ImportError as missing:  # the base install only scores
 if TYPE_CHECKING:
     from gru4rec.events import Columns
 
-HELP = """Session-based recommendations with GRU4Rec.
-
-Examples:
+EXAMPLES = """Examples:
 
     gru4rec synth --out clicks.tsv
-
     gru4rec train --train clicks.tsv --out model --loss bpr-max --n-epochs 5
-
     gru4rec evaluate model --test clicks.tsv
-
     gru4rec export model --out model.onnx
-
     gru4rec-infer --model model.onnx --session clicks.tsv
 """
 
-app = App(name="gru4rec", help=HELP, version=version("gru4rec"))
+app = App(
+    name="gru4rec",
+    help="Session-based recommendations with GRU4Rec.",
+    help_epilogue=EXAMPLES,
+    help_format="plaintext",
+    version=version("gru4rec"),
+)
 
 SessionColumn = Annotated[str, Parameter(help="name of the column with the session ids")]
 ItemColumn = Annotated[str, Parameter(help="name of the column with the item ids")]

@@ -22,6 +22,7 @@ def run_app(app: "App", arguments: Sequence[str] | None = None) -> int:
     """Run a command line and give its exit code."""
     from cyclopts import CycloptsError
 
+    app.suppress_keyboard_interrupt = False  # or it would exit without a word
     try:
         result = app(
             list(sys.argv[1:] if arguments is None else arguments),
