@@ -5,6 +5,7 @@ from typing import NoReturn
 
 from inference.errors import UserError
 from inference.providers import PROVIDERS
+from inference.session_files import FORMATS
 
 PROGRAM = "gru4rec-infer"
 
@@ -23,8 +24,9 @@ examples:
   what is in a model file, and is it unharmed
     gru4rec-infer --model model.onnx --info --verify
 
-session files, each also packed with gzip:
-  csv, tsv  a header and one click a row; columns SessionId, ItemId and, if there is one, Time;
+session files; text also packed with gzip:
+  csv, tsv, parquet (if pyarrow is installed)
+            a header and one click a row; columns SessionId, ItemId and, if there is one, Time;
             the rows of a session stand together and in order, or --group sorts them
   jsonl     {"session": "s1", "items": ["i17", "i4"]}
   lines     i17 i4 i99
@@ -64,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--threads", type=int, metavar="N", help="threads for one computation")
     reading = arguments.add_argument_group("sessions")
     reading.add_argument("--session", metavar="FILE", help="the sessions; - reads standard input")
-    reading.add_argument("--input-format", choices=("csv", "tsv", "jsonl", "lines"), help="default: recognised")
+    reading.add_argument("--input-format", choices=FORMATS, help="default: recognised")
     reading.add_argument("--group", action="store_true", help="rows may be in any order; holds all of them in memory")
     for column, default in (("session", "SessionId"), ("item", "ItemId"), ("time", "Time")):
         reading.add_argument(f"--{column}-column", default=default, metavar="NAME", help="default: %(default)s")

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TextIO
 
 from inference.arguments import PROGRAM, parser
 from inference.errors import UserError
@@ -122,16 +122,22 @@ def _similar(artifact: "Artifact", arguments: argparse.Namespace) -> None:
 
 def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> None:
     from inference.event_rows import Columns
+    from inference.progress import progress
     from inference.recommendation_files import writer
     from inference.session_files import read_sessions
 
-    columns = Columns(arguments.session_column, arguments.item_column, arguments.time_column)
+    source: list[BinaryIO] = []
     sessions = read_sessions(
-        arguments.session, input_format=arguments.input_format, columns=columns, group=arguments.group
+        arguments.session,
+        input_format=arguments.input_format,
+        columns=Columns(arguments.session_column, arguments.item_column, arguments.time_column),
+        group=arguments.group,
+        watch=source.append,
     )
     options = _ranking_options(arguments)
     n_clicks = n_unknown = n_sessions = n_from_zero = 0
-    with _output(arguments.output) as file:
+    to_terminal = sys.stdout.isatty() and arguments.output is None
+    with _output(arguments.output) as file, progress(_say, sys.stderr.isatty() and not to_terminal) as report:
         write = writer(arguments.format or _format_of(arguments.output), file)
         for chunk in _chunks(sessions):
             if arguments.unknown == "error":
@@ -147,6 +153,7 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
                 n_clicks += len(session.items)
                 n_unknown += len(recommendation.unknown)
                 n_from_zero += not recommendation.n_known
+            report(n_sessions, _share_read(source))
         file.flush()
     if n_unknown or n_from_zero:
         _say(
@@ -217,6 +224,15 @@ def _chunks(sessions: Iterable["Session"]) -> Iterator[list["Session"]]:
             chunk, clicks = [], 0
     if chunk:
         yield chunk
+
+
+def _share_read(source: list[BinaryIO]) -> float | None:
+    if not source:
+        return None
+    if source[0].closed:
+        return 1.0
+    size = os.fstat(source[0].fileno()).st_size
+    return source[0].tell() / size if size else None  # a pipe has neither size nor place
 
 
 def _refuse_unknown(recommender: "Recommender", chunk: list["Session"]) -> None:

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
+
 from inference.errors import UserError
 from inference.text_lines import Line
 
@@ -96,6 +98,34 @@ def table_rows(lines: Iterable[Line], name: str, columns: Columns, delimiter: st
         raise UserError(f"{name}, line {source.line}: not a valid table row ({error})") from error
 
 
+class _Names:
+    """Names that have occurred, by their hashes, eight bytes each.
+
+    The latest are in a set; when that has grown large they are merged into one sorted array. Two of ten million names
+    have the same hash once in 300,000 runs.
+    """
+
+    LARGE = 1 << 17
+
+    def __init__(self) -> None:
+        self._latest: set[int] = set()
+        self._sorted = np.empty(0, np.int64)
+
+    def add(self, name: str) -> None:
+        self._latest.add(hash(name))
+        if len(self._latest) >= self.LARGE:
+            latest = np.fromiter(self._latest, np.int64, len(self._latest))
+            self._sorted = np.sort(np.concatenate([self._sorted, latest]))
+            self._latest.clear()
+
+    def __contains__(self, name: str) -> bool:
+        value = hash(name)
+        if value in self._latest:
+            return True
+        place = np.searchsorted(self._sorted, value)
+        return bool(place < len(self._sorted) and self._sorted[place] == value)
+
+
 class _Texts:
     """The texts of lines, and the number of the line that was taken last."""
 
@@ -112,12 +142,12 @@ class _Texts:
 
 
 def adjacent_sessions(rows: Iterable[Row], name: str) -> Iterator[Session]:
-    """The sessions of rows that are in order; holds one session and the names of all.
+    """The sessions of rows that are in order; holds one session, and eight bytes of each other one.
 
     Raises:
         UserError: a session goes on after another one began, or a row is older than the one before it.
     """
-    finished: set[str] = set()
+    finished = _Names()
     items: list[str] = []
     first: Row | None = None
     before: Row | None = None

@@ -1,6 +1,6 @@
 """Session files of every format, as a stream of sessions.
 
-* csv, tsv: a header and one click a row (`event_rows`).
+* csv, tsv: a header and one click a row (`event_rows`); parquet likewise, if pyarrow is installed.
 * jsonl: one session a line, {"session": "…", "items": ["…"]}.
 * lines: one session a line, item ids with blanks between them; a session's name is its line's number.
 
@@ -15,9 +15,10 @@ from typing import Any, BinaryIO, Literal, get_args
 
 from inference.errors import UserError, unknown_choice
 from inference.event_rows import Columns, Session, adjacent_sessions, grouped_sessions, table_rows
-from inference.text_lines import Line, lines, opened, source_name
+from inference.parquet_rows import parquet_rows
+from inference.text_lines import Line, Watch, lines, opened, peeked, source_name
 
-Format = Literal["csv", "tsv", "jsonl", "lines"]
+Format = Literal["csv", "tsv", "jsonl", "lines", "parquet"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
@@ -26,11 +27,17 @@ SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
+    ".parquet": "parquet",
 }
 
 
 def read_sessions(
-    path: str, *, input_format: str | None = None, columns: Columns | None = None, group: bool = False
+    path: str,
+    *,
+    input_format: str | None = None,
+    columns: Columns | None = None,
+    group: bool = False,
+    watch: Watch | None = None,
 ) -> Iterator[Session]:
     """The sessions of a file, one by one, in their order.
 
@@ -39,6 +46,7 @@ def read_sessions(
         input_format: one of `FORMATS`; None recognises it.
         columns: names of the columns of a table; None for the usual ones.
         group: accept a table's rows in any order; holds them all in memory.
+        watch: is given the opened file, to see how far it has been read.
 
     Raises:
         UserError: the file cannot be read, is empty, or does not have the form it should; with the line.
@@ -46,7 +54,7 @@ def read_sessions(
     if input_format is not None and input_format not in FORMATS:
         raise unknown_choice("input format", input_format, list(FORMATS))
     name = source_name(path)
-    with opened(path) as file:
+    with opened(path, watch) as file:
         count = 0
         for session in _sessions(file, path, name, input_format, columns or Columns(), group):
             count += 1
@@ -58,6 +66,12 @@ def read_sessions(
 def _sessions(
     file: BinaryIO, path: str, name: str, input_format: str | None, columns: Columns, group: bool
 ) -> Iterator[Session]:
+    is_parquet = peeked(file, 4)[:4] == b"PAR1"
+    if input_format == "parquet" or (input_format is None and is_parquet):
+        if path == "-":
+            raise UserError("parquet cannot be read from standard input; name the file")
+        rows = parquet_rows(path, columns)
+        return grouped_sessions(rows, name) if group else adjacent_sessions(rows, name)
     numbered = lines(file, name)
     first = next(numbered, None)
     if first is None:
@@ -66,6 +80,8 @@ def _sessions(
     chosen = input_format or _format_of_name(path) or _format_of_line(first.text, columns)
     if chosen == "jsonl":
         return json_sessions(source, name)
+    if chosen == "parquet":
+        raise UserError(f"{name} is called .parquet, but its content is not; rename it or name its --input-format")
     if chosen == "lines":
         return line_sessions(source)
     # Without an explicit choice the header decides: many files called .csv hold tabs.

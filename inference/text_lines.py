@@ -7,7 +7,7 @@ line breaks cannot fill the memory.
 import gzip
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
@@ -18,6 +18,9 @@ LONGEST_LINE = 1 << 28
 """Bytes of the longest line that is read: about 20 million clicks."""
 
 
+Watch = Callable[[BinaryIO], None]
+
+
 class Line(NamedTuple):
     """One line without its line break, and its number, counted from 1."""
 
@@ -26,8 +29,12 @@ class Line(NamedTuple):
 
 
 @contextmanager
-def opened(path: str) -> Iterator[BinaryIO]:
+def opened(path: str, watch: Watch | None = None) -> Iterator[BinaryIO]:
     """Open a file, or standard input for "-", and unpack it if its content is gzip.
+
+    Args:
+        path: a file, or "-".
+        watch: is given the file as it lies on the disk, before anything is read.
 
     Raises:
         UserError: it cannot be read, also where that shows only while it is being read.
@@ -40,6 +47,8 @@ def opened(path: str) -> Iterator[BinaryIO]:
             if Path(path).is_dir():
                 raise UserError(f"expected a file, got the folder {path}")
             with open(path, "rb") as file:
+                if watch:
+                    watch(file)
                 yield _unpacked(file)
     except FileNotFoundError as error:
         raise UserError(f"file {name} does not exist") from error

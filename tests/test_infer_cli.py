@@ -358,6 +358,27 @@ def test_a_reader_that_leaves_early_is_no_error(model, tmp_path):
         assert running.wait(timeout=60) == 0
 
 
+def test_a_long_run_tells_how_far_it_has_come(infer, tmp_path, monkeypatch):
+    monkeypatch.setattr("inference.cli.SESSIONS_PER_CHUNK", 4)
+    monkeypatch.setattr("inference.progress.SECONDS_BETWEEN_LINES", 0.0)
+    path = tmp_path / "many.txt"
+    path.write_text("7 007\n" * 10)
+    code, out, err = infer("--format", "jsonl", "--top-k", 1, session=path)
+    assert (code, out.count("\n")) == (0, 10)
+    assert [line.split()[1] for line in err.splitlines()] == ["4", "8", "10"]
+    assert "100% of the input" in err
+
+
+def test_a_bar_is_drawn_on_a_terminal_and_taken_away(monkeypatch, capsys):
+    from inference.progress import progress
+
+    monkeypatch.setattr("inference.progress.SECONDS_BEFORE_BAR", 0.0)
+    with progress(print, has_terminal=True) as report:
+        report(5, 0.5)
+        report(10, None)
+    assert capsys.readouterr().out == ""
+
+
 def test_an_interrupt_is_exit_code_130_and_leaves_no_file(model, tmp_path):
     output = tmp_path / "out.jsonl"
     command = [sys.executable, "-m", "inference.cli", "--model", model, "--session", "-", "--output", output]

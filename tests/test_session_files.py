@@ -167,6 +167,82 @@ def test_a_session_may_have_a_million_clicks(tmp_path):
     assert len(items) == 1_000_000
 
 
+@pytest.mark.parametrize("n_before", [2, 10])
+def test_a_session_is_known_again_however_many_came_between(tmp_path, monkeypatch, n_before):
+    monkeypatch.setattr("inference.event_rows._Names.LARGE", 4)
+    names = [f"s{place}" for place in range(n_before)]
+    rows = "".join(f"{name},x,1\n" for name in names)
+    assert len(read(tmp_path, "SessionId,ItemId,Time\n" + rows)) == n_before
+    for name in names[:-1]:
+        with pytest.raises(UserError, match=f"line {n_before + 2}: session '{name}' goes on"):
+            read(tmp_path, "SessionId,ItemId,Time\n" + rows + f"{name},x,2\n")
+
+
+def written_parquet(path, **columns):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table(columns), path)
+    return path.read_bytes()
+
+
+def test_parquet_is_read_like_a_table(tmp_path):
+    import datetime
+
+    for session, item, time in (
+        (["s", "s", "t"], ["007", "7", "a"], [1, 2, 1]),
+        ([1, 1, 2], [7, 8, 9], [1.5, 2.5, 0.5]),
+        (["s", "s", "t"], ["7", "8", "9"], [datetime.datetime(2024, 1, day) for day in (1, 2, 1)]),
+        (["s", "s", "t"], ["7", "8", "9"], [datetime.date(2024, 1, day) for day in (1, 2, 1)]),
+    ):
+        content = written_parquet(tmp_path / "written", SessionId=session, ItemId=item, Time=time)
+        expected = [(str(session[0]), (str(item[0]), str(item[1])), 1), (str(session[2]), (str(item[2]),), 3)]
+        assert read(tmp_path, content) == read(tmp_path, content, group=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"SessionId": ["s"], "Time": [1]}, "no column 'ItemId'"),
+        (
+            {"SessionId": ["s"], "ItemId": [1.5], "Time": [1]},
+            "expected ids or times in column 'ItemId', got the type double",
+        ),
+        ({"SessionId": ["s"], "ItemId": ["x"], "Time": ["soon"]}, "expected ids or times in column 'Time'"),
+        ({"SessionId": ["s", None], "ItemId": ["x", "y"], "Time": [1, 2]}, "line 2: expected a session and an item"),
+        ({"SessionId": ["s", "s"], "ItemId": ["x", "y"], "Time": [1, None]}, "line 2: expected a time, got nothing"),
+        (
+            {"SessionId": ["s", "s"], "ItemId": ["x", "y"], "Time": [1, float("nan")]},
+            "line 2: expected a time, got nan",
+        ),
+        ({"SessionId": ["s", "s"], "ItemId": ["x", "y"], "Time": [2, 1]}, "line 2: session 's' goes back in time"),
+    ],
+)
+def test_a_mistake_in_parquet_is_one_line_that_names_the_place(tmp_path, columns, message):
+    content = written_parquet(tmp_path / "written", **columns)
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, content)
+
+
+def test_damaged_parquet_is_one_error(tmp_path):
+    content = written_parquet(tmp_path / "written", SessionId=["s"] * 99, ItemId=["x"] * 99, Time=list(range(99)))
+    for size in range(4, len(content), 50):
+        with pytest.raises(UserError) as caught:
+            read(tmp_path, content[:size])
+        assert "\n" not in str(caught.value)
+
+
+def test_parquet_without_pyarrow_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UserError, match="needs pyarrow; install it"):
+        read(tmp_path, b"PAR1" + b"\0" * 50)
+
+
+def test_a_file_that_is_only_called_parquet_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"called \.parquet"):
+        read(tmp_path, TABLE, "s.parquet")
+
+
 FUZZED = st.one_of(
     st.binary(max_size=200),
     st.text(alphabet='SessionId,Item\t\n\r"{}[]: 0123.🛒\ufeff\x00', max_size=200).map(str.encode),
