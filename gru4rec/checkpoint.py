@@ -158,7 +158,9 @@ def load_model(directory: str | Path, device: str = "cpu") -> Model:
     try:
         vocabulary = Vocabulary.from_text((directory / VOCABULARY_FILE).read_bytes().decode())
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{directory / VOCABULARY_FILE}: expected the model's item ids, got an error: {error}") from None
+        raise UserError(
+            f"{directory / VOCABULARY_FILE}: expected the model's item ids, got an error: {error}"
+        ) from None
     network = Network(len(vocabulary), config, device)
     arrays = load_arrays(epoch_folder(directory, metrics["best_epoch"]), list(network.tensors()))
     try:

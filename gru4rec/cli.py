@@ -1,6 +1,7 @@
 """The command line of the trainer: synth, train, evaluate, export.
 
-Only this module prints. Everything heavy (torch, polars) is imported inside the commands, so that help is there at once.
+Only this module prints. Everything heavy (torch, polars) is imported inside the commands, so that help is there at
+once.
 """
 
 import json
@@ -12,19 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from inference.errors import UserError
 
-try:
-    from cyclopts import App, Parameter
-
-    from gru4rec.command_line import ProgressLines, run_app
-    from gru4rec.flags import ConfigFlags, configuration
-except ImportError as missing:  # the base install only scores
-    if missing.name not in ("cyclopts", "tomli_w"):
-        raise
-    sys.stderr.write("error: this command needs the training packages: pip install 'gru4rec[train]'\n")
-    raise SystemExit(2) from None
-
 if TYPE_CHECKING:
     from gru4rec.events import Columns
+
+TRAINING_PACKAGES = ("torch", "polars", "onnx", "tomli_w", "filelock")
+TRAINING_PACKAGES_MISSING = "error: this command needs the training packages: pip install 'gru4rec[train]'\n"
+
+try:
+    from cyclopts import App, Parameter
+except ImportError:  # the base install only scores
+    sys.stderr.write(TRAINING_PACKAGES_MISSING)
+    raise SystemExit(2) from None
+
+from gru4rec.command_line import ProgressLines, run_app  # noqa: E402
+from gru4rec.flags import ConfigFlags, configuration  # noqa: E402
 
 EXAMPLES = """Examples:
 
@@ -46,6 +48,8 @@ app = App(
 SessionColumn = Annotated[str, Parameter(help="name of the column with the session ids")]
 ItemColumn = Annotated[str, Parameter(help="name of the column with the item ids")]
 TimeColumn = Annotated[str, Parameter(help="name of the column with the times")]
+Flags = Annotated[ConfigFlags, Parameter(name="*", group="Configuration")]  # type: ignore[valid-type]
+NO_FLAGS = ConfigFlags()
 Threads = Annotated[int | None, Parameter(help="CPU threads; results are repeatable for the same number")]
 
 
@@ -83,7 +87,7 @@ def train(
     item_column: ItemColumn = "ItemId",
     time_column: TimeColumn = "Time",
     threads: Threads = None,
-    flags: Annotated[ConfigFlags, Parameter(name="*", group="Configuration")] = ConfigFlags(),  # type: ignore[valid-type]  # noqa: B008
+    flags: Flags = NO_FLAGS,
 ) -> None:
     """Train a model.
 
@@ -110,9 +114,7 @@ def train(
     )
     valid_sessions = encode(read_events(valid, columns, part="valid"), log.vocabulary).sessions if valid else None
     with ProgressLines(settings.n_epochs) as progress:
-        model = training.train(
-            log, settings, valid=valid_sessions, directory=out, resume=resume, watcher=progress
-        )
+        model = training.train(log, settings, valid=valid_sessions, directory=out, resume=resume, watcher=progress)
     print(f"{out}: epoch {model.metrics['best_epoch']} of {settings.n_epochs} kept; see {out / METRICS_FILE}")
 
 
@@ -222,4 +224,10 @@ def _cutoffs(text: str) -> list[int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `gru4rec`; gives the exit code."""
-    return run_app(app, arguments)
+    try:
+        return run_app(app, arguments)
+    except ModuleNotFoundError as missing:
+        if missing.name not in TRAINING_PACKAGES:
+            raise
+        sys.stderr.write(TRAINING_PACKAGES_MISSING)
+        return 2

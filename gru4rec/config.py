@@ -40,7 +40,9 @@ class TrainConfig:
     dropout_p_hidden: float = _ranged(0.0, 0, 1, open_high=True, about="share of each GRU layer's output dropped")
     learning_rate: float = _ranged(0.05, 1e-12, 1e6, about="learning rate of the row-wise Adagrad")
     momentum: float = _ranged(0.0, 0, 1, open_high=True, about="heavy-ball momentum")
-    n_sample: int = _ranged(2048, 0, 1 << 24, about="additional negatives per step; 0 = the mini-batch's own targets only")
+    n_sample: int = _ranged(
+        2048, 0, 1 << 24, about="additional negatives per step; 0 = the mini-batch's own targets only"
+    )
     sample_alpha: float = _ranged(0.5, 0, 4, about="negatives are drawn in proportion to support ** alpha")
     embedding: int = _ranged(0, 0, 1 << 20, about="width of a separate input embedding; 0 = none")
     constrained_embedding: bool = field(
@@ -68,8 +70,8 @@ class TrainConfig:
             raise UserError(f"layers: expected at least one positive number of units, got {list(self.layers)}")
         if self.constrained_embedding and self.embedding:
             raise UserError(
-                f"embedding: a constrained embedding has the width of the last layer, so embedding = {self.embedding} has "
-                "no effect; set constrained_embedding to false or embedding to 0"
+                "embedding: a constrained embedding has the width of the last layer, so embedding = "
+                f"{self.embedding} has no effect; set constrained_embedding to false or embedding to 0"
             )
 
     @property

@@ -114,7 +114,7 @@ def ranks(
         rows = max(1, SCORES_PER_CHUNK // network.n_items)
         pieces = [
             _ranks_of(network, hidden, target, ties)
-            for hidden, target in zip(states.split(rows), targets.split(rows), strict=True)
+            for hidden, target in zip(torch.split(states, rows), torch.split(targets, rows), strict=True)
         ]
         result[places] = torch.cat(pieces).cpu().numpy()
         done += len(places)

@@ -1,8 +1,8 @@
 """Reading click logs.
 
-A log has a row per click: session, item, time. Tab- or comma-separated text with a header line (also gzipped) and parquet
-are read; the columns may have other names. Ids are text, exactly as written ("007" stays "007"), times are integers,
-floats or datetimes and only their order matters here.
+A log has a row per click: session, item, time. Tab- or comma-separated text with a header line (also gzipped) and
+parquet are read; the columns may have other names. Ids are text, exactly as written ("007" stays "007"), times are
+integers, floats or datetimes and only their order matters here.
 
 `encode` turns a log into numbers: clicks are sorted by time within their session, sessions by their first click, both
 keeping the file's order where times are equal.
@@ -33,7 +33,7 @@ class Columns:
         return self.session, self.item, self.time
 
 
-def read_events(path: str | Path, columns: Columns = Columns(), *, part: str = "train") -> pl.DataFrame:  # noqa: B008
+def read_events(path: str | Path, columns: Columns = Columns(), *, part: str = "train") -> pl.DataFrame:
     """The clicks of a log, in the file's order.
 
     Args:

@@ -27,7 +27,7 @@ def _flag(item: "dataclasses.Field[Any]") -> tuple[str, Any, None]:
     if item.default is None:
         about += " [default: the loss's own]"
     elif item.name == "layers":
-        about += f" [default: {'/'.join(map(str, item.default))}]"
+        about += f" [default: {'/'.join(map(str, TrainConfig.layers))}]"
     elif item.name not in _SPECIAL_TYPES:
         about += f" [default: {item.default}]"
     name = "--plugin" if item.name == "plugins" else None

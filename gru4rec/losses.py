@@ -4,13 +4,14 @@ A loss is a plain function `(scores, positive, excluded, *, options…) -> per-r
 
 * `scores` [B, C]: raw logits of C item columns for B rows (positions in sessions).
 * `positive` int64 [B]: the column that holds each row's target.
-* `excluded` bool [B, C] or None: columns that are no negatives of a row, such as another row's target that happens to be
-  the same item. None excludes nothing. A row's own column is never one of its negatives.
+* `excluded` bool [B, C] or None: columns that are no negatives of a row, such as another row's target that happens to
+  be the same item. None excludes nothing. A row's own column is never one of its negatives.
 * result [B]: one value per row. The trainer sums the rows and divides by the configured batch size.
 
 All formulas are evaluated in log space, where a softmax weight or a sigmoid that would underflow stays finite. A row
-all of whose other columns are excluded has the loss 0; there must be at least two columns. Notation: r_i score of the target, r_j of a negative, s_j softmax over the negatives,
-σ logistic function. Source: Hidasi & Karatzoglou, arXiv 1706.03847, sections 3 and 4.
+all of whose other columns are excluded has the loss 0; there must be at least two columns. Notation: r_i score of the
+target, r_j of a negative, s_j softmax over the negatives, σ logistic function. Source: Hidasi & Karatzoglou, arXiv
+1706.03847, sections 3 and 4.
 """
 
 import inspect
@@ -61,7 +62,9 @@ class Loss:
             if name in self.options and value is not None:
                 given[name] = value
             elif name not in self.options and value:
-                raise UserError(f"{name}: the loss {self.name!r} has no such option, got {value}; {self._known_options()}")
+                raise UserError(
+                    f"{name}: the loss {self.name!r} has no such option, got {value}; {self._known_options()}"
+                )
         for name in given:
             if name not in self.options:
                 raise UserError(f"loss_options: the loss {self.name!r} has no option {name!r}; {self._known_options()}")
@@ -188,8 +191,8 @@ def correct_for_sampling(scores: Tensor, log_frequency: Tensor, logq: float) -> 
 
     Args:
         scores: [B, C] raw logits, or [C] biases that are added to them.
-        log_frequency: [C] log of how often each column's item is drawn: log(support) for in-batch targets, the sampler's
-            own weight for additional negatives, both unnormalised as in the official code.
+        log_frequency: [C] log of how often each column's item is drawn: log(support) for in-batch targets,
+            the sampler's own weight for additional negatives, both unnormalised as in the official code.
         logq: strength; 0 changes nothing.
     """
     return scores - logq * log_frequency if logq else scores

@@ -11,8 +11,8 @@ The GRU resets after the recurrent product (as torch.nn.GRUCell, cuDNN and ONNX'
     r, z = σ(W x + b + U h + b')    n = tanh(W x + b + r ⊙ (U h + b'))    h' = (1 − z) n + z h
 
 A score is the product of the last layer's output with an item's output row, plus the item's bias: raw logits.
-Sources: arXiv 1511.06939 and 1706.03847 (section 5 for the constrained embedding). The authors' PyTorch code uses another
-cell in its one-hot mode; here the cell is the same in every mode.
+Sources: arXiv 1511.06939 and 1706.03847 (section 5 for the constrained embedding). The authors' PyTorch code uses
+another cell in its one-hot mode; here the cell is the same in every mode.
 
 The matrices over items are `Table`s and get their gradients row by row, so the network is no torch.nn.Module: nothing
 here ever holds a gradient of the size of the catalogue.
@@ -32,7 +32,13 @@ from gru4rec.config import TrainConfig
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """One GRU layer as float32 arrays, gates in the order r, z, n: weight_ih [3H, in], weight_hh [3H, H], bias_ih [3H], bias_hh [3H]."""
+    """One GRU layer as float32 arrays, gates in the order r, z, n.
+
+    Attributes:
+        weight_ih: [3H, in].
+        weight_hh: [3H, H].
+        bias_ih, bias_hh: [3H].
+    """
 
     weight_ih: np.ndarray
     weight_hh: np.ndarray
@@ -98,9 +104,10 @@ class Network:
     Attributes:
         output_table: [N, H of the last layer].
         output_bias: [N].
-        input_table: [N, E]; the same tensor as `output_table` when constrained; [N, 3H] of the first layer when one-hot.
-        dense: one flat tensor with the weights of all GRU layers, of which `layers` holds views: the optimiser updates it
-            in one go.
+        input_table: [N, E]; the same tensor as `output_table` when constrained; [N, 3H] of the first layer when
+            one-hot.
+        dense: one flat tensor with the weights of all GRU layers, of which `layers` holds views: the optimiser
+            updates it in one go.
         layers: the GRU layers.
     """
 
@@ -152,7 +159,7 @@ class Network:
 
     def _views(self, dense: Tensor) -> dict[str, Tensor]:
         sizes = [shape.numel() for shape in self._shapes.values()]
-        pieces = dense.split(sizes)
+        pieces = torch.split(dense, sizes)
         return {name: piece.view(shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -190,8 +197,8 @@ class Network:
             state: per layer [B, H], the state to begin from.
 
         Yields:
-            After each click t: bool [B] (which sessions have such a click) and the state per layer [B, H]; sessions that
-            have ended keep their state.
+            After each click t: bool [B] (which sessions have such a click) and the state per layer [B, H]; sessions
+            that have ended keep their state.
         """
         for step in range(items.shape[1]):
             live = lengths > step

@@ -61,7 +61,8 @@ class FirstOccurrence:
         """For every position the first position that holds the same item, int64 [n]."""
         positions = np.arange(len(items))
         self._place[items[::-1]] = positions[::-1]  # of repeated indices the last write stays: the first occurrence
-        return self._place[items]
+        first: np.ndarray = self._place[items]
+        return first
 
 
 class RowAdagrad:

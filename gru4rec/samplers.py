@@ -96,16 +96,18 @@ class SamplerChoice:
             UserError: an option does not exist or is missing, or the configuration contradicts the sampler.
         """
         parameters = inspect.signature(self.factory).parameters
-        options = {
-            name: getattr(config, name) for name in ("n_sample", "sample_alpha") if name in parameters
-        } | dict(config.sampler_options)
+        options = {name: getattr(config, name) for name in ("n_sample", "sample_alpha") if name in parameters} | dict(
+            config.sampler_options
+        )
         try:
             inspect.signature(self.factory).bind(support, **options)
         except TypeError as error:
             raise UserError(f"sampler_options: {error} of the sampler {self.name!r}") from None
         sampler = self.factory(support, **options)
         if sampler.every_item and config.logq:
-            raise UserError(f"logq: the sampler {self.name!r} scores every item, so there is no sampling to correct; set it to 0")
+            raise UserError(
+                f"logq: the sampler {self.name!r} scores every item, so there is no sampling to correct; set it to 0"
+            )
         return sampler
 
 

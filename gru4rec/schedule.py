@@ -1,7 +1,7 @@
 """Session-parallel mini-batches, laid out before training begins.
 
-`batch_size` lanes walk one session each, a click per step; a lane whose session ends takes the next unread one, so which
-click meets which step depends only on the session lengths. That is worked out once, in two parts:
+`batch_size` lanes walk one session each, a click per step; a lane whose session ends takes the next unread one, so
+which click meets which step depends only on the session lengths. That is worked out once, in two parts:
 
 1. every session gets a lane and a first step (a heap of the lanes by the step at which they become free);
 2. block by block, the steps' inputs and targets are gathered with array operations. Blocks bound the memory, whatever
@@ -51,7 +51,8 @@ class SessionParallelSchedule:
     """Which session walks on which lane from which step on.
 
     Args:
-        sessions: the training sessions, in the order in which they are taken; single clicks have no pair and are passed over.
+        sessions: the training sessions, in the order in which they are taken; single clicks have no pair and are
+            passed over.
         batch_size: number of lanes.
 
     Attributes:

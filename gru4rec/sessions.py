@@ -1,7 +1,7 @@
 """Encoded sessions: what training and evaluation read.
 
-All clicks of a log lie in one flat array of item numbers, session after session; offsets mark where each begins. This is
-small (4 bytes a click), can be memory-mapped or shared between processes, and is never written to.
+All clicks of a log lie in one flat array of item numbers, session after session; offsets mark where each begins. This
+is small (4 bytes a click), can be memory-mapped or shared between processes, and is never written to.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ class Sessions:
 
     Attributes:
         items: int32 [E], item numbers, session after session, each in time order.
-        offsets: int64 [S + 1]; session s is items[offsets[s]:offsets[s + 1]]. Sessions are ordered by their first click.
+        offsets: int64 [S + 1]; session s is items[offsets[s]:offsets[s + 1]]. Sessions are ordered by their first
+            click.
     """
 
     items: np.ndarray

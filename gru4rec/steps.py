@@ -1,9 +1,9 @@
 """The tensors of a block of training steps, prepared beside the training.
 
 The schedule says which clicks meet in a step, the sampler which other items are scored there. Both are known before the
-step runs, so a background thread turns them, block by block, into the index tensors that the steps need, one copy to the
-device per block, while the steps of the block before are running. Random numbers are derived from (seed, epoch, block):
-nothing has to be carried or saved to continue a run exactly.
+step runs, so a background thread turns them, block by block, into the index tensors that the steps need, one copy to
+the device per block, while the steps of the block before are running. Random numbers are derived from (seed, epoch,
+block): nothing has to be carried or saved to continue a run exactly.
 """
 
 from collections.abc import Iterator
@@ -124,7 +124,7 @@ class StepPreparation:
 
     def _steps(self, block: Block, flat: Tensor, carry: Tensor, layout: list[tuple[int, ...]]) -> list[Step]:
         sizes = [size for _, _, *parts in layout for size in parts]
-        pieces = iter(flat.split(sizes))
+        pieces = iter(torch.split(flat, sizes))
         steps = []
         for step, (n_rows, n_columns, *_) in enumerate(layout):
             items, survivors = next(pieces), next(pieces)

@@ -1,10 +1,10 @@
 """Click logs that look like real ones, of any size, for trying things out and for tests.
 
-Items belong to topics and have a Zipf-like popularity within them. A visitor arrives with one topic in mind; most clicks
-follow on from the item before (its neighbours within the topic, near ones more often than far ones), some jump anywhere
-in the topic, and now and then the intent drifts to another topic. So the order of clicks carries information about the
-next one, popularity carries a little, and the topic of the session so far carries the rest. Lengths are geometric with a
-long tail; sessions overlap in time.
+Items belong to topics and have a Zipf-like popularity within them. A visitor arrives with one topic in mind; most
+clicks follow on from the item before (its neighbours within the topic, near ones more often than far ones), some jump
+anywhere in the topic, and now and then the intent drifts to another topic. So the order of clicks carries information
+about the next one, popularity carries a little, and the topic of the session so far carries the rest. Lengths are
+geometric with a long tail; sessions overlap in time.
 """
 
 from dataclasses import dataclass
@@ -106,4 +106,5 @@ def _draw_topics(count: int, topics: _Topics, generator: np.random.Generator) ->
 
 def _draw_places(size: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """A place in each topic, ∝ 1 / (place + 1) approximately: the inverse of the logarithmic distribution function."""
-    return np.minimum((size + 1.0) ** generator.random(len(size)) - 1, size - 1).astype(np.int64)
+    places: np.ndarray = np.minimum((size + 1.0) ** generator.random(len(size)) - 1, size - 1).astype(np.int64)
+    return places

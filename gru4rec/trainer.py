@@ -6,8 +6,8 @@ One step takes one click of every lane:
     gathered rows and the GRU weights → update those rows and weights.
 
 The state is detached: there is no back-propagation through time. The dropped-out output of a layer is both the next
-layer's input and the state carried to the next step. Within an epoch nothing waits for the device: losses stay there and
-are looked at once, at the end.
+layer's input and the state carried to the next step. Within an epoch nothing waits for the device: losses stay there
+and are looked at once, at the end.
 """
 
 import importlib
@@ -30,7 +30,7 @@ from gru4rec.steps import Step, StepPreparation
 from inference.errors import UserError
 
 
-class Diverged(UserError):
+class Diverged(UserError):  # noqa: N818 - it says what happened
     """The loss became NaN or infinite.
 
     Attributes:

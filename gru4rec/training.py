@@ -1,13 +1,14 @@
 """A training run from the first epoch to the kept model.
 
-Every epoch is trained, validated if there are validation sessions, and saved. The best epoch by MRR@20 is the model (the
-last one where nothing is validated); the latest one is kept beside it until the run is over, so that a run that was
+Every epoch is trained, validated if there are validation sessions, and saved. The best epoch by MRR@20 is the model
+(the last one where nothing is validated); the latest one is kept beside it until the run is over, so that a run that
+was
 interrupted goes on exactly where it stopped: the parameters come out the same, bit for bit.
 """
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +85,8 @@ def data_digest(log: EncodedLog, valid: Sessions | None = None) -> str:
     digest = hashlib.sha256(log.vocabulary.to_text().encode())
     for sessions in (log.sessions, valid):
         if sessions is not None:
-            digest.update(np.ascontiguousarray(sessions.items))
-            digest.update(np.ascontiguousarray(sessions.offsets))
+            digest.update(np.ascontiguousarray(sessions.items).data)
+            digest.update(np.ascontiguousarray(sessions.offsets).data)
     return digest.hexdigest()
 
 
@@ -175,7 +176,8 @@ class _Run:
     def _best_epoch(self) -> int:
         if self._valid is None or not self._history:
             return len(self._history)
-        return max(self._history, key=lambda result: (result[SELECTION_METRIC], -result["epoch"]))["epoch"]
+        best = max(self._history, key=lambda result: (result[SELECTION_METRIC], -result["epoch"]))
+        return int(best["epoch"])
 
     def open(self, directory: Path, resume: bool) -> None:
         self._directory = directory

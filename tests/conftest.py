@@ -1,9 +1,9 @@
 """Logs that the tests share."""
 
 import pytest
-from tests.small_logs import frame_of, log_of, markov_sessions
 
 from gru4rec.sessions import EncodedLog
+from tests.small_logs import frame_of, log_of, markov_sessions
 
 
 @pytest.fixture(scope="session")

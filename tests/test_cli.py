@@ -73,7 +73,19 @@ def test_recall_counted_from_recommendations_for_every_prefix_is_that_of_evaluat
         f"item-{target:06d}" in [entry["item"] for entry in answer["recommendations"]]
         for answer, (_, target) in zip(answers, prefixes, strict=True)
     ]
-    assert main(["evaluate", str(folder / "model"), "--test", str(folder / "test.parquet"), "--json", str(folder / "r.json")]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                str(folder / "model"),
+                "--test",
+                str(folder / "test.parquet"),
+                "--json",
+                str(folder / "r.json"),
+            ]
+        )
+        == 0
+    )
     figures = json.loads((folder / "r.json").read_text())
     assert sum(hits) / len(hits) == pytest.approx(figures["recall@20"], abs=1e-12)
 
@@ -133,7 +145,10 @@ def test_wrong_argument_is_one_line_and_nothing_is_written(folder, tmp_path, mon
     ("text", "message"),
     [
         ("", "expected events, got an empty file"),
-        ("SessionId\tItemId\tTime\n1\ta\t1\n2\tb\t2\n", "expected sessions of at least two clicks to train on, got none"),
+        (
+            "SessionId\tItemId\tTime\n1\ta\t1\n2\tb\t2\n",
+            "expected sessions of at least two clicks to train on, got none",
+        ),
         ("SessionId\tItemId\tTime\n1\ta\tnoon\n", "row 1: expected a number or a date in column 'Time'"),
         ("SessionId\tItemId\tTime\n1\ta\tnan\n", "row 1: expected a number or a date in column 'Time'"),
     ],
@@ -145,13 +160,9 @@ def test_unusable_log_is_one_line_and_nothing_is_written(tmp_path, capsys, text,
 
 
 def test_output_folder_that_another_process_uses_is_refused(folder, tmp_path, capsys):
+    hold = "lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); sys.stdin.read()"
     holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sys, filelock; l = filelock.FileLock(sys.argv[1]); l.acquire(); print('held', flush=True); sys.stdin.read()",
-            str(tmp_path / ".lock"),
-        ],
+        [sys.executable, "-c", f"import sys, filelock; {hold}", str(tmp_path / ".lock")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gru4rec.config import TrainConfig, from_mapping, read_config, to_mapping, to_toml
-from gru4rec.flags import ConfigFlags, configuration, given as flags_given
+from gru4rec.flags import ConfigFlags, configuration
+from gru4rec.flags import given as flags_given
 from inference.errors import UserError
 
 OFFICIAL = """from collections import OrderedDict
@@ -80,7 +81,9 @@ config_values = st.fixed_dictionaries(
         "learning_rate": st.floats(1e-6, 10),
         "dropout_p_embed": st.floats(0, 0.99),
         "bpreg": st.floats(0, 5),
-        "loss_options": st.dictionaries(st.text("abc", min_size=1), st.integers() | st.text("xyz\"\\'\n") | st.booleans()),
+        "loss_options": st.dictionaries(
+            st.text("abc", min_size=1), st.integers() | st.text("xyz\"\\'\n") | st.booleans()
+        ),
         "seed": st.integers(0, 2**63 - 1),
         "constrained_embedding": st.booleans(),
     },
@@ -115,19 +118,19 @@ def test_official_parameter_file_is_never_executed(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "official.py"
     path.write_text(text)
-    with pytest.raises(UserError, match="official.py: expected gru4rec_params = OrderedDict"):
+    with pytest.raises(UserError, match=r"official\.py: expected gru4rec_params = OrderedDict"):
         read_config(path)
     assert not (tmp_path / "EXECUTED").exists()
 
 
 def test_broken_or_missing_file_is_one_clear_line(tmp_path):
     (tmp_path / "broken.toml").write_text("loss = ")
-    with pytest.raises(UserError, match="broken.toml: expected TOML"):
+    with pytest.raises(UserError, match=r"broken\.toml: expected TOML"):
         read_config(tmp_path / "broken.toml")
     with pytest.raises(UserError, match="cannot read the configuration"):
         read_config(tmp_path / "absent.toml")
     (tmp_path / "unknown.toml").write_text("lr = 1")
-    with pytest.raises(UserError, match="unknown.toml: unknown key 'lr'"):
+    with pytest.raises(UserError, match=r"unknown\.toml: unknown key 'lr'"):
         read_config(tmp_path / "unknown.toml")
 
 

@@ -1,5 +1,7 @@
 """Full ranking: ties, unknown items, batches; against a loop written plainly."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ def ranks_one_session_at_a_time(network: Network, sessions: list[list[int]]) -> 
     ranked = []
     for session in sessions:
         state = network.zero_state(1)
-        for item, target in zip(session, session[1:], strict=False):
+        for item, target in pairwise(session):
             output = network.input_table[item].unsqueeze(0)
             for number, layer in enumerate(network.layers):
                 output = state[number] = layer(output, state[number])
@@ -91,5 +93,7 @@ def test_impossible_cutoffs_and_ties_are_refused():
     sessions = Sessions.from_lists([[1, 2]])
     with pytest.raises(UserError, match="cutoffs: expected positive numbers"):
         evaluate(network_of(5), sessions, cutoffs=[0])
-    with pytest.raises(UserError, match="unknown way of ranking ties 'best'; available: conservative, median, standard"):
+    with pytest.raises(
+        UserError, match="unknown way of ranking ties 'best'; available: conservative, median, standard"
+    ):
         evaluate(network_of(5), sessions, ties="best")

@@ -2,6 +2,7 @@
 
 import datetime
 import gzip
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -23,9 +24,7 @@ def write(tmp_path, text, name="log.tsv"):
 
 def sessions_of(log):
     offsets = log.sessions.offsets
-    return [
-        log.vocabulary.terms(log.sessions.items[begin:end]) for begin, end in zip(offsets, offsets[1:], strict=False)
-    ]
+    return [log.vocabulary.terms(log.sessions.items[begin:end]) for begin, end in pairwise(offsets)]
 
 
 def test_ids_stay_as_written_and_clicks_are_ordered_by_time(tmp_path):
@@ -74,7 +73,7 @@ def test_unknown_items_are_dropped_and_the_session_goes_on(tmp_path):
 def test_folder_stands_for_the_part_that_is_asked_for(tmp_path):
     frame_of([[1, 2]]).write_parquet(tmp_path / "test.parquet")
     assert read_events(tmp_path, part="test").height == 2
-    with pytest.raises(UserError, match="found none at .*train.parquet"):
+    with pytest.raises(UserError, match=r"found none at .*train\.parquet"):
         read_events(tmp_path, part="train")
 
 
@@ -86,7 +85,10 @@ def test_folder_stands_for_the_part_that_is_asked_for(tmp_path):
         ("SessionId\tTime\n1\t2\n", "expected one item column 'ItemId', found only 'SessionId', 'Time'"),
         ("SessionId\tItemId\tTime\tTime\n1\t2\t3\t4\n", "expected one time column 'Time', found twice"),
         ("SessionId\tItemId\tTime\n1\t2\tnoon\n", "row 1: expected a number or a date in column 'Time', got 'noon'"),
-        ("SessionId\tItemId\tTime\n1\t2\t1\n1\t2\tNaN\n", "row 2: expected a number or a date in column 'Time', got 'NaN'"),
+        (
+            "SessionId\tItemId\tTime\n1\t2\t1\n1\t2\tNaN\n",
+            "row 2: expected a number or a date in column 'Time', got 'NaN'",
+        ),
         ("SessionId\tItemId\tTime\n1\t2\t1\n1\t\t2\n", "row 2: expected a value in column 'ItemId'"),
         ("SessionId\tItemId\tTime\n1\t2\t\n", "row 1: expected a value in column 'Time'"),
         ("SessionId\tItemId\tTime\n1\t2\t3\t4\n", "log.tsv: expected tab- or comma-separated text"),

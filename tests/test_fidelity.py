@@ -144,4 +144,3 @@ def test_evaluation_of_the_reference_model_equals_its_own(golden):
         assert ours.events == golden.spec["test_events"]
         for name, value in recorded.items():
             assert ours.as_dict()[name] == pytest.approx(value, abs=1 / golden.spec["test_events"]), (ties, name)
-

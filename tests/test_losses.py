@@ -136,7 +136,9 @@ def test_correction_takes_the_logarithm_of_the_frequency_off():
 
 
 def test_unknown_loss_names_the_known_ones():
-    with pytest.raises(UserError, match=r"unknown loss 'brp-max'; available: bpr, bpr-max, cross-entropy, top1, top1-max"):
+    with pytest.raises(
+        UserError, match=r"unknown loss 'brp-max'; available: bpr, bpr-max, cross-entropy, top1, top1-max"
+    ):
         get_loss("brp-max")
 
 

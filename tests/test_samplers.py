@@ -93,7 +93,7 @@ def test_plugged_in_sampler_gets_its_options_and_others_are_refused():
         config = TrainConfig(sampler="every-second", n_sample=3, sampler_options={"step": 2})
         assert build_sampler(np.array([1, 1]), config).step == 2
         for options in ({}, {"step": 2, "width": 1}):
-            with pytest.raises(UserError, match="sampler_options: .* of the sampler 'every-second'"):
+            with pytest.raises(UserError, match=r"sampler_options: .* of the sampler 'every-second'"):
                 build_sampler(np.array([1, 1]), TrainConfig(sampler="every-second", sampler_options=options))
     finally:
         del SAMPLERS["every-second"]

@@ -1,5 +1,7 @@
 """Session-parallel mini-batches: nothing skipped, nothing twice, lanes as the reference walks them."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,7 +41,7 @@ def steps_of(sessions: list[list[int]], batch_size: int, steps_per_block: int) -
     steps = []
     for block in schedule.blocks(steps_per_block):
         assert block.first_step == len(steps)
-        for begin, end in zip(block.bounds, block.bounds[1:], strict=False):
+        for begin, end in pairwise(block.bounds):
             assert (np.diff(block.lanes[begin:end]) > 0).all()
             columns = (block.inputs[begin:end], block.targets[begin:end], block.starts[begin:end])
             steps.append(list(zip(*(column.tolist() for column in columns), strict=True)))
@@ -52,7 +54,7 @@ def steps_of(sessions: list[list[int]], batch_size: int, steps_per_block: int) -
 def test_every_pair_is_in_exactly_one_step(sessions, batch_size, steps_per_block):
     steps = steps_of(sessions, batch_size, steps_per_block)
     trained = sorted((pair[0], pair[1]) for step in steps for pair in step)
-    expected = sorted(pair for session in sessions for pair in zip(session, session[1:], strict=False))
+    expected = sorted(pair for session in sessions for pair in pairwise(session))
     assert trained == expected
     assert all(0 < len(step) <= batch_size for step in steps)
 

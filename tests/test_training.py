@@ -105,7 +105,9 @@ def test_killed_run_goes_on_and_ends_with_the_same_model(tmp_path):
     """A real process, killed with SIGKILL once its second epoch is on disk."""
     log_file, config = tmp_path / "clicks.parquet", CONFIGS["bpr-max, dropout, momentum"].replace(n_epochs=6)
     frame_of(markov_sessions(1500, 200, seed=3)).write_parquet(log_file)
-    (tmp_path / "run.toml").write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in _toml(config).items()))
+    (tmp_path / "run.toml").write_text(
+        "\n".join(f"{key} = {json.dumps(value)}" for key, value in _toml(config).items())
+    )
     command = [sys.executable, "-c", "import sys; from gru4rec.cli import main; sys.exit(main())", "train"]
     command += ["--train", log_file, "--config", tmp_path / "run.toml", "--threads", "1"]
 

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Everything that has to pass: lint, types, tests. Makes its own environment in .venv where there is none.
+# Arguments go to pytest: tests/run.sh -m "not slow"
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [ ! -x .venv/bin/python ]; then
+    "${PYTHON:-python3}" -m venv .venv
+fi
+wanted=$(cat pyproject.toml tests/constraints.txt | sha256sum)
+if [ "$wanted" != "$(cat .venv/installed-for 2>/dev/null)" ]; then
+    .venv/bin/python -m pip install --quiet --constraint tests/constraints.txt --editable '.[dev]'
+    echo "$wanted" > .venv/installed-for
+fi
+
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy
+.venv/bin/python -m pytest "$@"
