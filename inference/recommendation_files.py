@@ -9,7 +9,6 @@
 Scores have nine digits, enough to give back every float32.
 """
 
-import csv
 import math
 from collections.abc import Callable, Iterable, Sequence
 from json.encoder import encode_basestring as quoted
@@ -57,9 +56,11 @@ def write_similar(output_format: str, file: TextIO, item: str, similar: Sequence
     if output_format == "jsonl":
         file.write(f'{{"item": {quoted(item)}, "similar": [{_listed(similar)}]}}\n')
     elif output_format == "csv":
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(("item", "rank", "similar", "score"))
-        rows.writerows((item, rank, other, f"{score:.9g}") for rank, (other, score) in enumerate(similar, start=1))
+        file.write("item,rank,similar,score\n")
+        file.writelines(
+            f"{csv_field(item)},{rank},{csv_field(other)},{score:.9g}\n"
+            for rank, (other, score) in enumerate(similar, start=1)
+        )
     else:
         from rich.console import Console
         from rich.text import Text
@@ -85,18 +86,29 @@ def _listed(ranked: Iterable[tuple[str, float]]) -> str:
     return ", ".join(f'{{"item": {quoted(item)}, "score": {score:.9g}}}' for item, score in ranked)
 
 
+def csv_field(text: str) -> str:
+    """A field of a CSV file (RFC 4180), in quotes where it must be; Python's writer leaves a lone \\r bare.
+
+    >>> print(csv_field("plain"), csv_field('5" nail'), csv_field("a,b"))
+    plain "5"" nail" "a,b"
+    """
+    if '"' in text or "," in text or "\n" in text or "\r" in text:
+        return '"' + text.replace('"', '""') + '"'
+    return text
+
+
 def _json_writer(file: TextIO) -> Writer:
     return lambda session, recommendation: _ignore(file.write(json_line(session.name, recommendation)))
 
 
 def _csv_writer(file: TextIO) -> Writer:
-    rows = csv.writer(file, lineterminator="\n")
-    rows.writerow(("session", "rank", "item", "score", "known_clicks"))
+    file.write("session,rank,item,score,known_clicks\n")
 
     def write(session: Session, recommendation: Recommendation) -> None:
+        name, known = csv_field(session.name), recommendation.n_known
         ranked = zip(recommendation.items, recommendation.scores, strict=True)
-        rows.writerows(
-            (session.name, rank, item, f"{score:.9g}", recommendation.n_known)
+        file.writelines(
+            f"{name},{rank},{csv_field(item)},{score:.9g},{known}\n"
             for rank, (item, score) in enumerate(ranked, start=1)
         )
 

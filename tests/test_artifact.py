@@ -173,6 +173,35 @@ def test_changed_weights_are_noticed_on_request(path):
         artifact.verify()
 
 
+@pytest.mark.parametrize("shape", [[1 << 40, 3], [-1, 3], [N + 1, 1 << 62], [1 << 31, 1 << 31, 1 << 31]])
+@pytest.mark.parametrize("name", ["output_weight", "gru_0_W"])
+def test_a_model_that_claims_to_be_larger_than_it_is_is_refused(path, name, shape):
+    def change(model):
+        for tensor in model.graph.initializer:
+            if tensor.name == name:
+                tensor.dims[:] = shape
+
+    with pytest.raises(UserError):
+        Artifact.open(rewritten(path, change)).session()
+
+
+@pytest.mark.parametrize("change", ["domain", "opset", "op", "cycle"])
+def test_a_graph_that_onnxruntime_refuses_is_one_error(path, change):
+    def alter(model):
+        if change == "domain":
+            model.graph.node[0].domain = "com.example.evil"
+        elif change == "opset":
+            model.opset_import[0].version = 9999
+        elif change == "op":
+            model.graph.node[0].op_type = "Frobnicate"
+        else:
+            model.graph.node[0].input[0] = model.graph.node[-1].output[0]
+
+    with pytest.raises(UserError) as caught:
+        Artifact.open(rewritten(path, alter)).session()
+    assert "\n" not in str(caught.value)
+
+
 def test_a_truncated_file_is_refused_wherever_it_ends(path):
     content = path.read_bytes()
     for length in [*range(1, 200), *range(200, len(content), 37), len(content) - 1]:

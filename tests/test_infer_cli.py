@@ -358,6 +358,66 @@ def test_a_reader_that_leaves_early_is_no_error(model, tmp_path):
         assert running.wait(timeout=60) == 0
 
 
+@pytest.mark.parametrize("output_format", ["csv", "jsonl"])
+def test_odd_names_come_out_as_they_went_in(infer, tmp_path, output_format):
+    names = [
+        "tab\there",
+        'quo"te',
+        "two\nlines",
+        "carriage\rreturn",
+        "comma,",
+        "🛒",
+        " blank ",
+        "\u2028",
+        "=1+1",
+        "\x1b[0m",
+    ]
+    path = tmp_path / "odd.jsonl"
+    path.write_text("".join(json.dumps({"session": name, "items": ["7"]}) + "\n" for name in names))
+    output = tmp_path / "output"
+    assert infer("--format", output_format, "--top-k", N, "--output", output, session=path)[0] == 0
+    with open(output, encoding="utf-8", newline="") as file:
+        if output_format == "csv":
+            found = [(row["session"], row["item"]) for row in csv.DictReader(file)]
+        else:
+            values = map(json.loads, file.read().removesuffix("\n").split("\n"))
+            found = [(value["session"], entry["item"]) for value in values for entry in value["recommendations"]]
+    assert list(dict.fromkeys(name for name, _ in found)) == names
+    assert {item for _, item in found} == set(TERMS)
+
+
+def test_memory_does_not_grow_with_the_input(model, tmp_path):
+    program = "import resource, sys; from inference.cli import main; main(sys.argv[1:]); "
+    program += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    peaks = []
+    for count in (10_000, 100_000):
+        path = tmp_path / f"{count}.csv"
+        path.write_text(
+            "SessionId,ItemId,Time\n" + "".join(f"session {n},7,1\nsession {n},??,2\n" for n in range(count))
+        )
+        options = ["--model", model, "--session", path, "--top-k", 2, "--output", tmp_path / "out.csv"]
+        command = [sys.executable, "-c", program, *map(str, options)]
+        peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    assert peaks[1] - peaks[0] < 20_000  # kilobytes; the longer input has 2.6 MB more
+
+
+def test_a_session_of_a_million_clicks_is_scored(infer, tmp_path):
+    path = tmp_path / "bot.txt"
+    path.write_text("7 007 " * 500_000)
+    code, out, _ = infer("--format", "csv", "--top-k", 1, session=path)
+    assert code == 0
+    assert out.splitlines()[1].endswith(",1000000")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_an_output_folder_that_is_read_only_is_one_line(infer, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o555)
+    code, out, err = infer("--top-k", 1, "--output", folder / "out.csv")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "cannot write" in err
+
+
 def test_a_long_run_tells_how_far_it_has_come(infer, tmp_path, monkeypatch):
     monkeypatch.setattr("inference.cli.SESSIONS_PER_CHUNK", 4)
     monkeypatch.setattr("inference.progress.SECONDS_BETWEEN_LINES", 0.0)
