@@ -77,19 +77,23 @@ def export(
         with open(temporary, "wb") as file:
             file.write(model.SerializeToString())
         del model
-        artifact = Artifact.open(temporary)
-        artifact.verify()
-        parity = check_parity(
-            artifact.session(),
-            network.score,
-            n_items=len(vocabulary),
-            state_shape=(len(network.widths), max(network.widths)),
-            device=network.dense.device,
-        )
+        parity = _compared(temporary, network)
     for other in path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 16}.data"):
         if other.name != outside:
             other.unlink()  # of the model that was here before
     return parity
+
+
+def _compared(path: Path, network: Network) -> Parity:
+    artifact = Artifact.open(path)  # unmapped on return: some systems rename no file that is mapped
+    artifact.verify()
+    return check_parity(
+        artifact.session(),
+        network.score,
+        n_items=artifact.n_items,
+        state_shape=(len(network.widths), max(network.widths)),
+        device=network.dense.device,
+    )
 
 
 def build_graph(

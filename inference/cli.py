@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _failed("memory ran out; try a smaller --batch-size")
     except OSError as error:
-        return _failed(f"cannot write to standard output: {error.strerror or error}")
+        return _failed(f"cannot write to {error.filename or 'standard output'}: {error.strerror or error}")
     return 0
 
 
@@ -74,7 +74,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from inference.recommender import Recommender
 
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
     if arguments.stream:
         arguments.session = arguments.session or "-"
         if arguments.format not in (None, "jsonl") or arguments.input_format not in (None, "jsonl") or arguments.group:
@@ -89,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.verify:
         artifact.verify()
     if arguments.info:
-        _print_information(artifact, arguments.format == "jsonl")
+        _print_information(artifact, arguments.threads, as_json=arguments.format == "jsonl")
     elif arguments.similar is not None:
         _similar(artifact, arguments)
     elif not arguments.session:
@@ -104,10 +104,10 @@ def _run(arguments: argparse.Namespace) -> None:
         (_stream if arguments.stream else _recommend)(recommender, arguments)
 
 
-def _print_information(artifact: "Artifact", as_json: bool) -> None:
+def _print_information(artifact: "Artifact", threads: int | None, as_json: bool) -> None:
     from inference.information import as_text, description
 
-    values = description(artifact)
+    values = description(artifact, threads)
     sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n" if as_json else as_text(values))
 
 

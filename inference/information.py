@@ -16,8 +16,12 @@ CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8",
 BOTH_INSTALLED = "onnxruntime and onnxruntime-gpu overwrite each other: uninstall both, then install one"
 
 
-def description(artifact: Artifact) -> dict[str, Any]:
+def description(artifact: Artifact, threads: int | None = None) -> dict[str, Any]:
     """The contents of an opened model file and its surroundings; JSON values.
+
+    Args:
+        artifact: the opened model file.
+        threads: how many were asked for; None leaves it to onnxruntime.
 
     A provider counts as running only after a session of this very model has started on it.
     """
@@ -39,6 +43,7 @@ def description(artifact: Artifact) -> dict[str, Any]:
         "onnxruntime": _installed("onnxruntime"),
         "onnxruntime-gpu": _installed("onnxruntime-gpu"),
         **({"warning": BOTH_INSTALLED} if both else {}),
+        "threads": threads or "chosen by onnxruntime",
         "provider_cpu": _provider(artifact, "cpu"),
         "provider_cuda": _provider(artifact, "cuda"),
         "python": platform.python_version(),
