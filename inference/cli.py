@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TextIO
 
 from inference.arguments import PROGRAM, parser
 from inference.errors import UserError
+from inference.providers import cores
 
 if TYPE_CHECKING:
     from inference.artifact import Artifact
@@ -95,13 +96,23 @@ def _run(arguments: argparse.Namespace) -> None:
     elif not arguments.session:
         print(f"{arguments.model}: the vocabulary, the graph and the weights match their digests")
     if arguments.session:
-        threads = arguments.threads
-        if threads is None and arguments.stream and artifact.output_weight().nbytes < SMALL_WEIGHTS:
-            threads = 1
-        recommender = Recommender(artifact, artifact.session(arguments.provider or "cpu", threads))
+        threads, workers = _division_of_labour(artifact, arguments)
+        recommender = Recommender(artifact, artifact.session(arguments.provider or "cpu", threads), workers)
         if arguments.provider:
             _say(f"computing on {recommender.provider}")
         (_stream if arguments.stream else _recommend)(recommender, arguments)
+
+
+def _division_of_labour(artifact: "Artifact", arguments: argparse.Namespace) -> tuple[int | None, int]:
+    """How many threads compute one batch, and how many batches are computed side by side."""
+    if arguments.threads is not None and arguments.threads < 1:
+        raise UserError(f"expected at least one thread, got {arguments.threads}")
+    if arguments.stream:
+        is_small = artifact.output_weight().nbytes < SMALL_WEIGHTS
+        return arguments.threads or (1 if is_small else None), 1
+    if arguments.provider in (None, "cpu"):
+        return 1, arguments.threads or cores()
+    return arguments.threads, 1
 
 
 def _print_information(artifact: "Artifact", threads: int | None, as_json: bool) -> None:

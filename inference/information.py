@@ -1,6 +1,5 @@
 """What a model file holds and what would run it here, as pairs of a name and a value."""
 
-import os
 import platform
 import re
 from importlib.metadata import PackageNotFoundError, version
@@ -8,6 +7,7 @@ from typing import Any
 
 from inference.artifact import FORMAT_VERSION, Artifact
 from inference.errors import UserError
+from inference.providers import cores
 
 CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "sve", "i8mm")
 """Instructions that decide how fast matrix products are."""
@@ -21,7 +21,7 @@ def description(artifact: Artifact, threads: int | None = None) -> dict[str, Any
 
     Args:
         artifact: the opened model file.
-        threads: how many were asked for; None leaves it to onnxruntime.
+        threads: how many were asked for; None for one per core.
 
     A provider counts as running only after a session of this very model has started on it.
     """
@@ -43,13 +43,13 @@ def description(artifact: Artifact, threads: int | None = None) -> dict[str, Any
         "onnxruntime": _installed("onnxruntime"),
         "onnxruntime-gpu": _installed("onnxruntime-gpu"),
         **({"warning": BOTH_INSTALLED} if both else {}),
-        "threads": threads or "chosen by onnxruntime",
+        "threads": threads or cores(),
         "provider_cpu": _provider(artifact, "cpu"),
         "provider_cuda": _provider(artifact, "cuda"),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cpu_features": _cpu_features(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
     }
 
 

@@ -7,6 +7,7 @@ all. Here a provider is either the one that was asked for, or an error; only "au
 import contextlib
 import ctypes
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,11 @@ def started(path: Path, options: Any, provider: str) -> Any:
             obstacle = obstacle or "its libraries did not load; onnxruntime needs CUDA 13 and cuDNN 9"
             raise UserError(f"CUDA cannot run here: {obstacle}; use the provider cpu")
     return onnxruntime.InferenceSession(str(path), options, providers=[EXECUTION_PROVIDERS["cpu"]])
+
+
+def cores() -> int:
+    """The number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def provider_of(session: Any) -> str:

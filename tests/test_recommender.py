@@ -55,6 +55,16 @@ def test_a_batch_of_mixed_lengths_equals_its_rows_one_by_one(recommender, batch_
         assert got.items == alone.items
 
 
+@pytest.mark.parametrize("workers", [2, 5])
+def test_workers_side_by_side_give_what_one_gives(recommender, tmp_path, weights, workers):
+    several = Recommender.load(save_model(tmp_path / "model.onnx", weights), threads=1, workers=workers)
+    sessions = random_sessions(200)
+    assert several.recommend(sessions, k=4, batch_size=7) == recommender.recommend(sessions, k=4, batch_size=7)
+    assert several.recommend([], k=4) == []
+    with pytest.raises(UserError, match="model knows"):
+        several.recommend([*sessions, ["??"]], k=4, batch_size=7, unknown="error")
+
+
 @pytest.mark.parametrize("exclude_seen", [False, True])
 def test_clicks_one_by_one_equal_the_whole_session_bit_for_bit(recommender, exclude_seen):
     for session in random_sessions(10):
@@ -279,10 +289,11 @@ def test_scores_that_overflow_are_an_error(tmp_path, weights):
         recommender.recommend([["7", "007"]], k=N)
 
 
-@pytest.mark.parametrize("threads", [0, -2])
-def test_an_impossible_number_of_threads_is_refused(tmp_path, threads):
-    with pytest.raises(UserError, match="thread"):
-        Recommender.load(save_model(tmp_path / "model.onnx"), threads=threads)
+@pytest.mark.parametrize("count", [0, -2])
+@pytest.mark.parametrize("what", ["thread", "worker"])
+def test_an_impossible_number_of_threads_or_workers_is_refused(tmp_path, what, count):
+    with pytest.raises(UserError, match=what):
+        Recommender.load(save_model(tmp_path / "model.onnx"), **{f"{what}s": count})
 
 
 def test_an_unknown_provider_is_refused(tmp_path):
