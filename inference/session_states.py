@@ -105,6 +105,7 @@ class SessionStates:
                 )
         names, n_seen = header.get("sessions"), header.get("n_seen")
         layers, width = len(artifact.layer_widths), artifact.hidden_size
+        damaged = UserError(f"the states in {path} are damaged; restore the file, or delete it to start anew")
         if (
             not isinstance(names, list)
             or not all(isinstance(name, str) for name in names)
@@ -112,11 +113,18 @@ class SessionStates:
             or hashlib.sha256(content).hexdigest() != header.get("content_sha256")
             or len(content) != len(names) * (4 * layers * width + 16) + 8 * n_seen
         ):
-            raise UserError(f"the states in {path} are damaged; restore the file, or delete it to start anew")
+            raise damaged
         end = 4 * len(names) * layers * width
         hidden = np.frombuffer(content[:end], "<f4").reshape(len(names), layers, 1, width)
         integers = np.frombuffer(content[end:], "<i8")
         n_known, seen_counts, seen = np.split(integers, [len(names), 2 * len(names)])
+        if not (
+            np.isfinite(hidden).all()
+            and (integers >= 0).all()
+            and int(seen_counts.sum()) == n_seen
+            and (seen < artifact.n_items).all()
+        ):
+            raise damaged
         pieces = np.split(seen, np.cumsum(seen_counts)[:-1]) if names else []
         for name, state, known, piece in zip(names, hidden, n_known.tolist(), pieces, strict=True):
             new = SessionState(state.copy(), known, tuple(piece.tolist()))
