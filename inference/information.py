@@ -1,5 +1,6 @@
 """What a model file holds and what would run it here, as pairs of a name and a value."""
 
+import json
 import platform
 import re
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,7 @@ CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8",
 """Instructions that decide how fast matrix products are."""
 
 
+LONGEST_VALUE = 160
 BOTH_INSTALLED = "onnxruntime and onnxruntime-gpu overwrite each other: uninstall both, then install one"
 
 
@@ -74,9 +76,14 @@ def as_text(values: dict[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "none" if value is None else str(value)
+    """A value on one line; --format jsonl has all of a long one."""
+    if isinstance(value, list) and not any(isinstance(element, dict | list) for element in value):
+        text = ", ".join(map(str, value)) or "none"
+    elif isinstance(value, dict | list):
+        text = json.dumps(value, ensure_ascii=False)
+    else:
+        text = "none" if value is None else str(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
 
 
 def _provider(artifact: Artifact, provider: str) -> str:
