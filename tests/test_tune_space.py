@@ -1,0 +1,204 @@
+"""The search space: what it holds, what it never holds twice, and how it is narrowed."""
+
+import optuna
+import pytest
+
+from gru4rec.config import from_mapping
+from inference.errors import UserError
+from tests.ray_fixture import plugged_in  # noqa: F401
+from tune.dimensions import Choice, Span, ladder, read_dimension
+from tune.narrowing import search_space
+from tune.published import PUBLISHED, first_points
+from tune.space import MODEL, model_key
+from tune.suggestions import NUMBER, DistinctSuggestions
+
+pytestmark = pytest.mark.usefixtures("plugged_in")
+
+BUILT_IN = ["cross-entropy", "top1", "bpr", "top1-max", "bpr-max"]
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def space_of(**narrowed):
+    narrowed.setdefault("loss", BUILT_IN)
+    narrowed.setdefault("sampler", "popularity")
+    return search_space(narrowed, n_epochs=3, seed=7)
+
+
+def random_models(space, count):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    return [space(study.ask())[MODEL] for _ in range(count)]
+
+
+def test_every_suggestion_is_a_valid_configuration_with_only_the_options_of_its_loss():
+    models = random_models(space_of(), 150)
+    for model in models:
+        config = from_mapping(model)
+        assert (config.n_epochs, config.seed) == (3, 7)
+        assert ("bpreg" in model) == ("elu_param" in model) == (config.loss == "bpr-max")
+        assert ("logq" in model) == (config.loss == "cross-entropy")
+    assert {model["loss"] for model in models} == set(BUILT_IN)
+
+
+def test_the_ranges_are_the_official_ones():
+    models = random_models(space_of(), 400)
+
+    def values(name):
+        return {value if not isinstance(value, list) else value[0] for value in (model[name] for model in models)}
+
+    assert values("layers") == {100, *range(64, 513, 32)}
+    assert values("batch_size") == set(range(32, 257, 16))
+    assert values("n_sample") == {0, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192}
+    assert min(values("learning_rate")) == 0.01
+    assert max(values("learning_rate")) == 0.25
+    assert values("dropout_p_embed") == {round(0.05 * step, 2) for step in range(11)}
+    assert values("dropout_p_hidden") == {round(0.05 * step, 2) for step in range(15)}
+    assert values("momentum") == {round(0.05 * step, 2) for step in range(19)}
+    assert all(0 <= model["bpreg"] <= 2 for model in models if "bpreg" in model)
+
+
+def test_sample_alpha_is_not_searched_where_nothing_is_sampled():
+    study = optuna.create_study()
+    space = space_of(n_sample="0")
+    trial = study.ask()
+    space(trial)
+    assert not any("sample_alpha" in name or "n_sample" in name for name in trial.params)
+
+
+def test_a_loss_has_no_sampling_correction_where_every_item_is_scored():
+    models = random_models(space_of(loss="cross-entropy", sampler="full"), 5)
+    assert all("logq" not in model for model in models)
+
+
+@pytest.mark.parametrize("samplers", ["popularity,uniform", "popularity,in-batch,uniform", "uniform,in-batch"])
+def test_no_two_points_are_the_same_model_though_samplers_overlap(samplers):
+    alphas = {"sample_alpha": "0,1"} if "popularity" in samplers else {}
+    drawn = set()
+    for model in random_models(space_of(loss="top1", sampler=samplers, n_sample="0,8", **alphas), 60):
+        n_sample = 0 if model["sampler"] == "in-batch" else model["n_sample"]
+        alpha = 0 if model["sampler"] == "uniform" else model["sample_alpha"]
+        drawn.add(((n_sample, alpha if n_sample else None), model["sampler"]))
+    assert len({negatives for negatives, _ in drawn}) == len(drawn)
+
+
+def test_plugged_in_losses_and_samplers_bring_their_own_ranges():
+    models = random_models(space_of(loss="test-margin", sampler="test-mixed"), 40)
+    assert all(0.1 <= model["loss_options"]["margin"] <= 0.9 for model in models)
+    assert {model["loss_options"]["power"] for model in models} == {1, 2}
+    assert all(0.0 <= model["sampler_options"]["share"] <= 1.0 for model in models)
+    assert all("bpreg" not in model and "logq" not in model for model in models)
+
+
+def test_options_of_a_plugged_in_loss_can_be_narrowed():
+    models = random_models(space_of(loss="test-margin", loss_options={"margin": "0.25"}), 10)
+    assert {model["loss_options"]["margin"] for model in models} == {0.25}
+
+
+def test_the_default_space_holds_all_published_parameters():
+    space = space_of()
+    study = optuna.create_study()
+    points = first_points(space, 99)
+    assert len(points) == len(PUBLISHED) == 6
+    for point, published in zip(points, PUBLISHED.values(), strict=True):
+        study.enqueue_trial(point)
+        suggested = space(study.ask())[MODEL]
+        config = from_mapping(suggested)
+        for name, value in from_mapping(published).__dict__.items():
+            if name not in ("n_epochs", "seed"):
+                assert getattr(config, name) == value, name
+
+
+def test_published_parameters_that_do_not_fit_a_fixed_flag_are_left_out():
+    losses = {"loss": "bpr-max"}
+    assert len(first_points(space_of(**losses), 99)) == 3
+    assert len(first_points(space_of(**losses, layers="512"), 99)) == 2
+    assert first_points(space_of(**losses, n_sample="512"), 99) == []
+    assert len(first_points(space_of(), 2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "dimension"),
+    [
+        ("0.1", Choice((0.1,))),
+        ("512,0,32", Choice((0, 32, 512))),
+        ("1e-4..0.1:log", Span(1e-4, 0.1, log=True)),
+        ("64..512", Span(64, 512)),
+        ("0.1..0.3:0.1", Choice((0.1, 0.2, 0.3))),
+        ("100/50,200", Choice(("100/50", 200))),
+        (["a", "b,c"], Choice(("a", "b", "c"))),
+        ([0.5, 0.1], Choice((0.1, 0.5))),
+        ({"low": 32, "high": 8192, "log": True}, Span(32, 8192, log=True)),
+        ({"low": 0, "high": 1, "step": 0.5}, Choice((0, 0.5, 1.0))),
+        (True, Choice((True,))),
+        ("3..3", Choice((3,))),
+    ],
+)
+def test_a_dimension_is_read_from_flags_and_files(text, dimension):
+    assert read_dimension("x", text) == dimension
+
+
+def test_a_ladder_has_no_rounding_errors():
+    assert ladder(0.01, 0.25, 0.005).values[8:10] == (0.05, 0.055)
+
+
+@pytest.mark.parametrize(
+    ("narrowed", "message"),
+    [
+        ({"loss": "brp-max"}, "unknown loss 'brp-max'; available: "),
+        ({"sampler": "popular"}, "unknown sampler 'popular'; available: "),
+        ({"dropout_p_embed": "1.5"}, "dropout_p_embed: expected a value of at least 0 and below 1, got 1.5"),
+        ({"dropout_p_hidden": "0..1"}, "below 1"),
+        ({"learning_rate": "fast"}, "learning_rate: expected a number, got 'fast'"),
+        ({"learning_rate": "0.2..0.1"}, "expected a range that rises, got 0.2..0.1"),
+        ({"learning_rate": "0..0.1:log"}, "a low end above 0"),
+        ({"learning_rate": "0.1.."}, "expected a range such as"),
+        ({"learning_rate": "0.1..0.2:0"}, "expected a step that fits"),
+        ({"batch_size": "1.5"}, "batch_size: expected a whole number"),
+        ({"layers": "0"}, "layers: expected at least one positive number of units"),
+        ({"n_sample": "0", "sample_alpha": "0.3"}, "sample_alpha: without additional samples it has no effect"),
+        ({"loss": "top1", "bpreg": "1"}, "bpreg: no loss of this search has such an option"),
+        ({"loss": "bpr-max", "logq": "1"}, "logq: no loss of this search has such an option"),
+        ({"loss_options": {"margin": "1"}}, "loss_options.margin: no loss of this search"),
+        ({"embedding": "64"}, "constrained_embedding = false"),
+        ({"sampler": "popularity,in-batch", "n_sample": "0"}, "leave 'in-batch' out"),
+        ({"seed": 3}, "unknown key 'seed'"),
+        ({"learningrate": 0.1}, "unknown key 'learningrate'; available: loss, layers"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_in_one_line(narrowed, message):
+    with pytest.raises(UserError) as refusal:
+        space_of(**narrowed)
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def small_space():
+    return space_of(
+        loss="top1,bpr",
+        layers="8",
+        batch_size="8",
+        n_sample="0,4",
+        sample_alpha="0.5",
+        learning_rate="0.1",
+        dropout_p_embed="0",
+        dropout_p_hidden="0",
+        momentum="0",
+    )
+
+
+def test_no_model_is_suggested_twice_and_an_exhausted_space_ends_the_search():
+    searcher = DistinctSuggestions(small_space(), metric="mrr@20", first_points=[], seed=1)
+    suggested = [searcher.suggest(f"trial-{place}") for place in range(5)]
+    assert suggested[4] == "FINISHED"
+    assert len({model_key(trial[MODEL]) for trial in suggested[:4]}) == 4
+    assert [trial[NUMBER] for trial in suggested[:4]] == [1, 2, 3, 4]
+
+
+def test_published_parameters_are_suggested_first():
+    space = space_of()
+    searcher = DistinctSuggestions(space, metric="mrr@20", first_points=first_points(space, 2), seed=1)
+    layers = [searcher.suggest(f"trial-{place}")[MODEL]["layers"] for place in range(2)]
+    assert layers == [[224], [100]]  # retailrocket, rsc15

@@ -1,0 +1,84 @@
+"""What a search reads: the log to train on, the sessions to validate on, and both together for the winner."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from gru4rec.events import Columns, encode, hold_out_last, read_events
+from gru4rec.sessions import EncodedLog, Sessions
+from gru4rec.training import data_digest
+from inference.errors import UserError
+from tune.trial import TrialData
+
+HELD_OUT = 0.1
+"""Share of the training sessions, the latest, that validate where no validation log is given."""
+
+
+@dataclass(frozen=True)
+class SearchData:
+    """Everything that a search reads.
+
+    Attributes:
+        trial: what each trial trains and validates on.
+        everything: training and validation sessions together, with all their items.
+        test: clicks for the evaluation at the very end, None without them.
+    """
+
+    trial: TrialData
+    everything: EncodedLog
+    test: pl.DataFrame | None
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the training and validation data."""
+        return data_digest(self.trial.train, self.trial.valid)
+
+    @property
+    def n_bytes(self) -> int:
+        """Of what all trials share, roughly."""
+        sessions = (self.trial.train.sessions, self.trial.valid)
+        return sum(part.items.nbytes + part.offsets.nbytes for part in sessions) + 64 * len(self.trial.train.vocabulary)
+
+
+def read_search_data(train: Path, valid: Path | None, test: Path | None, columns: Columns) -> SearchData:
+    """Read the logs of a search.
+
+    Args:
+        train: click log or prepared folder.
+        valid: click log to validate on; None holds the last tenth of the training sessions out.
+        test: click log for the evaluation at the end.
+        columns: the names of their columns.
+
+    Raises:
+        UserError: a log cannot be read, or has no two clicks in a row to learn from or to rank.
+    """
+    events = read_events(train, columns)
+    test_events = read_events(test, columns, part="test") if test else None
+    if valid is None:
+        everything = encode(events)
+        log, held_out = hold_out_last(everything, HELD_OUT)
+        where = f"{train}: the last tenth of the sessions"
+    else:
+        valid_events = read_events(valid, columns, part="valid")
+        log = encode(events)
+        held_out = encode(valid_events, log.vocabulary).sessions
+        everything = encode(_together(events, valid_events))
+        where = str(valid)
+    _check_pairs(log.sessions, str(train), "train on")
+    _check_pairs(held_out, where, "validate on")
+    return SearchData(TrialData(log, held_out), everything, test_events)
+
+
+def _together(train: pl.DataFrame, valid: pl.DataFrame) -> pl.DataFrame:
+    """Both logs; a session id that occurs in both stays two sessions, for ids may begin anew in each file."""
+    parts = [
+        frame.with_columns(pl.concat_str(pl.lit(prefix), "session").alias("session"))
+        for prefix, frame in (("train:", train), ("valid:", valid))
+    ]
+    return pl.concat(parts, how="vertical_relaxed")
+
+
+def _check_pairs(sessions: Sessions, where: str, purpose: str) -> None:
+    if not sessions.n_pairs:
+        raise UserError(f"{where}: expected sessions of at least two known items to {purpose}, got none")

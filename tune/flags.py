@@ -1,0 +1,29 @@
+"""Command-line flags that narrow a search, made from the fields of `TrainConfig`."""
+
+import dataclasses
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from gru4rec.config import TrainConfig
+from tune.space import FIXED_FIELDS
+
+
+def _flag(item: "dataclasses.Field[Any]") -> tuple[str, Any, None]:
+    about = item.metadata["about"]
+    if item.name in ("loss_options", "sampler_options"):
+        return item.name, Annotated[dict[str, str] | None, Parameter(help=about)], None
+    annotation = Annotated[list[str] | None, Parameter(help=about, negative=(), consume_multiple=True)]
+    return item.name, annotation, None
+
+
+SpaceFlags = dataclasses.make_dataclass(
+    "SpaceFlags", [_flag(item) for item in dataclasses.fields(TrainConfig) if item.name not in FIXED_FIELDS]
+)
+"""One optional attribute per configuration field that can be searched: values or a range, as text."""
+SpaceFlags.__module__ = __name__  # the flag library only opens classes that a module owns
+
+
+def narrowed(flags: Any) -> dict[str, Any]:
+    """What was given on the command line, for `tune.narrowing.search_space`."""
+    return {name: value for name, value in vars(flags).items() if value is not None}

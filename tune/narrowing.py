@@ -1,0 +1,179 @@
+"""From what the user asks for to a search space.
+
+The default is the official space (layers, batch, rates, dropouts, momentum), with the number of additional samples,
+which is fixed there, searched by magnitude, over every registered loss and sampler. What a loss or sampler may be
+searched over stands where it is registered, so a plugged-in one takes part without a line here. Flags and files narrow
+any part of it."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from gru4rec.config import LOSS_OPTION_FIELDS, field_names, from_mapping
+from gru4rec.losses import LOSSES, get_loss
+from gru4rec.samplers import SAMPLERS, SamplerChoice
+from inference.errors import UserError, unknown_choice
+from tune.dimensions import Choice, Dimension, Span, declared, ladder, read_dimension
+from tune.space import EVERY_MODEL, FIXED_FIELDS, Alternative, SearchSpace
+
+DEFAULTS: dict[str, Dimension] = {
+    "layers": Choice((64, 96, 100, *range(128, 513, 32))),  # 100: one of the published best
+    "batch_size": ladder(32, 256, 16),
+    "learning_rate": ladder(0.01, 0.25, 0.005),
+    "dropout_p_embed": ladder(0.0, 0.5, 0.05),
+    "dropout_p_hidden": ladder(0.0, 0.7, 0.05),
+    "momentum": ladder(0.0, 0.9, 0.05),
+    "constrained_embedding": Choice((True,)),
+    "embedding": Choice((0,)),
+    "n_sample": Choice((0, *(1 << power for power in range(5, 14)))),
+    "sample_alpha": ladder(0.0, 1.0, 0.1),
+}
+SAMPLING = ("n_sample", "sample_alpha")
+ONLY_WHEN_NAMED = ("uniform", "in-batch", "full")
+"""Built-in samplers that are no part of the default: two are ends of `popularity`, one costs the whole catalogue."""
+_FLOATS = ("learning_rate", "dropout_p_embed", "dropout_p_hidden", "momentum", "sample_alpha", *LOSS_OPTION_FIELDS)
+
+
+def search_space(
+    narrowed: Mapping[str, Any], *, n_epochs: int, seed: int, plugins: tuple[str, ...] = ()
+) -> SearchSpace:
+    """The default space, narrowed.
+
+    Args:
+        narrowed: by configuration key, what `read_dimension` reads; options of plugged-in losses and samplers lie in
+            the tables "loss_options" and "sampler_options".
+        n_epochs: epochs of a trial that is not stopped early.
+        seed: of every trial.
+        plugins: the modules that registered losses or samplers; they are imported already.
+
+    Raises:
+        UserError: a key or a value does not exist, contradicts another, or has no effect in this space.
+    """
+    given = _Given(narrowed)
+    losses = tuple(_loss(name, given) for name in given.names("loss", tuple(LOSSES), get_loss))
+    usual = tuple(name for name in SAMPLERS if name not in ONLY_WHEN_NAMED)
+    samplers = _without_doubles([_sampler(name, given) for name in given.names("sampler", usual, _get_sampler)])
+    names = (*EVERY_MODEL, "constrained_embedding", "embedding")
+    dimensions = {name: given.take(name, DEFAULTS[name]) for name in names}
+    given.refuse_unused()
+    if dimensions["constrained_embedding"] == Choice((True,)) and dimensions["embedding"] != Choice((0,)):
+        raise UserError(
+            "embedding: a constrained embedding has no width of its own; give constrained_embedding = false too"
+        )
+    space = SearchSpace(dimensions, losses, samplers, {"n_epochs": n_epochs, "seed": seed, "plugins": list(plugins)})
+    for loss in losses:
+        for sampler in samplers:
+            replace(space, losses=(loss,), samplers=(sampler,)).model(_last)
+    return space
+
+
+class _Given:
+    """What the user gave, and which of it has found a use."""
+
+    def __init__(self, narrowed: Mapping[str, Any]):
+        tables = ("loss_options", "sampler_options")
+        self._values = {key: value for key, value in narrowed.items() if key not in tables}
+        available = [name for name in field_names() if name not in (*FIXED_FIELDS, *tables)]
+        for key in self._values:
+            if key not in available:
+                raise UserError(f"search space: unknown key {key!r}; available: {', '.join((*available, *tables))}")
+        for table in tables:
+            self._values |= {f"{table}.{name}": value for name, value in narrowed.get(table, {}).items()}
+        self._unused = set(self._values)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def names(self, key: str, default: tuple[str, ...], check: Callable[[str], Any]) -> tuple[str, ...]:
+        """The given names of losses or samplers, or the default ones; `check` raises for unknown ones."""
+        dimension = self.take(key, Choice(default))
+        names = tuple(map(str, dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)))
+        for name in names:
+            check(name)
+        return names
+
+    def take(self, key: str, default: Dimension) -> Dimension:
+        """The given dimension of a key, its values checked, or the default."""
+        if key not in self._values:
+            return default
+        self._unused.discard(key)
+        dimension = read_dimension(key, self._values[key])
+        if key in _FLOATS:
+            if isinstance(dimension, Span):
+                dimension = Span(float(dimension.low), float(dimension.high), dimension.log)
+            elif dimension.ordered:
+                dimension = Choice(tuple(map(float, dimension.values)))
+        if "." not in key:
+            for value in dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high):
+                from_mapping({"constrained_embedding": False} | {key: value}, source="search space")
+        return dimension
+
+    def refuse_unused(self) -> None:
+        """Fail if something was given that no loss or sampler of the space has."""
+        for key in sorted(self._unused):
+            kind = "loss" if key in LOSS_OPTION_FIELDS or key.startswith("loss_options") else "sampler"
+            raise UserError(f"{key}: no {kind} of this search has such an option")
+
+
+def _loss(name: str, given: _Given) -> Alternative:
+    loss = get_loss(name)
+    ranges = {option: declared(values) for option, values in loss.search_ranges.items()}
+    options: dict[str, Dimension] = {}
+    for option in (*loss.options, *(["logq"] if loss.corrects_sampling else [])):
+        key = option if option in LOSS_OPTION_FIELDS else f"loss_options.{option}"
+        if option in ranges or key in given:
+            options[key] = given.take(key, ranges.get(option, Choice(())))
+    return Alternative(name, options)
+
+
+def _sampler(name: str, given: _Given) -> Alternative:
+    sampler = _get_sampler(name)
+    ranges = {option: declared(values) for option, values in sampler.search_ranges.items()}
+    alpha = ranges.get("sample_alpha")
+    if isinstance(alpha, Span):
+        ranges["sample_alpha"] = ladder(float(alpha.low), float(alpha.high), 0.1)
+    options: dict[str, Dimension] = {}
+    parameters = list(inspect.signature(sampler.factory).parameters)[1:]  # the first is the support
+    for option in dict.fromkeys((*SAMPLING, *parameters)):  # n_sample before sample_alpha, which depends on it
+        if option not in parameters:
+            continue
+        key = option if option in SAMPLING else f"sampler_options.{option}"
+        if option in ranges or option in SAMPLING or key in given:
+            options[key] = given.take(key, ranges.get(option, DEFAULTS.get(option, Choice(()))))
+    if "sample_alpha" in given and options.get("n_sample") == Choice((0,)) and "sample_alpha" in options:
+        raise UserError("sample_alpha: without additional samples it has no effect; raise n_sample or leave it out")
+    return Alternative(name, options, bool(getattr(sampler.factory, "every_item", False)))
+
+
+def _without_doubles(samplers: list[Alternative]) -> tuple[Alternative, ...]:
+    """The samplers, each model left to one of them where `popularity` and its own ends are all to be tried."""
+    names = [sampler.name for sampler in samplers]
+    for sampler in samplers:
+        n_sample, alpha = sampler.options.get("n_sample"), sampler.options.get("sample_alpha")
+        if sampler.name == "popularity" and "uniform" in names and isinstance(alpha, Choice):
+            sampler.options["sample_alpha"] = _less(alpha, 0.0, "sample_alpha", "uniform")
+        rivals = {"popularity": ["in-batch"], "uniform": ["in-batch", "popularity"]}.get(sampler.name, [])
+        rival = next((name for name in rivals if name in names), None)
+        if rival and isinstance(n_sample, Choice):
+            sampler.options["n_sample"] = _less(n_sample, 0, "n_sample", rival)
+    return tuple(samplers)
+
+
+def _less(dimension: Choice, value: float, key: str, rival: str) -> Choice:
+    left = Choice(tuple(other for other in dimension.values if other != value))
+    if not left.values:
+        raise UserError(
+            f"sampler: with {key} = {value:g} two of the samplers are one and the same; leave {rival!r} out"
+        )
+    return left
+
+
+def _get_sampler(name: str) -> SamplerChoice:
+    if name not in SAMPLERS:
+        raise unknown_choice("sampler", name, list(SAMPLERS))
+    return SAMPLERS[name]
+
+
+def _last(_: str, dimension: Dimension) -> Any:
+    return dimension.values[-1] if isinstance(dimension, Choice) else dimension.high

@@ -1,0 +1,214 @@
+"""What came out of a search: a row per trial, the winner, and the files that say so.
+
+The rows are read from what Ray Tune keeps in the search's folder, never from memory alone: a search that was
+interrupted, or that ran in another process, is read the same way.
+"""
+
+import json
+import platform
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+from ray import tune as ray_tune
+from rich.table import Table
+
+from gru4rec.config import TrainConfig, from_mapping, to_mapping
+from inference.atomic import written_file
+from inference.errors import UserError
+from tune.space import MODEL
+from tune.suggestions import NUMBER
+from tune.trial import METRIC
+
+Status = Literal["finished", "stopped", "diverged", "failed", "unfinished"]
+"""`stopped` early by the scheduler, `failed` even after trying again, `unfinished` as the search ended."""
+UNKNOWN_ERROR = "the trial's process ended without saying why"
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One trial.
+
+    Attributes:
+        number: from 1, in the order in which they were suggested.
+        trial_id: Ray's name of it.
+        status: how it ended.
+        config: the model that was tried.
+        mrr, recall: at 20, of its best epoch on the validation sessions; 0 before an epoch is over.
+        best_epoch: by MRR@20, from 1; 0 before an epoch is over.
+        epochs: finished.
+        seconds: of training and validation.
+        metrics: everything that it last reported.
+        error: why it diverged or failed; empty otherwise.
+        checkpoints: the folders of the checkpoints that are left, by epoch.
+    """
+
+    number: int
+    trial_id: str
+    status: Status
+    config: TrainConfig
+    mrr: float
+    recall: float
+    best_epoch: int
+    epochs: int
+    seconds: float
+    metrics: dict[str, Any]
+    error: str
+    checkpoints: dict[int, Any]
+
+
+def read_trials(folder: str | Path) -> list[TrialResult]:
+    """The trials of an experiment of Ray Tune, by number.
+
+    Args:
+        folder: of the experiment.
+    """
+    analysis = ray_tune.ExperimentAnalysis(str(folder))
+    grid = ray_tune.ResultGrid(analysis)
+    pairs = zip(analysis.trials, grid, strict=True)
+    return sorted((_trial_result(trial, result) for trial, result in pairs), key=lambda row: row.number)
+
+
+def _trial_result(trial: Any, result: Any) -> TrialResult:
+    metrics = dict(result.metrics or {})
+    config = from_mapping(trial.config[MODEL])
+    error = str(metrics.get("error") or "")
+    status = _status(trial.status, metrics, config)
+    if trial.status == "ERROR":
+        error = _cause(result.error)
+    kept = [*(result.best_checkpoints or []), (result.checkpoint, metrics)]
+    return TrialResult(
+        number=trial.config[NUMBER],
+        trial_id=trial.trial_id,
+        status=status,
+        config=config,
+        mrr=float(metrics.get(METRIC, 0.0)),
+        recall=float(metrics.get("recall@20", 0.0)),
+        best_epoch=int(metrics.get("best_epoch", 0)),
+        epochs=int(metrics.get("epoch", 0)),
+        seconds=float(metrics.get("seconds", 0.0)),
+        metrics=metrics,
+        error=error,
+        checkpoints={int(about["epoch"]): checkpoint for checkpoint, about in kept if checkpoint and "epoch" in about},
+    )
+
+
+def _cause(error: Any) -> str:
+    """What ended a trial, in a line: Ray gives an exception, or the text of its traceback."""
+    cause = getattr(error, "cause", None)
+    if cause is not None:
+        return " ".join([f"{type(cause).__name__}:", *str(cause).strip().splitlines()[:1]])
+    lines = [line for line in str(error or "").splitlines() if re.match(r"[\w.]+(Error|Exception|Exit)\b", line)]
+    return lines[-1].strip() if lines else UNKNOWN_ERROR
+
+
+def _status(ray_status: str, metrics: dict[str, Any], config: TrainConfig) -> Status:
+    if ray_status == "ERROR":
+        return "failed"
+    if ray_status != "TERMINATED":
+        return "unfinished"
+    if metrics.get("outcome") == "diverged":
+        return "diverged"
+    if metrics.get("outcome") == "failed":
+        return "failed"
+    return "finished" if metrics.get("epoch", 0) >= config.n_epochs else "stopped"
+
+
+def ranked(trials: Iterable[TrialResult]) -> list[TrialResult]:
+    """The trials, best MRR@20 first; of equals the earlier one."""
+    return sorted(trials, key=lambda trial: (-trial.mrr, trial.number))
+
+
+def winner(trials: Sequence[TrialResult]) -> TrialResult:
+    """The trial with the best validation MRR@20 over all epochs.
+
+    Raises:
+        UserError: no trial got as far as the end of an epoch.
+    """
+    best = next((trial for trial in ranked(trials) if trial.best_epoch), None)
+    if best is None:
+        reason = next((trial.error for trial in trials if trial.error), "the search was stopped before")
+        raise UserError(f"no trial finished an epoch, so there is no model to keep; the first reason: {reason}")
+    return best
+
+
+def winning_config(trial: TrialResult) -> TrainConfig:
+    """The winner's configuration with the number of epochs after which it was best."""
+    return trial.config.replace(n_epochs=trial.best_epoch)
+
+
+def write_results(directory: Path, trials: Sequence[TrialResult], data_sha256: str) -> None:
+    """Write results.parquet and results.csv, a row per trial.
+
+    Args:
+        directory: of the search.
+        trials: in the order of the rows.
+        data_sha256: digest of the training and validation data.
+    """
+    versions = {f"version_{name}": version(name) for name in ("gru4rec", "torch", "ray", "optuna")}
+    common = {"data_sha256": data_sha256, **versions, "version_python": platform.python_version()}
+    frame = pl.DataFrame([_row(trial) | common for trial in trials], infer_schema_length=None)
+    with written_file(directory / "results.parquet") as file:
+        frame.write_parquet(file)
+    with written_file(directory / "results.csv") as file:
+        frame.write_csv(file)
+
+
+def _row(trial: TrialResult) -> dict[str, Any]:
+    config = to_mapping(trial.config)
+    config["layers"] = "/".join(map(str, trial.config.layers))
+    config["plugins"] = ",".join(trial.config.plugins)
+    for table in ("loss_options", "sampler_options"):
+        config[table] = json.dumps(dict(config[table]), sort_keys=True)
+    unset: dict[str, float | None] = {"bpreg": None, "elu_param": None, "logq": None}
+    if not trial.config.n_sample:
+        config["sample_alpha"] = None
+    number = ("events_per_second", "peak_memory_mib")
+    return {
+        "trial": trial.number,
+        "status": trial.status,
+        METRIC: trial.mrr,
+        "recall@20": trial.recall,
+        "best_epoch": trial.best_epoch,
+        "epochs": trial.epochs,
+        "seconds": trial.seconds,
+        **{name: float(trial.metrics[name]) if name in trial.metrics else None for name in number},
+        **unset,
+        **config,
+        "diverged_epoch": trial.metrics.get("diverged_epoch"),
+        "diverged_step": trial.metrics.get("diverged_step"),
+        "error": trial.error,
+        "trial_id": trial.trial_id,
+    }
+
+
+def leaderboard(trials: Sequence[TrialResult], rows: int = 10) -> Table:
+    """A table of the best trials for people."""
+    table = Table(title=f"best of {len(trials)} trials", title_justify="left")
+    for name in ("trial", METRIC, "recall@20", "epochs", "status", "s", "model"):
+        table.add_column(name, justify="left" if name in ("status", "model") else "right", overflow="fold")
+    for trial in ranked(trials)[:rows]:
+        table.add_row(
+            str(trial.number),
+            f"{trial.mrr:.4f}",
+            f"{trial.recall:.4f}",
+            f"{trial.best_epoch}/{trial.epochs}",
+            trial.status,
+            f"{trial.seconds:.0f}",
+            described(trial.config),
+        )
+    return table
+
+
+def described(config: TrainConfig) -> str:
+    """A model in a few words: its loss, what it samples, its size and rates."""
+    sampling = f"{config.n_sample} samples" + (f" α {config.sample_alpha:g}" if config.n_sample else "")
+    sampler = "" if config.sampler == "popularity" else f"{config.sampler} "
+    return (
+        f"{config.loss}, {sampler}{sampling}, layers {'/'.join(map(str, config.layers))}, batch {config.batch_size}, "
+        f"lr {config.learning_rate:g}"
+    )

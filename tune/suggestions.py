@@ -1,0 +1,58 @@
+"""Which model to try next: Optuna's TPE through Ray Tune's searcher, without trying any model twice.
+
+In a space of few values TPE soon suggests what it has suggested before; such a trial would cost as much as a new one
+and teach nothing. So a repeated suggestion is withdrawn and another is asked for, in the end at random; where even that
+finds nothing new, the space is exhausted and the search ends early."""
+
+import copy
+from typing import Any
+
+import optuna
+from optuna.samplers import RandomSampler, TPESampler
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+
+from tune.space import MODEL, SearchSpace, model_key
+
+NUMBER = "number"
+"""Key of a trial's number, from 1, in its configuration."""
+REPEATS_BY_TPE = 10
+REPEATS_AT_RANDOM = 200
+
+
+class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
+    """Suggests models of a space, each once.
+
+    Args:
+        space: what to search.
+        metric: the key of a trial's reports to maximise.
+        first_points: parameters to begin with.
+        seed: of the search.
+    """
+
+    def __init__(self, space: SearchSpace, *, metric: str, first_points: list[dict[str, Any]], seed: int):
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._seen: set[str] = set()
+        self._at_random = RandomSampler(seed=seed)
+        super().__init__(
+            space=space, metric=metric, mode="max", points_to_evaluate=first_points, sampler=TPESampler(seed=seed)
+        )
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's configuration: its number, its model and the parameters that led there."""
+        sampler = self._ot_study.sampler
+        try:
+            for attempt in range(REPEATS_BY_TPE + REPEATS_AT_RANDOM):
+                if attempt >= REPEATS_BY_TPE:
+                    self._ot_study.sampler = self._at_random
+                suggested = super().suggest(trial_id)
+                key = model_key(suggested[MODEL])
+                if key not in self._seen:
+                    self._seen.add(key)
+                    return {NUMBER: len(self._seen), **copy.deepcopy(suggested)}
+                self._ot_study.tell(self._ot_trials.pop(trial_id), state=TrialState.FAIL)
+        finally:
+            self._ot_study.sampler = sampler
+        finished: str = Searcher.FINISHED
+        return finished
