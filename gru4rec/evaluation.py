@@ -71,7 +71,8 @@ def evaluate(
         progress: called with the number of events ranked so far.
 
     Raises:
-        UserError: there is no pair to rank, a cutoff is not positive, or `ties` is none of the three.
+        UserError: there is no pair to rank, a cutoff is not positive, `ties` is none of the three, or the network has
+            weights that are not finite.
     """
     return metrics_of(ranks(network, sessions, ties=ties, progress=progress), cutoffs=cutoffs, ties=ties)
 
@@ -104,10 +105,12 @@ def ranks(
     """The rank of every next item, float64 [pairs], session after session in their order.
 
     Raises:
-        UserError: `ties` is none of the three.
+        UserError: `ties` is none of the three, or the network has weights that are not finite.
     """
     if ties not in get_args(Ties):
         raise unknown_choice("way of ranking ties", ties, list(get_args(Ties)))
+    if not network.is_finite():  # comparisons with NaN are false, so every target would be ranked first
+        raise UserError("expected finite weights to evaluate, got NaN or infinity; the training has diverged")
     result = np.empty(sessions.n_pairs, dtype=np.float64)
     done = 0
     for places, states, targets in _states(network, sessions):

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gru4rec.config import LOSS_OPTION_FIELDS, TrainConfig
+from gru4rec.loss_gradients import BPRMaxGradient
 from inference.errors import UserError, unknown_choice
 
 LossFunction = Callable[..., Tensor]
@@ -120,10 +121,10 @@ def cross_entropy(scores: Tensor, positive: Tensor, excluded: Tensor | None = No
     >>> cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([0])).item()  # log 2
     0.6931471824645996
     """
-    target = _target(scores, positive)
     if excluded is not None:
+        target = _target(scores, positive)
         scores = scores.masked_fill(excluded, _lowest(scores)).scatter(1, positive.unsqueeze(1), target)
-    return torch.logsumexp(scores, dim=1) - target.squeeze(1)
+    return F.cross_entropy(scores, positive, reduction="none")
 
 
 @register_loss("top1")
@@ -178,6 +179,8 @@ def bpr_max(
     >>> bpr_max(torch.tensor([[0.0, 0.0]]), torch.tensor([0])).item()  # log 2
     0.6931471824645996
     """
+    if excluded is None:
+        return BPRMaxGradient.apply(scores, positive, bpreg, elu_param)  # type: ignore[no-untyped-call, no-any-return]
     if elu_param > 0:
         scores = F.elu(scores, elu_param)
     log_weights = _log_softmax_over_negatives(scores, positive, excluded)

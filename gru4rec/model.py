@@ -6,10 +6,6 @@ Three ways of giving items to the GRU:
 * separate: an input embedding of its own width.
 * one-hot: the rows of the first layer's input weights are looked up directly, all three gates of an item in one row.
 
-The GRU resets after the recurrent product (as torch.nn.GRUCell, cuDNN and ONNX's linear_before_reset = 1 do):
-
-    r, z = σ(W x + b + U h + b')    n = tanh(W x + b + r ⊙ (U h + b'))    h' = (1 − z) n + z h
-
 A score is the product of the last layer's output with an item's output row, plus the item's bias: raw logits.
 Sources: arXiv 1511.06939 and 1706.03847 (section 5 for the constrained embedding). The authors' PyTorch code uses
 another cell in its one-hot mode; here the cell is the same in every mode.
@@ -28,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gru4rec.config import TrainConfig
+from gru4rec.gru import GRULayer
 
 
 @dataclass(frozen=True)
@@ -61,36 +58,6 @@ class ScoringWeights:
     layers: tuple[LayerWeights, ...]
     output_table: np.ndarray
     output_bias: np.ndarray
-
-
-@dataclass(frozen=True)
-class GRULayer:
-    """The weights of one layer, gates in the order r, z, n.
-
-    Attributes:
-        weight_ih: [3H, in], or None where the input already is the product with it (one-hot mode).
-        weight_hh: [3H, H].
-        bias_ih, bias_hh: [3H].
-    """
-
-    weight_ih: Tensor | None
-    weight_hh: Tensor
-    bias_ih: Tensor
-    bias_hh: Tensor
-
-    def __call__(self, inputs: Tensor, hidden: Tensor) -> Tensor:
-        """One step: inputs [B, in] and hidden [B, H] give the next hidden [B, H]."""
-        from_input = inputs + self.bias_ih if self.weight_ih is None else F.linear(inputs, self.weight_ih, self.bias_ih)
-        from_hidden = F.linear(hidden, self.weight_hh, self.bias_hh)
-        units = hidden.shape[1]
-        reset, update = torch.sigmoid(from_input[:, : 2 * units] + from_hidden[:, : 2 * units]).chunk(2, dim=1)
-        new = torch.tanh(from_input[:, 2 * units :] + reset * from_hidden[:, 2 * units :])
-        return new + update * (hidden - new)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The weights by name."""
-        named = {"weight_hh": self.weight_hh, "bias_ih": self.bias_ih, "bias_hh": self.bias_hh}
-        return named if self.weight_ih is None else {"weight_ih": self.weight_ih, **named}
 
 
 class Network:
@@ -182,6 +149,10 @@ class Network:
             if tuple(arrays[name].shape) != tuple(tensor.shape):
                 raise ValueError(f"{name}: expected shape {tuple(tensor.shape)}, got {tuple(arrays[name].shape)}")
             tensor.copy_(torch.from_numpy(np.array(arrays[name], dtype=np.float32)))
+
+    def is_finite(self) -> bool:
+        """Whether no parameter is NaN or infinite."""
+        return all(bool(torch.isfinite(tensor).all()) for tensor in self.tensors().values())
 
     def zero_state(self, batch: int) -> list[Tensor]:
         """A state of zeros: per layer [batch, H]."""

@@ -93,11 +93,14 @@ class RowAdagrad:
         accumulators = self._accumulators[name]
         accumulated = accumulators.index_select(0, items).addcmul_(gradient, gradient)
         accumulators.index_copy_(0, items, accumulated)
-        change = gradient.div_(accumulated.add_(EPSILON).sqrt_()).mul_(-self.learning_rate)
+        root = accumulated.add_(EPSILON).sqrt_()
         if self.momentum:
             velocities = self._velocities[name]
-            change = velocities.index_select(0, items).mul_(self.momentum).add_(change)
+            change = velocities.index_select(0, items).mul_(self.momentum)
+            change.addcdiv_(gradient, root, value=-self.learning_rate)
             velocities.index_copy_(0, items, change)
+        else:
+            change = gradient.div_(root).mul_(-self.learning_rate)
         self._parameters[name].index_add_(0, items, change)
 
     @torch.no_grad()

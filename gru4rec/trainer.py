@@ -170,6 +170,8 @@ class Trainer:
         broken = np.flatnonzero(~np.isfinite(step_losses))
         if len(broken):
             raise Diverged(self.epoch + 1, int(broken[0]))
+        if not self.network.is_finite():  # broken by the last update, after the last loss
+            raise Diverged(self.epoch + 1, len(step_losses) - 1)
         self.epoch += 1
         total = float(step_losses.astype(np.float64).sum()) * self.config.batch_size
         return EpochReport(self.epoch, total / n_pairs, step_losses, n_pairs, time.perf_counter() - began)

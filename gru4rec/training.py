@@ -124,7 +124,7 @@ def train(
     if directory is None:
         run.go(watcher)
         return checkpoint.Model(trainer.network, log.vocabulary, config, run.metrics())
-    with _in_use(Path(directory)):
+    with in_use(Path(directory)):
         run.open(Path(directory), resume)
         run.go(watcher)
         run.close()
@@ -132,16 +132,24 @@ def train(
 
 
 @contextmanager
-def _in_use(directory: Path) -> Iterator[None]:
-    """Hold a model directory, so that no other run writes into it; the lock goes with the process, however it ends."""
+def in_use(directory: Path, by: str = "run") -> Iterator[None]:
+    """Hold an output folder, so that nobody else writes into it; the lock goes with the process, however it ends.
+
+    Args:
+        directory: made where it does not exist.
+        by: what else may be using it, for the message.
+
+    Raises:
+        UserError: it is in use, is a file, or cannot be written to.
+    """
     if directory.exists() and not directory.is_dir():
-        raise UserError(f"expected a folder for the model, found a file at {directory}")
+        raise UserError(f"expected a folder to write to, found a file at {directory}")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = FileLock(directory / LOCK_FILE, timeout=0)
         lock.acquire()
     except Timeout:
-        raise UserError(f"{directory} is in use by another run; wait for it to end or choose another folder") from None
+        raise UserError(f"{directory} is in use by another {by}; wait for it to end or choose another folder") from None
     except OSError as error:
         raise UserError(f"cannot write to {directory}: {error.strerror or error}") from None
     try:

@@ -89,6 +89,13 @@ def test_nothing_to_rank_is_one_clear_line():
         evaluate(network_of(5), Sessions.from_lists([[1], [2]]))
 
 
+def test_model_that_has_diverged_is_not_ranked_first_everywhere():
+    network = network_of(5)
+    network.output_bias[3] = float("nan")
+    with pytest.raises(UserError, match="expected finite weights to evaluate"):
+        evaluate(network, Sessions.from_lists([[1, 2]]))
+
+
 def test_impossible_cutoffs_and_ties_are_refused():
     sessions = Sessions.from_lists([[1, 2]])
     with pytest.raises(UserError, match="cutoffs: expected positive numbers"):

@@ -155,3 +155,31 @@ def test_option_of_another_loss_is_refused_but_zero_is_not():
 def test_options_default_to_the_losses_own():
     assert LOSSES["bpr-max"].chosen_options(TrainConfig(loss="bpr-max", bpreg=0.3)) == {"bpreg": 0.3}
     assert LOSSES["bpr-max"].options == {"bpreg": 1.0, "elu_param": 0.5}
+
+
+@pytest.mark.parametrize("elu_param", [0.0, 0.5, 1.0])
+def test_closed_form_of_bpr_max_equals_its_formula_differentiated(elu_param):
+    """With a mask that excludes nothing, the formula is differentiated operation by operation."""
+    generator = torch.Generator().manual_seed(0)
+    scores = (3 * torch.randn(6, 9, dtype=torch.float64, generator=generator)).requires_grad_()
+    positive = torch.tensor([0, 4, 2, 8, 8, 1])
+    closed = LOSSES["bpr-max"].function(scores, positive, None, bpreg=1.3, elu_param=elu_param)
+    (closed_gradient,) = torch.autograd.grad(closed.sum(), scores)
+    nothing = torch.zeros(6, 9, dtype=torch.bool)
+    plain = LOSSES["bpr-max"].function(scores, positive, nothing, bpreg=1.3, elu_param=elu_param)
+    (plain_gradient,) = torch.autograd.grad(plain.sum(), scores)
+    torch.testing.assert_close(closed, plain, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(closed_gradient, plain_gradient, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("distance", [50.0, 100.0, 1e4])
+def test_bpr_max_of_a_target_far_above_or_below_its_negatives(distance):
+    above = torch.tensor([[distance, 0.5, -0.5]], requires_grad=True)
+    call("bpr-max", above, [0], bpreg=0.0, elu_param=0.0).sum().backward()
+    assert above.grad.abs().max() < 1e-5
+    below = torch.tensor([[-distance, 0.5, -0.5]], requires_grad=True)
+    loss = call("bpr-max", below, [0], bpreg=0.0, elu_param=0.0)
+    loss.sum().backward()
+    # σ(t − y) ≈ e^(t − y), so the loss is −log Σ s_j e^(t − y_j) = −t + logsumexp(y) − log 2
+    assert loss.item() == pytest.approx(distance + math.log(math.exp(0.5) + math.exp(-0.5)) - math.log(2), rel=1e-5)
+    assert below.grad[0, 0].item() == pytest.approx(-1.0)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gru4rec.config import TrainConfig
+from gru4rec.gru import GRULayer
 from gru4rec.model import Network
 
 CONFIGS = {
@@ -116,3 +117,30 @@ def test_saved_parameters_of_another_shape_are_refused():
         network.load(arrays | {"output_bias": np.zeros(9, dtype=np.float32)})
     with pytest.raises(ValueError, match="expected the parameters"):
         network.load({"output_bias": np.zeros(10, dtype=np.float32)})
+
+
+def test_closed_form_of_the_gru_equals_torchs_cell_differentiated():
+    generator = torch.Generator().manual_seed(0)
+
+    def leaf(*shape):
+        return torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()
+
+    inputs, hidden = leaf(3, 5), leaf(3, 4)
+    layer = GRULayer(leaf(12, 5), leaf(12, 4), leaf(12), leaf(12))
+    weights = {
+        "weight_ih": layer.weight_ih,
+        "weight_hh": layer.weight_hh,
+        "bias_ih": layer.bias_ih,
+        "bias_hh": layer.bias_hh,
+    }
+    cell = torch.nn.GRUCell(5, 4).double()
+    cell.load_state_dict({name: tensor.detach() for name, tensor in weights.items()})
+    upstream = torch.randn(3, 4, dtype=torch.float64, generator=generator)
+
+    ours = torch.autograd.grad(layer(inputs, hidden), [inputs, hidden, *weights.values()], upstream)
+    theirs = torch.autograd.grad(
+        cell(inputs, hidden), [inputs, hidden, *(getattr(cell, name) for name in weights)], upstream
+    )
+    for left, right in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(layer, (inputs, hidden))
