@@ -51,7 +51,7 @@ def study_of(n_trials=1, n_epochs=3, **narrowed):
 
 
 def run(study, data, folder):
-    assert run_study(study, data, ONE_CPU, folder)
+    assert run_study(study, data, ONE_CPU, folder) == "complete"
     return read_trials(folder)
 
 

@@ -22,7 +22,7 @@ from inference.atomic import written_file
 from inference.errors import UserError
 from tune.space import MODEL
 from tune.suggestions import NUMBER
-from tune.trial import METRIC
+from tune.trial import HISTORY, METRIC
 
 Status = Literal["finished", "stopped", "diverged", "failed", "unfinished"]
 """`stopped` early by the scheduler, `failed` even after trying again, `unfinished` as the search ended."""
@@ -43,6 +43,7 @@ class TrialResult:
         epochs: finished.
         seconds: of training and validation.
         metrics: everything that it last reported.
+        history: its epochs in their order, as `tune.trial` describes them.
         error: why it diverged or failed; empty otherwise.
         checkpoints: the folders of the checkpoints that are left, by epoch.
     """
@@ -57,6 +58,7 @@ class TrialResult:
     epochs: int
     seconds: float
     metrics: dict[str, Any]
+    history: list[dict[str, Any]]
     error: str
     checkpoints: dict[int, Any]
 
@@ -92,6 +94,7 @@ def _trial_result(trial: Any, result: Any) -> TrialResult:
         epochs=int(metrics.get("epoch", 0)),
         seconds=float(metrics.get("seconds", 0.0)),
         metrics=metrics,
+        history=json.loads(metrics.get(HISTORY, "[]")),
         error=error,
         checkpoints={int(about["epoch"]): checkpoint for checkpoint, about in kept if checkpoint and "epoch" in about},
     )

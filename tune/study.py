@@ -1,22 +1,36 @@
 """Running the trials of a search with Ray Tune.
 
 Optuna suggests, ASHA stops what falls behind, every epoch leaves a checkpoint, and a trial whose process dies goes on
-from it. Ray Tune keeps the state of all this in the search's folder.
+from it. Ray Tune keeps the state of all this in the round's folder, from which another process goes on: finished trials
+stay as they are, unfinished ones continue from their checkpoints.
+
+The number of trials of an experiment cannot be raised later, so more trials are another round: a new experiment whose
+searcher and scheduler have been told of the trials before.
 """
 
+import os
+import shutil
 import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
 from ray import tune as ray_tune
 from ray.tune.schedulers import ASHAScheduler
 
+from tune.checkpoints import CheckpointSweeper
 from tune.cluster import TrialResources
+from tune.finished import FinishedTrials, read_finished
 from tune.progress import SearchView
 from tune.space import SearchSpace
-from tune.suggestions import NUMBER, DistinctSuggestions
+from tune.suggestions import NUMBER, DistinctSuggestions, Experience
 from tune.trial import EPOCH_METRIC, METRIC, TrialData, run_trial
+
+Ending = Literal["complete", "interrupted", "out of time"]
 
 ATTEMPTS_AFTER_FAILURE = 3
 REDUCTION_FACTOR = 3
@@ -30,9 +44,10 @@ class Study:
     Attributes:
         space: what they may try.
         first_points: parameters of the space to begin with.
-        n_trials: how many.
+        n_trials: how many, without those of earlier rounds.
         n_epochs: of a trial that is not stopped early.
         seed: of the search.
+        experience: the trials of earlier rounds.
     """
 
     space: SearchSpace
@@ -40,72 +55,130 @@ class Study:
     n_trials: int
     n_epochs: int
     seed: int
+    experience: Sequence[Experience] = ()
 
 
-def run_study(study: Study, data: TrialData, resources: TrialResources, folder: Path) -> bool:
-    """Run the trials; what came out is in the folder.
+def run_study(
+    study: Study, data: TrialData, resources: TrialResources, folder: Path, time_budget: float | None = None
+) -> Ending:
+    """Run the trials, or go on with them; what came out is in the folder.
 
     Args:
-        study: what to run.
+        study: what to run; of a study that goes on, what it was begun with counts.
         data: what the trials read; put into the object store once.
         resources: of each trial.
         folder: of the experiment; its parent exists.
+        time_budget: seconds after which the trials are interrupted; None for no limit.
 
     Returns:
-        Whether they ran to their end; False after an interruption.
+        How it ended: after an interruption, or when its time was up, another call goes on.
     """
-    tuner = ray_tune.Tuner(
-        _trainable(data, resources),
+    trainable = ray_tune.with_resources(
+        ray_tune.with_parameters(run_trial, data=data, place=resources.place, over=read_finished(folder)),
+        {"cpu": resources.cpus, "gpu": resources.gpus},
+    )
+    if any(folder.glob("experiment_state-*.json")):
+        tuner = ray_tune.Tuner.restore(str(folder.absolute()), trainable=trainable, resume_errored=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)  # killed before anything of it was written down
+        tuner = _new_tuner(study, trainable, folder)
+    return _fit(tuner, time_budget)
+
+
+def _new_tuner(study: Study, trainable: Any, folder: Path) -> Any:
+    searcher = DistinctSuggestions(
+        study.space,
+        metric=METRIC,
+        first_points=study.first_points,
+        seed=study.seed,
+        experience=study.experience,
+    )
+    return ray_tune.Tuner(
+        trainable,
         tune_config=ray_tune.TuneConfig(
             num_samples=study.n_trials,
             reuse_actors=True,
-            search_alg=DistinctSuggestions(
-                study.space, metric=METRIC, first_points=study.first_points, seed=study.seed
-            ),
-            scheduler=ASHAScheduler(
-                time_attr="epoch",
-                metric=METRIC,
-                mode="max",
-                max_t=study.n_epochs,
-                grace_period=1,
-                reduction_factor=REDUCTION_FACTOR,
-            ),
+            search_alg=searcher,
+            scheduler=_scheduler(study),
             trial_dirname_creator=_trial_folder,
         ),
         run_config=ray_tune.RunConfig(
             name=folder.name,
             storage_path=str(folder.parent.absolute()),
             verbose=0,
-            callbacks=[SearchView(study.n_trials, study.n_epochs)],
+            callbacks=[
+                SearchView(study.n_trials + len(study.experience), study.n_epochs),
+                FinishedTrials(),
+                CheckpointSweeper(),
+            ],
             failure_config=ray_tune.FailureConfig(max_failures=ATTEMPTS_AFTER_FAILURE),
             checkpoint_config=ray_tune.CheckpointConfig(
                 num_to_keep=1, checkpoint_score_attribute=EPOCH_METRIC, checkpoint_score_order="max"
             ),
         ),
     )
-    return _fit(tuner)
 
 
-def _trainable(data: TrialData, resources: TrialResources) -> Any:
-    return ray_tune.with_resources(
-        ray_tune.with_parameters(run_trial, data=data, place=resources.place),
-        {"cpu": resources.cpus, "gpu": resources.gpus},
+def _scheduler(study: Study) -> Any:
+    """ASHA, told how the trials of earlier rounds went, so that new ones are measured against them."""
+    scheduler = ASHAScheduler(
+        time_attr="epoch",
+        metric=METRIC,
+        mode="max",
+        max_t=study.n_epochs,
+        grace_period=1,
+        reduction_factor=REDUCTION_FACTOR,
     )
+    for number, trial in enumerate(study.experience):
+        earlier = SimpleNamespace(trial_id=f"earlier-{number}")
+        scheduler.on_trial_add(None, earlier)
+        for epoch, value in enumerate(trial.values, start=1):
+            scheduler.on_trial_result(None, earlier, {"epoch": epoch, METRIC: value})
+        scheduler.on_trial_remove(None, earlier)
+    return scheduler
 
 
-def _fit(tuner: Any) -> bool:
-    """Run a tuner; False after Ctrl-C.
+def _fit(tuner: Any, time_budget: float | None) -> Ending:
+    """Run a tuner.
 
-    Ray catches the first Ctrl-C, saves its state and returns as if nothing were wrong, having put the handler of before
-    back. Without one it leaves its own handler in place, where it would swallow the next.
+    Ray catches the first Ctrl-C (and SIGUSR1, which ends a search whose time is up in the same orderly way), saves its
+    state and returns as if nothing were wrong, having put the handler of before back. Without a signal it leaves its
+    own handler in place, where it would swallow the next Ctrl-C.
     """
+    expired = threading.Event()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}
+    signal.signal(signal.SIGUSR1, lambda *_: None)  # may come before Ray listens
     try:
-        tuner.fit()
-        return signal.getsignal(signal.SIGINT) is not handlers[signal.SIGINT]
+        with _alarm(time_budget, expired):
+            tuner.fit()
+        if expired.is_set():
+            return "out of time"
+        return "complete" if signal.getsignal(signal.SIGINT) is not handlers[signal.SIGINT] else "interrupted"
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _alarm(seconds: float | None, expired: threading.Event) -> Iterator[None]:
+    """Send SIGUSR1 to this process when the time is up, until the block ends."""
+    over = threading.Event()
+
+    def wait() -> None:
+        if seconds is None or over.wait(seconds):
+            return
+        expired.set()
+        while not over.is_set():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            over.wait(1.0)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _trial_folder(trial: Any) -> str:

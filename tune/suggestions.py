@@ -2,14 +2,19 @@
 
 In a space of few values TPE soon suggests what it has suggested before; such a trial would cost as much as a new one
 and teach nothing. So a repeated suggestion is withdrawn and another is asked for, in the end at random; where even that
-finds nothing new, the space is exhausted and the search ends early."""
+finds nothing new, the space is exhausted and the search ends early.
+
+A search that is given more trials learns from those it had: they are told to Optuna as if it had suggested them.
+"""
 
 import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.samplers import RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.trial import FixedTrial, TrialState, create_trial
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
@@ -21,6 +26,19 @@ REPEATS_BY_TPE = 10
 REPEATS_AT_RANDOM = 200
 
 
+@dataclass(frozen=True)
+class Experience:
+    """A trial that an earlier round of the search ran.
+
+    Attributes:
+        model: its configuration values.
+        values: its best metric so far after each epoch; empty if no epoch was finished.
+    """
+
+    model: Mapping[str, Any]
+    values: Sequence[float]
+
+
 class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
     """Suggests models of a space, each once.
 
@@ -29,15 +47,36 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
         metric: the key of a trial's reports to maximise.
         first_points: parameters to begin with.
         seed: of the search.
+        experience: trials that were run before; their models are not suggested again.
     """
 
-    def __init__(self, space: SearchSpace, *, metric: str, first_points: list[dict[str, Any]], seed: int):
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        metric: str,
+        first_points: list[dict[str, Any]],
+        seed: int,
+        experience: Sequence[Experience] = (),
+    ):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._seen: set[str] = set()
-        self._at_random = RandomSampler(seed=seed)
+        self._seen = {model_key(trial.model) for trial in experience}
+        sampler_seed = seed + len(experience)  # not the random choices of the earlier rounds over again
+        self._at_random = RandomSampler(seed=sampler_seed)
         super().__init__(
-            space=space, metric=metric, mode="max", points_to_evaluate=first_points, sampler=TPESampler(seed=seed)
+            space=space,
+            metric=metric,
+            mode="max",
+            points_to_evaluate=first_points,
+            sampler=TPESampler(seed=sampler_seed),
         )
+        for trial in experience:
+            parameters = space.parameters(trial.model)
+            if parameters is not None and trial.values:
+                fixed = FixedTrial(parameters)
+                space(fixed)
+                told = create_trial(params=fixed.params, distributions=fixed.distributions, value=trial.values[-1])
+                self._ot_study.add_trial(told)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's configuration: its number, its model and the parameters that led there."""

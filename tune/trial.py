@@ -14,6 +14,7 @@ import json
 import resource
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,32 @@ from tune.space import MODEL
 METRIC = "mrr@20"
 """What is searched for: the best validation MRR@20 so far."""
 EPOCH_METRIC = "epoch_mrr@20"
+HISTORY = "history"
+"""Key of all epochs so far, as JSON text: a report of a trial tells its whole course."""
 HISTORY_FILE = "history.json"
+_OF_AN_EPOCH = (
+    "epoch",
+    EPOCH_METRIC,
+    "epoch_recall@20",
+    "loss",
+    "events_per_second",
+    "epoch_seconds",
+    "memory_mib",
+)
+REPORTED = (
+    METRIC,
+    "recall@20",
+    "best_epoch",
+    "seconds",
+    "peak_memory_mib",
+    "outcome",
+    "error",
+    HISTORY,
+    "diverged_epoch",
+    "diverged_step",
+    *_OF_AN_EPOCH,
+)
+"""What a trial reports, beside what Ray adds."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +87,23 @@ class TrialPlace:
     device: str
 
 
-def run_trial(config: dict[str, Any], *, data: TrialData, place: TrialPlace) -> None:
+def run_trial(
+    config: dict[str, Any], *, data: TrialData, place: TrialPlace, over: Mapping[str, dict[str, Any]]
+) -> None:
     """Train and validate one model, reporting after every epoch.
 
     Args:
         config: the trial's configuration; the model's is under MODEL.
         data, place: of the search.
+        over: the last report of trials that are over, by their id; such a trial reports it again and does nothing.
 
     Raises:
         Exception: whatever is worth another attempt.
     """
+    report = over.get(ray_tune.get_context().get_trial_id())
+    if report is not None:
+        ray_tune.report(report)
+        return
     torch.set_num_threads(place.threads)
     history: list[dict[str, Any]] = []
     try:
@@ -118,6 +151,7 @@ def summary(history: list[dict[str, Any]]) -> dict[str, Any]:
         "peak_memory_mib": max((epoch["memory_mib"] for epoch in history), default=0.0),
         "outcome": "",
         "error": "",
+        HISTORY: json.dumps(history),
         **last,
     }
 

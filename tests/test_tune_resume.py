@@ -1,0 +1,215 @@
+"""A search goes on by the same command: after a kill, after Ctrl-C, when its time is up, and with more trials."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.ray_fixture import plugged_in, ray_here  # noqa: F401
+from tests.small_logs import frame_of, markov_sessions
+from tests.test_tune_trial import ONE_CPU, data_of, study_of
+from tune.campaign import read_trials
+from tune.finished import read_finished
+from tune.search import main, seconds_of
+from tune.study import run_study
+
+ROOT = Path(__file__).parents[1]
+SMALL = {
+    "--loss": "bpr-max,top1",
+    "--layers": "16,24",
+    "--batch-size": "8,16",
+    "--n-sample": "16",
+    "--sampler": "popularity",
+    "--learning-rate": "0.1",
+    "--dropout-p-embed": "0",
+    "--dropout-p-hidden": "0",
+    "--threads": "1",
+    "--trials": "4",
+    "--epochs": "1",
+}
+
+
+def log_file(folder, n_sessions):
+    path = folder / f"clicks-{n_sessions}.tsv"
+    frame_of(markov_sessions(n_sessions, 60, seed=6)).write_csv(path, separator="\t")
+    return path
+
+
+def command_of(log, out, *flags, **changes):
+    """The arguments of a small search, some of them changed or added."""
+    given = SMALL | {f"--{name.replace('_', '-')}": value for name, value in changes.items()}
+    return [f"--train={log}", f"--out={out}", *flags, *(f"{name}={value}" for name, value in given.items())]
+
+
+def started(command, until):
+    """A search in a process of its own, once `until()` holds."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tune.search", *command], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    began = time.monotonic()
+    while not until():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() - began < 120
+        time.sleep(0.05)
+    return process
+
+
+def over_in(out):
+    return read_finished(out / "trials" / "round-1")
+
+
+@pytest.mark.slow
+def test_a_search_that_was_interrupted_and_then_killed_goes_on_and_runs_nothing_twice(tmp_path, ray_here):  # noqa: F811
+    out = tmp_path / "out"
+    command = command_of(log_file(tmp_path, 500), out, "--no-seeds", trials=6, epochs=3)
+
+    process = started(command, lambda: len(over_in(out)) >= 1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    assert pl.read_csv(out / "results.csv")["status"].is_in(["unfinished", "finished", "stopped"]).all()
+
+    before_kill = over_in(out)
+    process = started(command, lambda: len(over_in(out)) >= len(before_kill) + 1)
+    process.kill()
+    process.communicate(timeout=60)
+    over = over_in(out)
+    assert 2 <= len(over) < 6
+
+    assert main(command) == 0
+    rows = pl.read_parquet(out / "results.parquet")
+    assert sorted(rows["trial"]) == [1, 2, 3, 4, 5, 6]
+    assert rows["status"].is_in(["finished", "stopped"]).all()
+    assert len(rows.select("loss", "layers", "batch_size", "momentum", "sample_alpha", "bpreg").unique()) == 6
+    final = {row["trial_id"]: row for row in rows.iter_rows(named=True)}
+    for trial_id, report in over.items():
+        assert final[trial_id]["mrr@20"] == report["mrr@20"]
+        assert final[trial_id]["epochs"] == report["epoch"]
+        assert final[trial_id]["seconds"] == report["seconds"]  # training again would have taken another time
+
+
+def test_a_trial_that_was_over_when_the_search_was_killed_only_reports_again(tmp_path, ray_here, plugged_in):  # noqa: F811
+    folder, data = tmp_path / "experiment", data_of(60)
+    assert run_study(study_of(n_epochs=2), data, ONE_CPU, folder) == "complete"
+    (before,) = read_trials(folder)
+    (state,) = folder.glob("experiment_state-*.json")
+    state.write_text(state.read_text().replace('\\"status\\": \\"TERMINATED\\"', '\\"status\\": \\"RUNNING\\"'))
+    assert read_trials(folder)[0].status == "unfinished"
+
+    assert run_study(study_of(n_epochs=2), data, ONE_CPU, folder) == "complete"
+    (after,) = read_trials(folder)
+    assert after.status == "finished"
+    assert after.history == before.history
+    assert after.seconds == before.seconds
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, ray_here):  # noqa: F811
+    """A log, and the folder of a finished search of two trials."""
+    folder = tmp_path_factory.mktemp("finished")
+    log = log_file(folder, 60)
+    assert main(command_of(log, folder / "out", trials=2)) == 0
+    return log, folder / "out"
+
+
+def test_a_finished_search_is_not_run_again(finished, capsys):
+    log, out = finished
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.onnx")}
+    began = time.monotonic()
+    assert main(command_of(log, out, trials=2)) == 0
+    assert time.monotonic() - began < 5
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.onnx")} == times
+    assert "best of 2 trials" in capsys.readouterr().out
+
+
+def test_a_finished_search_can_be_given_more_trials(finished):
+    log, out = finished
+    before = pl.read_parquet(out / "results.parquet")
+    assert main(command_of(log, out)) == 0
+    after = pl.read_parquet(out / "results.parquet")
+    assert sorted(after["trial"]) == [1, 2, 3, 4]
+    assert after.filter(pl.col("trial") <= 2).equals(before)
+    assert len(after.unique(["loss", "layers", "batch_size", "momentum", "sample_alpha", "bpreg", "elu_param"])) == 4
+    assert json.loads((out / "search.json").read_text())["rounds"] == [
+        {"n_trials": 2, "complete": True},
+        {"n_trials": 2, "complete": True},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layers": "16"}, "cannot go on: space.dimensions.layers.values was [16, 24] and is now [16]"),
+        ({"loss": "bpr-max"}, "cannot go on: space.losses.top1 was "),
+        ({"epochs": "2"}, "cannot go on: space.fixed.n_epochs was 1 and is now 2"),
+        ({"seed": "1"}, "cannot go on: space.fixed.seed was 42 and is now 1"),
+        ({"trials": "1"}, "give that many, or more"),
+        ({"resume": "false"}, "holds a search already"),
+    ],
+)
+def test_a_search_does_not_go_on_as_another(finished, capsys, changes, message):
+    log, out = finished
+    assert main(command_of(log, out, **changes)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_search_does_not_go_on_with_other_data(finished, tmp_path, capsys):
+    _, out = finished
+    assert main(command_of(log_file(tmp_path, 61), out)) == 2
+    assert "the training or validation data are not those it began with" in capsys.readouterr().err
+
+
+def test_a_search_does_not_go_on_with_another_version(finished, capsys, monkeypatch):
+    log, out = finished
+    monkeypatch.setattr("tune.folder.version", lambda name: "99.0")
+    assert main(command_of(log, out)) == 2
+    assert "cannot go on: version.gru4rec was " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"schema_version": 0}', "[1]"])
+def test_a_damaged_state_is_refused(tmp_path, capsys, content):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "search.json").write_text(content)
+    assert main(command_of(log_file(tmp_path, 10), out)) == 2
+    assert "expected the state of a search, schema 1" in capsys.readouterr().err
+
+
+def test_results_of_something_else_are_not_overwritten(tmp_path, capsys):
+    out = tmp_path / "out"
+    (out / "model").mkdir(parents=True)
+    assert main(command_of(log_file(tmp_path, 10), out)) == 2
+    assert "holds 'model' of something else" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_when_the_time_is_up_the_best_so_far_is_made_and_the_same_command_goes_on(tmp_path, capsys, ray_here):  # noqa: F811
+    out = tmp_path / "out"
+    command = command_of(log_file(tmp_path, 500), out, "--no-seeds", trials=3, epochs=4)
+    assert main([*command, "--time-budget", "6s"]) == 0
+    said = capsys.readouterr()
+    assert "the time is up after " in said.err
+    assert (out / "model.onnx").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+    assert main(command) == 0
+    assert sorted(pl.read_parquet(out / "results.parquet")["trial"]) == [1, 2, 3]
+    assert "best of 3 trials" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200)])
+def test_a_time_budget_is_read(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1s", "soon", "h", "inf", "nan"])
+def test_a_time_budget_that_is_none_is_refused(text, tmp_path, capsys):
+    assert main(command_of(tmp_path / "x", tmp_path / "out", time_budget=text)) == 2
+    assert "time-budget: expected a duration such as 90s, 30m or 2h" in capsys.readouterr().err

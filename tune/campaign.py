@@ -1,0 +1,186 @@
+"""A search from its data to the exported model.
+
+    space → data → trials on Ray → results → the winner, trained again → evaluation on the test log → model.onnx
+
+Every stage leaves its result in the search's folder, and a stage whose result is there is not run again; so a search
+that was interrupted anywhere, or that is to have more trials, goes on by the same call."""
+
+import itertools
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gru4rec.checkpoint import load_model
+from gru4rec.command_line import ProgressLines
+from gru4rec.config import TrainConfig, to_mapping, to_toml
+from gru4rec.evaluation import evaluate
+from gru4rec.events import encode
+from gru4rec.export import export
+from gru4rec.trainer import import_plugins
+from inference.atomic import written_file
+from inference.errors import UserError
+from tune.cluster import check_gpus, connected, trial_resources
+from tune.data import SearchData, read_search_data
+from tune.folder import BEST_FILE, MODEL_FILE, MODEL_FOLDER, Identity, Round, SearchFolder, SearchState, held
+from tune.narrowing import search_space
+from tune.published import first_points
+from tune.request import Request
+from tune.results import TrialResult, read_trials, winner, winning_config, write_results
+from tune.space import SearchSpace
+from tune.study import Ending, Study, run_study
+from tune.suggestions import Experience
+from tune.trial import EPOCH_METRIC, METRIC
+from tune.winner import keep, refit
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a search ended.
+
+    Attributes:
+        ending: whether all trials were run.
+        n_trials: that there were to be.
+        trials: what came of them.
+        test: figures of the final model on the test log; empty without one, or after an interruption.
+    """
+
+    ending: Ending
+    n_trials: int
+    trials: Sequence[TrialResult]
+    test: dict[str, Any]
+
+    @property
+    def n_over(self) -> int:
+        """Trials that will not go on."""
+        return sum(trial.status != "unfinished" for trial in self.trials)
+
+
+def run_search(request: Request) -> Outcome:
+    """Do what was asked for.
+
+    Raises:
+        UserError: the arguments or the input are wrong, the folder holds another search, or no trial got anywhere.
+    """
+    import_plugins(TrainConfig(plugins=request.plugins))
+    space = search_space(request.narrowed, n_epochs=request.n_epochs, seed=request.seed, plugins=request.plugins)
+    check_gpus(request.gpus_per_trial, request.address)
+    with held(request.out) as folder:
+        state = folder.read()
+        if state is not None and not request.resume:
+            raise UserError(f"{request.out} holds a search already; go on with it (--resume) or choose another folder")
+        data = read_search_data(request.train, request.valid, request.test, request.columns)
+        identity = Identity.of(space, data.sha256)
+        if state is not None:
+            folder.check_same(state.identity, identity)
+            if request.n_trials < state.n_trials:
+                raise UserError(f"trials: the search in {request.out} has {state.n_trials}; give that many, or more")
+        sessions = data.trial.train.sessions
+        say(
+            f"{request.train}: {sessions.n_clicks:,} clicks, {sessions.n_sessions:,} sessions, "
+            f"{len(data.trial.train.vocabulary):,} items to train on; {data.trial.valid.n_pairs:,} events to validate"
+        )
+        state, ending = _run_trials(request, folder, state or SearchState(identity), space, data)
+        trials = _trials(folder, len(state.rounds))
+        if trials:
+            write_results(request.out, trials, data.sha256)
+        test = {} if ending == "interrupted" else _make_model(request, folder, state, data, trials)
+        return Outcome(ending, state.n_trials, trials, test)
+
+
+def _run_trials(
+    request: Request, folder: SearchFolder, state: SearchState, space: SearchSpace, data: SearchData
+) -> tuple[SearchState, Ending]:
+    """Run the trials that are left; gives the state after it, and how it ended."""
+    added = request.n_trials - state.n_trials
+    rounds = (*state.rounds, Round(added)) if added else state.rounds
+    if all(part.complete for part in rounds):
+        return state, "complete"
+    until = None if request.time_budget is None else time.monotonic() + request.time_budget
+    with connected(request.address, data.n_bytes) as cluster:
+        resources = trial_resources(
+            cluster, gpus=request.gpus_per_trial, cpus=request.cpus_per_trial, n_trials=request.n_trials
+        )
+        state = replace(state, rounds=rounds, threads=resources.cpus)
+        folder.write(state)
+        say(
+            f"{state.n_trials} trials of up to {request.n_epochs} epochs, each on {resources.cpus} CPU"
+            + (f" and {resources.gpus:g} GPU" if resources.gpus else "")
+        )
+        for number, part in enumerate(rounds, start=1):
+            if part.complete:
+                continue
+            study = _study(request, space, part.n_trials, _trials(folder, number - 1))
+            where = folder.round_folder(number)
+            where.parent.mkdir(exist_ok=True)
+            left = None if until is None else max(until - time.monotonic(), 0.0)
+            ending = run_study(study, data.trial, resources, where, left)
+            if ending != "complete":
+                return state, ending
+            state = state.with_round_complete(number)
+            folder.write(state)
+    return state, "complete"
+
+
+def _study(request: Request, space: SearchSpace, n_trials: int, earlier: Sequence[TrialResult]) -> Study:
+    known = [Experience(to_mapping(trial.config), _best_so_far(trial)) for trial in earlier]
+    points = first_points(space, (n_trials + 1) // 2) if request.published and not earlier else []
+    return Study(space, points, n_trials, request.n_epochs, request.seed, known)
+
+
+def _best_so_far(trial: TrialResult) -> list[float]:
+    return list(itertools.accumulate((epoch[EPOCH_METRIC] for epoch in trial.history), max))
+
+
+def _trials(folder: SearchFolder, n_rounds: int) -> list[TrialResult]:
+    """The trials of the first rounds."""
+    return [trial for number in range(1, n_rounds + 1) for trial in read_trials(folder.round_folder(number))]
+
+
+def _make_model(
+    request: Request, folder: SearchFolder, state: SearchState, data: SearchData, trials: Sequence[TrialResult]
+) -> dict[str, Any]:
+    """The winner as best.toml, model directory and model.onnx; gives its figures on the test log."""
+    best = winner(trials)
+    config = winning_config(best)
+    made = {
+        "trial": best.number,
+        "best_epoch": best.best_epoch,
+        "refit": request.refit,
+        "tested": data.test is not None,
+    }
+    there = all((request.out / name).exists() for name in (BEST_FILE, MODEL_FOLDER, MODEL_FILE))
+    if there and state.outcome.get("made") == made:
+        return dict(state.outcome["test"])
+    torch.set_num_threads(request.threads or request.cpus_per_trial or state.threads)
+    directory = request.out / MODEL_FOLDER
+    here = config.replace(device="cpu") if request.gpus_per_trial == "0" else config
+    if request.refit:
+        say(f"training the best model (trial {best.number}) on training and validation sessions together")
+        with ProgressLines(config.n_epochs) as progress:
+            refit(data.everything, here, directory, progress)
+    elif best.best_epoch in best.checkpoints:
+        with best.checkpoints[best.best_epoch].as_directory() as saved:
+            keep(data.trial.train, here, Path(saved), directory)
+    else:  # its checkpoint went when the search was killed; the same configuration gives the same parameters
+        refit(data.trial.train, here, directory)
+    model = load_model(directory)
+    test: dict[str, Any] = {}
+    if data.test is not None:
+        test = dict(evaluate(model.network, encode(data.test, model.vocabulary).sessions).as_dict())
+    validation = {METRIC: best.mrr, "recall@20": best.recall}
+    metrics = {**model.metrics, "validation": validation} | ({"test": test} if test else {})
+    export(model.network, model.vocabulary, request.out / MODEL_FILE, config=to_mapping(config), metrics=metrics)
+    with written_file(request.out / BEST_FILE) as file:
+        file.write_text(to_toml(config), encoding="utf-8")
+    folder.write(replace(state, outcome={"made": made, "validation": validation, "test": test}))
+    return test
+
+
+def say(line: str) -> None:
+    """Tell the user how it goes on."""
+    sys.stderr.write(line + "\n")

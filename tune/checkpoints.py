@@ -1,0 +1,52 @@
+"""Keeping the disk from filling: of the trials that are over, only the best one's checkpoints are kept.
+
+A checkpoint is three times the size of a model, and a search may run hundreds of trials. Those that run keep their
+latest and their best checkpoint (Ray sees to that); one that is over needs none, since nothing is ever continued from
+it and the best model can be trained again from its configuration, bit for bit."""
+
+from typing import Any
+
+from ray import tune as ray_tune
+
+from tune.trial import METRIC
+
+
+class CheckpointSweeper(ray_tune.Callback):  # type: ignore[misc]  # Ray is untyped
+    """Deletes the checkpoints of trials that are over and not the best."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, list[Any]] = {}
+
+    def get_state(self) -> dict[str, Any]:
+        """What goes on when the search does."""
+        return {"kept": self._kept}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take up where another process stopped."""
+        self._kept = state["kept"]
+
+    def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **_: Any) -> None:
+        """A trial left a checkpoint."""
+        self._kept.setdefault(trial.trial_id, []).append(checkpoint)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """A trial is over."""
+        self._sweep(trials)
+
+    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
+        """All are over, or the search was interrupted."""
+        self._sweep(trials)
+
+    def _sweep(self, trials: list[Any]) -> None:
+        best = max(trials, key=lambda trial: trial.last_result.get(METRIC, 0.0))
+        for trial in trials:
+            if trial is not best and trial.status == "TERMINATED":
+                for checkpoint in self._kept.pop(trial.trial_id, []):
+                    _delete(checkpoint)
+
+
+def _delete(checkpoint: Any) -> None:
+    try:
+        checkpoint.filesystem.delete_dir(checkpoint.path)
+    except FileNotFoundError:
+        return  # Ray keeps the best and the latest only

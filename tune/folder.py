@@ -1,0 +1,202 @@
+"""The folder of a search: what lies where, what it was begun with, and who is working in it.
+
+    DIR/
+      search.json                   what the search was begun with, its rounds, what came of it
+      trials/round-1/ …             Ray Tune's state, a folder per trial (TensorBoard reads them)
+      results.parquet, results.csv  a row per trial
+      best.toml                     the best configuration, for `gru4rec train --config`
+      model/, model.onnx            the best model
+
+A search goes on by the same command: the data, the space and the versions of what computes must be those it was begun
+with, or it would mix results that cannot be compared.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from inference.atomic import written_file
+from inference.errors import UserError
+from tune.space import SearchSpace
+
+SCHEMA_VERSION = 1
+LOCK_FILE = ".lock"
+STATE_FILE = "search.json"
+TRIALS_FOLDER = "trials"
+MODEL_FOLDER = "model"
+MODEL_FILE = "model.onnx"
+BEST_FILE = "best.toml"
+RESULT_FILES = ("results.parquet", "results.csv")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What must not change while a search goes on.
+
+    Attributes:
+        data_sha256: digest of the training and validation data.
+        space: the search space as plain values.
+        versions: of the packages that compute.
+    """
+
+    data_sha256: str
+    space: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    @classmethod
+    def of(cls, space: SearchSpace, data_sha256: str) -> "Identity":
+        """The identity of a search that begins now."""
+        plain = asdict(space)
+        for kind in ("losses", "samplers"):
+            plain[kind] = {alternative["name"]: alternative["options"] for alternative in plain[kind]}
+        versions = {name: version(name) for name in ("gru4rec", "torch", "ray", "optuna")}
+        return cls(data_sha256, json.loads(json.dumps(plain)), versions)
+
+
+@dataclass(frozen=True)
+class Round:
+    """Some trials of a search.
+
+    Attributes:
+        n_trials: how many.
+        complete: whether all of them were run.
+    """
+
+    n_trials: int
+    complete: bool = False
+
+
+@dataclass(frozen=True)
+class SearchState:
+    """The content of search.json.
+
+    Attributes:
+        identity: what the search was begun with.
+        rounds: the first trials, and those added later.
+        threads: CPU threads of a trial.
+        outcome: what was made of the winner; empty until then.
+    """
+
+    identity: Identity
+    rounds: tuple[Round, ...] = ()
+    threads: int = 1
+    outcome: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_trials(self) -> int:
+        """Of all rounds."""
+        return sum(part.n_trials for part in self.rounds)
+
+    def with_round_complete(self, number: int) -> "SearchState":
+        """The state after all trials of a round (from 1) were run."""
+        rounds = list(self.rounds)
+        rounds[number - 1] = replace(rounds[number - 1], complete=True)
+        return replace(self, rounds=tuple(rounds))
+
+
+class SearchFolder:
+    """A search on disk.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def round_folder(self, number: int) -> Path:
+        """Where Ray keeps a round's trials, numbered from 1."""
+        return self.path / TRIALS_FOLDER / f"round-{number}"
+
+    def read(self) -> SearchState | None:
+        """The state of the search in this folder, None where there is none.
+
+        Raises:
+            UserError: it is damaged, of another release, or the folder holds results of something else.
+        """
+        file = self.path / STATE_FILE
+        if not file.exists():
+            for name in (TRIALS_FOLDER, MODEL_FOLDER, MODEL_FILE, BEST_FILE, *RESULT_FILES):
+                if (self.path / name).exists():
+                    raise UserError(f"{self.path} holds {name!r} of something else; choose another folder")
+            return None
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if content["schema_version"] != SCHEMA_VERSION:
+                raise KeyError("schema_version")
+            rounds = tuple(Round(**part) for part in content["rounds"])
+            return SearchState(Identity(**content["identity"]), rounds, content["threads"], content["outcome"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{file}: expected the state of a search, schema {SCHEMA_VERSION}, got an error: {error!r}"
+            ) from None
+
+    def write(self, state: SearchState) -> None:
+        """Replace the state."""
+        content = {"schema_version": SCHEMA_VERSION, **asdict(state)}
+        with written_file(self.path / STATE_FILE) as file:
+            file.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+    def check_same(self, before: Identity, now: Identity) -> None:
+        """Fail if a search cannot go on because something is not as it was.
+
+        Raises:
+            UserError: naming the first difference.
+        """
+        if before.data_sha256 != now.data_sha256:
+            raise UserError(
+                f"{self.path}: cannot go on: the training or validation data are not those it began with; "
+                "give the same data or choose another folder"
+            )
+        for what, old, new in (("space", before.space, now.space), ("version", before.versions, now.versions)):
+            difference = _first_difference(what, old, new)
+            if difference:
+                raise UserError(f"{self.path}: cannot go on: {difference}; give the same or choose another folder")
+
+
+def _first_difference(path: str, before: Any, now: Any) -> str:
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys((*before, *now)):
+            difference = _first_difference(f"{path}.{key}", before.get(key), now.get(key))
+            if difference:
+                return difference
+        return ""
+    return "" if before == now else f"{path} was {_short(before)} and is now {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+@contextmanager
+def held(path: Path) -> Iterator[SearchFolder]:
+    """Hold the folder of a search, so that no other works in it; the lock goes with the process, however it ends.
+
+    Raises:
+        UserError: another search holds it, or it cannot be written to.
+    """
+    if path.exists() and not path.is_dir():
+        raise UserError(f"expected a folder for the search, found a file at {path}")
+    is_new = not path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / LOCK_FILE, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{path} is in use by another search; wait for it to end or choose another folder") from None
+    except OSError as error:
+        raise UserError(f"cannot write to {path}: {error.strerror or error}") from None
+    try:
+        yield SearchFolder(path)
+    finally:
+        lock.release()
+        if is_new and {file.name for file in path.iterdir()} <= {LOCK_FILE}:
+            shutil.rmtree(path)  # nothing came of it: the input was refused
