@@ -1,8 +1,8 @@
 """Reading click logs.
 
-A log has a row per click: session, item, time. Tab- or comma-separated text with a header line (also gzipped) and
+A log has a row per click: session, item, time. Delimited text with a header line, JSON lines (both packed or not) and
 parquet are read; the columns may have other names. Ids are text, exactly as written ("007" stays "007"), times are
-integers, floats or datetimes and only their order matters here.
+integers, floats or datetimes and only their order matters here. What is rawer than that goes through `preparation`.
 
 `encode` turns a log into numbers: clicks are sorted by time within their session, sessions by their first click, both
 keeping the file's order where times are equal.
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from gru4rec.event_files import EventFile, explained, open_event_file
 from gru4rec.sessions import EncodedLog, Sessions
 from inference.errors import UserError
 from inference.vocabulary import Vocabulary
@@ -37,7 +38,7 @@ def read_events(path: str | Path, columns: Columns = Columns(), *, part: str = "
     """The clicks of a log, in the file's order.
 
     Args:
-        path: a TSV, CSV (.gz too) or parquet file, or a prepared folder that holds {part}.parquet.
+        path: a TSV, CSV, JSON lines or parquet file, or a prepared folder that holds {part}.parquet.
         columns: the names of its columns.
         part: which file to read where `path` is a folder.
 
@@ -50,9 +51,7 @@ def read_events(path: str | Path, columns: Columns = Columns(), *, part: str = "
     path = Path(path)
     if path.is_dir():
         path = path / f"{part}.parquet"
-    if not path.is_file():
-        raise UserError(f"expected an event file, found none at {path}")
-    frame = _read_parquet(path, columns) if path.suffix == ".parquet" else _read_text(path, columns)
+    frame = _read(open_event_file(path), columns)
     if frame.is_empty():
         raise UserError(f"{path}: expected events, got none (the file has a header only)")
     for name, role in zip(columns.names, ("session", "item", "time"), strict=True):
@@ -64,17 +63,14 @@ def read_events(path: str | Path, columns: Columns = Columns(), *, part: str = "
     return frame.with_columns(_times(frame["time"], path, columns.time))
 
 
-def _read_parquet(path: Path, columns: Columns) -> pl.DataFrame:
+def _read(file: EventFile, columns: Columns) -> pl.DataFrame:
+    _check_columns(file, columns)
     try:
-        available = pl.read_parquet_schema(path)
-        _check_columns(path, list(available), columns)
-        frame = pl.read_parquet(path, columns=list(columns.names))
+        frame = file.frame.select(*columns.names).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"{path}: expected a parquet file, got an error: {_one_line(error)}") from None
+        raise explained(error, file) from None
     for name in (columns.session, columns.item):
-        kind = frame.schema[name]
-        if not (kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum)):
-            raise UserError(f"{path}: column {name!r}: expected integers or text as ids, got {kind}")
+        check_id_type(file, name, frame.schema[name])
     return frame.select(
         pl.col(columns.session).cast(pl.String).alias("session"),
         pl.col(columns.item).cast(pl.String).alias("item"),
@@ -82,24 +78,18 @@ def _read_parquet(path: Path, columns: Columns) -> pl.DataFrame:
     )
 
 
-def _read_text(path: Path, columns: Columns) -> pl.DataFrame:
-    try:
-        header = pl.read_csv(path, has_header=False, n_rows=1, separator="\n", quote_char=None, infer_schema=False)
-        line = str(header.item())
-        separator = "\t" if "\t" in line else ";" if ";" in line and "," not in line else ","
-        names = [name.strip().strip('"').removeprefix("\ufeff") for name in line.split(separator)]
-        _check_columns(path, names, columns)
-        frame = pl.read_csv(path, separator=separator, infer_schema=False, new_columns=names)
-    except pl.exceptions.NoDataError:
-        raise UserError(f"{path}: expected events, got an empty file") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"{path}: expected tab- or comma-separated text, got an error: {_one_line(error)}") from None
-    return frame.select(
-        pl.col(columns.session).alias("session"), pl.col(columns.item).alias("item"), pl.col(columns.time).alias("time")
-    )
+def check_id_type(file: EventFile, name: str, kind: pl.DataType) -> None:
+    """Refuse a column that cannot hold ids.
+
+    Raises:
+        UserError: it holds neither integers nor text.
+    """
+    if not (kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum)):
+        raise UserError(f"{file.path}: column {name!r}: expected integers or text as ids, got {kind}")
 
 
-def _check_columns(path: Path, available: list[str], columns: Columns) -> None:
+def _check_columns(file: EventFile, columns: Columns) -> None:
+    path, available = file.path, file.names
     for role, name in zip(("session", "item", "time"), columns.names, strict=True):
         if available.count(name) != 1:
             found = "twice" if name in available else f"only {', '.join(map(repr, available[:12]))}"
@@ -132,10 +122,6 @@ def _first(mask: pl.Series) -> int:
     index = mask.arg_max()
     assert index is not None
     return index + 1
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def encode(events: pl.DataFrame, vocabulary: Vocabulary | None = None) -> EncodedLog:

@@ -91,7 +91,7 @@ def test_folder_stands_for_the_part_that_is_asked_for(tmp_path):
         ),
         ("SessionId\tItemId\tTime\n1\t2\t1\n1\t\t2\n", "row 2: expected a value in column 'ItemId'"),
         ("SessionId\tItemId\tTime\n1\t2\t\n", "row 1: expected a value in column 'Time'"),
-        ("SessionId\tItemId\tTime\n1\t2\t3\t4\n", "log.tsv: expected tab- or comma-separated text"),
+        ("SessionId\tItemId\tTime\n1\t2\t3\t4\n", "log.tsv: line 2: expected 3 fields delimited by"),
     ],
 )
 def test_bad_text_is_one_clear_line(tmp_path, text, message):
