@@ -1,4 +1,4 @@
-"""The command line of the trainer: synth, train, evaluate, export.
+"""The command line of the trainer: synth, prepare, train, evaluate, export.
 
 Only this module prints. Everything heavy (torch, polars) is imported inside the commands, so that help is there at
 once.
@@ -73,6 +73,13 @@ def synth(*, out: Path, events: int = 100_000, items: int = 2_000, seed: int = 0
         else:
             log.write_csv(file, separator="," if out.suffix == ".csv" else "\t")
     print(f"{out}: {log.height:,} clicks, {log['SessionId'].n_unique():,} sessions, {log['ItemId'].n_unique():,} items")
+
+
+app.command(
+    "gru4rec.prepare_command:prepare",
+    name="prepare",
+    help="Turn a raw event log into training, validation and test files.",
+)
 
 
 @app.command

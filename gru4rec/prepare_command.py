@@ -1,0 +1,210 @@
+"""`gru4rec prepare`: from raw event files to a folder with training, validation and test clicks."""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from inference.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gru4rec.event_files import EventFile
+    from gru4rec.preparation import Rules, Step
+    from gru4rec.raw_columns import RawColumns
+    from gru4rec.raw_events import Reading
+    from gru4rec.times import Clock
+
+SESSION_GAP = 3600.0
+
+
+def _flag(text: str, group: str, **options: Any) -> Any:
+    return Parameter(help=text, group=group, **options)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ReadingFlags:
+    """How the files are read; what is not given is recognised and reported."""
+
+    session_column: Annotated[str | None, _flag("column with the session ids", "Reading")] = None
+    user_column: Annotated[str | None, _flag("column with user ids, to make sessions from", "Reading")] = None
+    item_column: Annotated[str | None, _flag("column with the item ids", "Reading")] = None
+    time_column: Annotated[str | None, _flag("column with the times", "Reading")] = None
+    event_column: Annotated[str | None, _flag("column with the kinds of events", "Reading")] = None
+    event_kinds: Annotated[str | None, _flag("kinds of events to keep, e.g. view,click [default: all]", "Reading")] = (
+        None
+    )
+    delimiter: Annotated[str | None, _flag("of text files: one character, or 'tab'", "Reading")] = None
+    time_format: Annotated[
+        str | None, _flag("s, ms, us or ns since 1970, order, iso, or a pattern such as %d.%m.%Y", "Reading")
+    ] = None
+    time_zone: Annotated[
+        str | None, _flag("of times that name none, e.g. Europe/Berlin [default: they stay without]", "Reading")
+    ] = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RuleFlags:
+    """What is removed, and where the log is split."""
+
+    session_gap: Annotated[
+        float | None,
+        _flag(f"seconds of pause that end a session made from a user's events [default: {SESSION_GAP:g}]", "Filters"),
+    ] = None
+    keep_repeats: Annotated[
+        bool | None, _flag("keep clicks on the item clicked just before", "Filters", negative="--drop-repeats")
+    ] = None
+    min_item_support: Annotated[int | None, _flag("clicks that an item needs [default: 5]", "Filters")] = None
+    min_session_length: Annotated[int | None, _flag("clicks that a session needs [default: 2]", "Filters")] = None
+    passes: Annotated[
+        str | None, _flag("how often both are applied: a number, or 'stable' [default: stable]", "Filters")
+    ] = None
+    filter_before_split: Annotated[
+        bool | None, _flag("count items in the whole log, test included, as the papers do", "Filters")
+    ] = None
+    test_days: Annotated[float | None, _flag("test on the last days", "Split")] = None
+    test_fraction: Annotated[float | None, _flag("test on the last part of the sessions [default: 0.1]", "Split")] = (
+        None
+    )
+    split_at: Annotated[str | None, _flag("test from this time on: a number or a date", "Split")] = None
+    split_by: Annotated[
+        Literal["start", "end", "cut"] | None,
+        _flag(
+            "sessions are later than a time if they start, or end, after it; cut: if they start after it, and the "
+            "others lose what comes after it [default: start]",
+            "Split",
+        ),
+    ] = None
+    valid: Annotated[bool, _flag("split a validation part off the training part", "Split")] = True
+    valid_days: Annotated[float | None, _flag("validate on the days before [default: as the test]", "Split")] = None
+    valid_fraction: Annotated[float | None, _flag("validate on the last part of the sessions", "Split")] = None
+    valid_at: Annotated[str | None, _flag("validate from this time on", "Split")] = None
+
+
+def prepare(
+    *events: Annotated[str, Parameter(help="event files: TSV, CSV, JSON lines, parquet, packed or not, or patterns")],
+    out: Path,
+    reading: ReadingFlags = ReadingFlags(),
+    rules: RuleFlags = RuleFlags(),
+) -> None:
+    """Turn a raw event log into training, validation and test files.
+
+    Example: gru4rec prepare events.csv.gz --out prepared --event-kinds view --session-gap 3600 --test-days 7
+
+    Args:
+        events: the log
+        out: folder for train.parquet, valid.parquet, test.parquet and stats.json; a new or an empty one
+    """
+    from gru4rec.event_files import found_files, open_event_file
+    from gru4rec.preparation import prepare as prepare_log
+    from gru4rec.prepared_folder import check_free, write_prepared
+    from gru4rec.raw_events import read_raw
+
+    check_free(out)
+    delimiter = _delimiter(reading.delimiter)
+    files = [open_event_file(path, delimiter=delimiter) for path in found_files(list(events))]
+    how = _reading(files[0], reading, rules)
+    print(f"columns: {how.columns.described()}")
+    raw = read_raw(files, how)
+    print(f"times: {raw.clock.described()}, {_span(raw.clock, raw.clicks.time)}")
+    chosen = _rules(rules, how.columns, raw.clock)
+    for warning in raw.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    prepared = prepare_log(raw, chosen, _print_step)
+    about = {
+        "sources": [{"file": str(file.path), "bytes": file.path.stat().st_size} for file in files],
+        "columns": {name: column for name, column in dataclasses.asdict(how.columns).items() if column},
+        "rules": dataclasses.asdict(chosen),
+        "warnings": list(raw.warnings),
+    }
+    write_prepared(out, prepared, about)
+    print(f"{out}: {', '.join(f'{len(part):,} events in {name}' for name, part in prepared.parts.items())}")
+
+
+def _reading(file: "EventFile", flags: ReadingFlags, rules: RuleFlags) -> "Reading":
+    from gru4rec.raw_columns import RawColumns, recognised_columns
+    from gru4rec.raw_events import Reading
+
+    kinds = tuple(kind.strip() for kind in (flags.event_kinds or "").split(",") if kind.strip())
+    given = RawColumns(
+        flags.session_column, flags.user_column, flags.item_column, flags.time_column, flags.event_column
+    )
+    if flags.event_column is not None and not kinds:
+        raise UserError("expected --event-kinds with --event-column: which kinds of events are to be kept?")
+    by_user = rules.session_gap is not None
+    columns = recognised_columns(file, given, by_user=by_user, with_event=bool(kinds))
+    return Reading(columns, kinds, flags.time_format or "auto", flags.time_zone)
+
+
+def _rules(flags: RuleFlags, columns: "RawColumns", clock: "Clock") -> "Rules":
+    from gru4rec.preparation import Rules
+    from gru4rec.splits import Boundary
+
+    changes: dict[str, Any] = {
+        name: getattr(flags, name)
+        for name in (
+            "keep_repeats",
+            "min_item_support",
+            "min_session_length",
+            "filter_before_split",
+            "split_by",
+        )
+        if getattr(flags, name) is not None
+    }
+    if flags.passes is not None:
+        changes["passes"] = _passes(flags.passes)
+    gap = flags.session_gap
+    if gap is None and columns.session is None:
+        gap = SESSION_GAP
+    changes["gap"] = gap
+    test = (flags.test_days, flags.test_fraction, flags.split_at)
+    if any(value is not None for value in test):
+        changes["test"] = _boundary(test, clock)
+    valid = (flags.valid_days, flags.valid_fraction, flags.valid_at)
+    if not flags.valid:
+        if any(value is not None for value in valid):
+            raise UserError("expected either --no-valid or a validation split, got both")
+        changes["valid"] = None
+    elif any(value is not None for value in valid):
+        changes["valid"] = _boundary(valid, clock)
+    elif "test" in changes:
+        changes["valid"] = Boundary(fraction=0.1) if changes["test"].at is not None else changes["test"]
+    return dataclasses.replace(Rules(), **changes)
+
+
+def _boundary(values: tuple[float | None, float | None, str | None], clock: "Clock") -> Any:
+    from gru4rec.splits import Boundary
+
+    days, fraction, at = values
+    return Boundary(days, fraction, None if at is None else clock.tick(at))
+
+
+def _passes(text: str) -> int | None:
+    if text == "stable":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"passes: expected a number or 'stable', got {text!r}") from None
+
+
+def _delimiter(text: str | None) -> str | None:
+    if text in ("tab", "\\t"):
+        return "\t"
+    if text is not None and len(text.encode()) != 1:
+        raise UserError(f"delimiter: expected one character or 'tab', got {text!r}")
+    return text
+
+
+def _span(clock: "Clock", times: "np.ndarray") -> str:
+    return f"{clock.shown(times.min().item())} … {clock.shown(times.max().item())}"
+
+
+def _print_step(step: "Step") -> None:
+    print(step.line(), flush=True)

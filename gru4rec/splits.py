@@ -1,0 +1,81 @@
+"""Splitting a log by time, the only split that does not look into the future.
+
+A boundary divides clicks into early and late ones, in one of three ways:
+
+* start: whole sessions; those whose first click is at or after the boundary are late.
+* end: whole sessions; those whose last click is at or after the boundary are late (RSC15 in the papers).
+* cut: sessions that start at or after the boundary are late; the others keep what they have before it and lose the
+  rest (the other public sets), so that nothing that is learned from happened during the test.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from gru4rec.clicks import Clicks
+from gru4rec.times import Clock
+from inference.errors import UserError
+
+SplitBy = Literal["start", "end", "cut"]
+SPLITS_BY: tuple[SplitBy, ...] = get_args(SplitBy)
+DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Where a log is split; exactly one of the three.
+
+    Attributes:
+        days: this long before the last click.
+        fraction: so that the last sessions, this share of them, are late.
+        at: at this tick.
+    """
+
+    days: float | None = None
+    fraction: float | None = None
+    at: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("days", "fraction", "at") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise UserError(f"expected one way to split, by days, by fraction or at a time, got {' and '.join(given)}")
+        if self.days is not None and not 0 < self.days < math.inf:
+            raise UserError(f"expected a split by more than 0 days, got {self.days}")
+        if self.fraction is not None and not 0 < self.fraction < 1:
+            raise UserError(f"expected a fraction between 0 and 1 to split off, got {self.fraction}")
+
+    def tick(self, clicks: Clicks, clock: Clock, last: float | None = None) -> float:
+        """The boundary as a tick.
+
+        Args:
+            clicks: what is split.
+            clock: of their times.
+            last: the tick that days are counted back from; None for the last click.
+
+        Raises:
+            UserError: days of times without a unit.
+        """
+        if self.at is not None:
+            return self.at
+        if self.days is not None:
+            back = self.days * DAY * clock.per_second
+            if clicks.time.dtype == np.int64:  # exactly: nanoseconds do not fit into a float
+                return int(clicks.time.max() if last is None else last) - round(back)
+            return float(clicks.time.max() if last is None else last) - back
+        assert self.fraction is not None
+        begins = np.sort(clicks.time[clicks.starts])
+        late = max(1, round(len(begins) * self.fraction))
+        return float(begins[len(begins) - late])
+
+
+def split(clicks: Clicks, boundary: float, by: SplitBy = "start") -> tuple[np.ndarray, np.ndarray]:
+    """The masks [E] of the early and of the late clicks."""
+    starts, lengths = clicks.starts, clicks.lengths
+    edge = clicks.time[starts + lengths - 1] if by == "end" else clicks.time[starts]
+    late = np.repeat(edge >= boundary, lengths)
+    early = ~late
+    if by == "cut":
+        early &= clicks.time < boundary
+    return early, late
