@@ -69,7 +69,7 @@ def read_trials(folder: str | Path) -> list[TrialResult]:
     Args:
         folder: of the experiment.
     """
-    analysis = ray_tune.ExperimentAnalysis(str(folder))
+    analysis = ray_tune.ExperimentAnalysis(str(Path(folder).absolute()))  # a relative path is taken for a URI
     grid = ray_tune.ResultGrid(analysis)
     pairs = zip(analysis.trials, grid, strict=True)
     return sorted((_trial_result(trial, result) for trial, result in pairs), key=lambda row: row.number)
