@@ -181,7 +181,7 @@ def test_a_file_in_the_place_of_the_folder_is_refused(logs, tmp_path, capsys):
 def test_more_processors_than_there_are_is_refused(logs, tmp_path, capsys, ray_here):  # noqa: F811
     command = ["--train", str(logs / "train.tsv"), "--out", str(tmp_path / "out"), "--cpus-per-trial", "3"]
     assert main(command) == 2
-    assert "cpus-per-trial: expected 1 to 2, which is all there are, got 3" in capsys.readouterr().err
+    assert "cpus-per-trial: this machine has 1 to 2 for a trial, got 3" in capsys.readouterr().err
 
 
 def test_metadata_of_the_model_is_json(searched):

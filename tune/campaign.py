@@ -28,6 +28,7 @@ from tune.cluster import check_gpus, connected, trial_resources
 from tune.data import SearchData, read_search_data
 from tune.folder import BEST_FILE, MODEL_FILE, MODEL_FOLDER, Identity, Round, SearchFolder, SearchState, held
 from tune.narrowing import search_space
+from tune.preflight import check_nodes
 from tune.published import first_points
 from tune.request import Request
 from tune.results import TrialResult, read_trials, winner, winning_config, write_results
@@ -105,6 +106,8 @@ def _run_trials(
         resources = trial_resources(
             cluster, gpus=request.gpus_per_trial, cpus=request.cpus_per_trial, n_trials=request.n_trials
         )
+        if cluster.address or request.plugins:
+            check_nodes(request.out, request.plugins)
         state = replace(state, rounds=rounds, threads=resources.cpus)
         folder.write(state)
         say(

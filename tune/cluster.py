@@ -6,10 +6,15 @@ a trial asks for. Ray is kept quiet: it logs nothing to the terminal, and no usa
 import logging
 import math
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+import gru4rec
+import inference
+import tune
 from inference.errors import UserError
 from tune.trial import TrialPlace
 
@@ -29,17 +34,33 @@ SMALLEST_STORE = 80 << 20
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """The machines that trials run on.
+class Node:
+    """A machine of a cluster.
 
     Attributes:
-        cpus, gpus: of all nodes together.
-        address: of the cluster; None for a Ray of our own.
+        cpus, gpus: that Ray may use there.
     """
 
     cpus: int
     gpus: float
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The machines that trials run on.
+
+    Attributes:
+        nodes: at least one.
+        address: of the cluster; None for a Ray of our own.
+    """
+
+    nodes: tuple[Node, ...]
     address: str | None
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"the cluster at {self.address}" if self.address else "this machine"
 
 
 @dataclass(frozen=True)
@@ -76,16 +97,9 @@ def connected(address: str | None, n_bytes: int) -> Iterator[Cluster]:
 
     for name in ("ray", "ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    address = address or os.environ.get("RAY_ADDRESS")
     started = not ray.is_initialized()
-    if started and address:
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"address: cannot reach a Ray cluster at {address!r} ({_one_line(error)}); is it running, and is "
-                "RAY_AUTH_MODE=token set if it asks for a token?"
-            ) from None
+    if started and (address or in_a_job()):
+        _connect(address)
     elif started:
         ray.init(
             address="local",
@@ -95,11 +109,55 @@ def connected(address: str | None, n_bytes: int) -> Iterator[Cluster]:
             object_store_memory=max(SMALLEST_STORE, 2 * n_bytes),
         )
     try:
-        resources = ray.cluster_resources()
-        yield Cluster(int(resources.get("CPU", 0)), float(resources.get("GPU", 0)), address)
+        resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = tuple(Node(int(node.get("CPU", 0)), float(node.get("GPU", 0))) for node in resources)
+        yield Cluster(nodes, address or os.environ.get("RAY_ADDRESS"))
     finally:
         if started:
             ray.shutdown()
+
+
+def in_a_job() -> bool:
+    """Whether this process is the entry point of a Ray job, or told of a cluster by its environment."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def _connect(address: str | None) -> None:
+    """Connect to a running cluster.
+
+    A job brings its own runtime environment. From outside a job, our packages are sent along, for the nodes need not
+    have them, and must not have others."""
+    import ray
+
+    if address and address.startswith("ray://"):
+        raise UserError("address: expected HOST:PORT or auto, got a Ray Client address; or submit the search as a job")
+    if address and ":" in address:
+        _check_listening(address)  # Ray itself would try for minutes
+    ours = [str(Path(module.__file__).parent) for module in (gru4rec, inference, tune) if module.__file__]
+    try:
+        ray.init(
+            address=address or os.environ["RAY_ADDRESS"],
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            runtime_env={"py_modules": ours} if address else None,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = address or os.environ["RAY_ADDRESS"]
+        raise UserError(
+            f"address: cannot reach a Ray cluster at {where!r} ({_one_line(error)}); is it running, and is "
+            "RAY_AUTH_MODE=token set if it asks for a token?"
+        ) from None
+
+
+def _check_listening(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"address: cannot reach a Ray cluster at {address!r} ({_one_line(error)}); is it running, and may this "
+            "machine connect to it?"
+        ) from None
 
 
 def trial_resources(cluster: Cluster, *, gpus: str, cpus: int | None, n_trials: int) -> TrialResources:
@@ -114,17 +172,22 @@ def trial_resources(cluster: Cluster, *, gpus: str, cpus: int | None, n_trials: 
     Raises:
         UserError: the cluster does not have that.
     """
-    share = float(cluster.gpus > 0) if gpus == "auto" else _gpus(gpus)
-    if share > cluster.gpus:
-        found = f"{cluster.gpus:g}" if cluster.gpus else "none"
-        where = f"the cluster at {cluster.address}" if cluster.address else "this machine"
+    most_gpus = max(node.gpus for node in cluster.nodes)
+    share = float(most_gpus > 0) if gpus == "auto" else _gpus(gpus)
+    if share > most_gpus:
+        found = f"{most_gpus:g}" if most_gpus else "none"
+        where = f"no node of {cluster.name} has more than {found}" if most_gpus else f"{cluster.name} has none"
         raise UserError(
-            f"gpus-per-trial: asked for {share:g}, but {where} has {found}; give --gpus-per-trial 0 to train on the CPU"
+            f"gpus-per-trial: asked for {share:g}, but {where}; give --gpus-per-trial 0 to train on the CPU"
         )
-    if cpus is not None and not 1 <= cpus <= cluster.cpus:
-        raise UserError(f"cpus-per-trial: expected 1 to {cluster.cpus}, which is all there are, got {cpus}")
-    at_once = min(n_trials, math.floor(cluster.gpus / share)) if share else n_trials
-    return TrialResources(cpus or max(1, min(MOST_THREADS, cluster.cpus // max(at_once, 1))), share)
+    usable = [node for node in cluster.nodes if node.gpus >= share and node.cpus >= 1]
+    most_cpus = max((node.cpus for node in usable), default=0)
+    if not most_cpus or (cpus is not None and not 1 <= cpus <= most_cpus):
+        raise UserError(f"cpus-per-trial: {cluster.name} has 1 to {most_cpus} for a trial, got {cpus or 1}")
+    all_cpus = sum(node.cpus for node in usable)
+    places = sum(math.floor(node.gpus / share) for node in usable) if share else all_cpus
+    even = all_cpus // max(min(n_trials, places), 1)
+    return TrialResources(cpus or max(1, min(MOST_THREADS, even, most_cpus)), share)
 
 
 def check_gpus(gpus: str, address: str | None) -> None:
@@ -134,10 +197,10 @@ def check_gpus(gpus: str, address: str | None) -> None:
         UserError: the flag is no number, or asks for a GPU where there is none.
     """
     share = 0.0 if gpus == "auto" else _gpus(gpus)
-    if share and not (address or os.environ.get("RAY_ADDRESS")):
+    if share and not (address or in_a_job()):
         import torch
 
-        trial_resources(Cluster(1, torch.cuda.device_count(), None), gpus=gpus, cpus=1, n_trials=1)
+        trial_resources(Cluster((Node(1, torch.cuda.device_count()),), None), gpus=gpus, cpus=1, n_trials=1)
 
 
 def _gpus(text: str) -> float:
