@@ -7,7 +7,8 @@ from gru4rec.config import from_mapping
 from inference.errors import UserError
 from tests.ray_fixture import plugged_in  # noqa: F401
 from tune.dimensions import Choice, Span, ladder, read_dimension
-from tune.narrowing import search_space
+from tune.flags import SpaceFlags, narrowed
+from tune.narrowing import read_space, search_space
 from tune.published import PUBLISHED, first_points
 from tune.space import MODEL, model_key
 from tune.suggestions import NUMBER, DistinctSuggestions
@@ -145,7 +146,7 @@ def test_a_ladder_has_no_rounding_errors():
 
 
 @pytest.mark.parametrize(
-    ("narrowed", "message"),
+    ("given", "message"),
     [
         ({"loss": "brp-max"}, "unknown loss 'brp-max'; available: "),
         ({"sampler": "popular"}, "unknown sampler 'popular'; available: "),
@@ -165,14 +166,40 @@ def test_a_ladder_has_no_rounding_errors():
         ({"embedding": "64"}, "constrained_embedding = false"),
         ({"sampler": "popularity,in-batch", "n_sample": "0"}, "leave 'in-batch' out"),
         ({"seed": 3}, "unknown key 'seed'"),
+        ({"loss_options": 3}, "loss_options: expected a table of options, got 3"),
         ({"learningrate": 0.1}, "unknown key 'learningrate'; available: loss, layers"),
     ],
 )
-def test_what_cannot_be_searched_is_refused_in_one_line(narrowed, message):
+def test_what_cannot_be_searched_is_refused_in_one_line(given, message):
     with pytest.raises(UserError) as refusal:
-        space_of(**narrowed)
+        space_of(**given)
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_file_narrows_the_space_and_flags_win_over_it(tmp_path):
+    file = tmp_path / "space.toml"
+    file.write_text(
+        'loss = ["top1", "test-margin"]\nlearning_rate = {low = 0.1, high = 0.2}\nmomentum = 0.3\n'
+        "[loss_options]\nmargin = 0.25\npower = 2\n"
+    )
+    flags = SpaceFlags(momentum=["0.1,0.2"], loss_options={"power": "1"})
+    space = search_space(narrowed(flags, read_space(file)), n_epochs=1, seed=0)
+    models = random_models(space, 40)
+    assert {model["loss"] for model in models} == {"top1", "test-margin"}
+    assert all(0.1 <= model["learning_rate"] <= 0.2 for model in models)
+    assert {model["momentum"] for model in models} == {0.1, 0.2}
+    margins = [model["loss_options"] for model in models if model["loss"] == "test-margin"]
+    assert all(options == {"margin": 0.25, "power": 1} for options in margins)
+
+
+@pytest.mark.parametrize("content", [None, "loss = ", b"\xff"])
+def test_a_space_file_that_cannot_be_read_is_named(tmp_path, content):
+    file = tmp_path / "space.toml"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=r"space: expected a TOML file at .*space.toml, got an error"):
+        read_space(file)
 
 
 def small_space():

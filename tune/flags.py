@@ -1,6 +1,7 @@
 """Command-line flags that narrow a search, made from the fields of `TrainConfig`."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -24,6 +25,10 @@ SpaceFlags = dataclasses.make_dataclass(
 SpaceFlags.__module__ = __name__  # the flag library only opens classes that a module owns
 
 
-def narrowed(flags: Any) -> dict[str, Any]:
-    """What was given on the command line, for `tune.narrowing.search_space`."""
-    return {name: value for name, value in vars(flags).items() if value is not None}
+def narrowed(flags: Any, file: Mapping[str, Any]) -> dict[str, Any]:
+    """What narrows a search, for `tune.narrowing.search_space`: flags over what stands in a file."""
+    given = {name: value for name, value in vars(flags).items() if value is not None}
+    for table in ("loss_options", "sampler_options"):
+        if table in given and isinstance(file.get(table), Mapping):
+            given[table] = {**file[table], **given[table]}
+    return {**file, **given}

@@ -6,8 +6,10 @@ searched over stands where it is registered, so a plugged-in one takes part with
 any part of it."""
 
 import inspect
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from gru4rec.config import LOSS_OPTION_FIELDS, field_names, from_mapping
@@ -68,6 +70,18 @@ def search_space(
     return space
 
 
+def read_space(path: Path) -> dict[str, Any]:
+    """What a TOML file narrows: configuration keys with a value, a list of values, or a table {low, high, step, log}.
+
+    Raises:
+        UserError: the file is missing or is no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"space: expected a TOML file at {path}, got an error: {error}") from None
+
+
 class _Given:
     """What the user gave, and which of it has found a use."""
 
@@ -79,7 +93,10 @@ class _Given:
             if key not in available:
                 raise UserError(f"search space: unknown key {key!r}; available: {', '.join((*available, *tables))}")
         for table in tables:
-            self._values |= {f"{table}.{name}": value for name, value in narrowed.get(table, {}).items()}
+            options = narrowed.get(table, {})
+            if not isinstance(options, Mapping):
+                raise UserError(f"{table}: expected a table of options, got {options!r}")
+            self._values |= {f"{table}.{name}": value for name, value in options.items()}
         self._unused = set(self._values)
 
     def __contains__(self, key: str) -> bool:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 try:
     from cyclopts import App, Parameter
@@ -68,6 +68,7 @@ def search(
     seeds: bool = True,
     resume: bool = True,
     time_budget: str | None = None,
+    space: Path | None = None,
     plugin: Annotated[list[str] | None, Parameter(negative=())] = None,
     threads: int | None = None,
     session_column: str = "SessionId",
@@ -92,6 +93,7 @@ def search(
         seeds: try the published best parameters first, as half of the trials at most
         resume: go on with the search that is in the folder; otherwise a folder with a search is refused
         time_budget: for the trials, such as 90s, 30m or 2h; the best model so far is made when it is up
+        space: TOML file that narrows the search space (learning_rate = {low = 0.01, high = 0.1}); flags win over it
         plugin: module that registers losses or samplers
         threads: CPU threads of the final training and evaluation [default: as many as a trial has]
         session_column: name of the column with the session ids
@@ -119,11 +121,17 @@ def search(
         resume=resume,
         time_budget=None if time_budget is None else seconds_of(time_budget),
         plugins=tuple(plugin or ()),
-        narrowed=narrowed(flags),
+        narrowed=narrowed(flags, _space_file(space)),
     )
     from tune.campaign import run_search  # Ray takes seconds to import; help should not
 
     return _told(request, run_search(request))
+
+
+def _space_file(path: Path | None) -> dict[str, Any]:
+    from tune.narrowing import read_space  # torch takes seconds to import; help should not
+
+    return {} if path is None else read_space(path)
 
 
 def _told(request: Request, outcome: "Outcome") -> int:
