@@ -14,9 +14,17 @@ import polars as pl
 
 from inference.errors import UserError
 
+Kind = Literal["text", "json", "parquet"]
 DELIMITERS = "\t,;|"
 PACKED = (".gz", ".zst", ".zstd")
 JSON_ROWS_FOR_NAMES = 1000
+KINDS: dict[str, Kind] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+}
 NEVER = "\x01"  # a delimiter that no text holds: the whole line is one column
 
 
@@ -33,7 +41,7 @@ class EventFile:
     """
 
     path: Path
-    kind: Literal["text", "json", "parquet"]
+    kind: Kind
     names: tuple[str, ...]
     frame: pl.LazyFrame
     delimiter: str = ""
@@ -83,24 +91,23 @@ def open_event_file(path: Path, *, names: tuple[str, ...] = (), delimiter: str |
     try:
         with open(path, "rb") as file:
             magic = file.read(4)
-        if magic == b"PAR1" or (_suffix(path) in (".parquet", ".pq") and magic):
+        if magic == b"PAR1" or (_kind_by_name(path) == "parquet" and magic):
             return EventFile(path, "parquet", tuple(pl.read_parquet_schema(path)), pl.scan_parquet(path))
         first = _first_line(path)
         if first.lstrip().startswith("{"):
             return _json_file(path)
-        if first.lstrip().startswith("[") and _suffix(path) in (".json", ".jsonl", ".ndjson"):
+        if first.lstrip().startswith("[") and _kind_by_name(path) == "json":
             raise UserError(f"{path}: expected JSON lines, one object a line, got one JSON array")
         return _text_file(path, first, names, delimiter)
     except (pl.exceptions.PolarsError, OSError) as error:
-        kind = "parquet" if _suffix(path) in (".parquet", ".pq") else "text"
-        raise explained(error, EventFile(path, kind, (), pl.LazyFrame())) from None  # type: ignore[arg-type]
+        raise explained(error, EventFile(path, _kind_by_name(path), (), pl.LazyFrame())) from None
 
 
-def _suffix(path: Path) -> str:
+def _kind_by_name(path: Path) -> Kind:
     name = path.name.lower()
     for packing in PACKED:
         name = name.removesuffix(packing)
-    return Path(name).suffix
+    return KINDS.get(Path(name).suffix, "text")
 
 
 def _lines(path: Path) -> pl.LazyFrame:

@@ -268,7 +268,10 @@ class _Reader:
         assert place is not None
         file, number, row = place
         value = row[name]
-        got = "none" if value is None or value == "" else _shown(value)
+        if value is None or value == "":
+            expected, got = "a value", "none"
+        else:
+            got = _shown(value)
         return UserError(f"{file.path}: row {number}: expected {expected} in column {name!r}, got {got}{remedy}")
 
 
