@@ -2,8 +2,10 @@
 
 `TrainConfig` carries the official parameter names and ours. Its fields are the command-line flags (`--batch-size`), the
 keys of a TOML file and the keys of a search space; every one of these paths ends in the same constructor and so in the
-same checks. Numbers are checked here; whether a loss or a sampler exists, and takes the options given, is checked
-where those are registered, when a trainer is built, because plug-in modules must be imported first.
+same checks. Where the two ways of batching want different
+values, a field that is not set takes its way's own default. Numbers are checked here; whether a loss or a sampler
+exists, and takes the options given, is checked where those are registered, when a trainer is built, because plug-in
+modules must be imported first.
 """
 
 import ast
@@ -15,14 +17,55 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inference.errors import UserError
+from inference.errors import UserError, unknown_choice
 
 LOSS_OPTION_FIELDS = ("bpreg", "elu_param", "logq")
 """Fields that belong to the loss; None means the loss's own default."""
 
 
+SESSION_PARALLEL, WHOLE_SESSION = "session-parallel", "whole-session"
+BATCHING_DEFAULTS: dict[str, dict[str, Any]] = {
+    SESSION_PARALLEL: {
+        "layers": (100,),
+        "batch_size": 64,
+        "dropout_p_embed": 0.0,
+        "dropout_p_hidden": 0.0,
+        "learning_rate": 0.05,
+        "n_sample": 2048,
+        "n_epochs": 10,
+        "score": "dot",
+        "optimizer": "adagrad",
+        "precision": "fp32",
+    },
+    WHOLE_SESSION: {
+        "layers": (128,),
+        "batch_size": 1024,
+        "dropout_p_embed": 0.3,
+        "dropout_p_hidden": 0.1,
+        "learning_rate": 0.002,
+        "n_sample": 4096,
+        "n_epochs": 6,
+        "score": "cosine",
+        "optimizer": "adamw",
+        "precision": "auto",
+    },
+}
+"""The defaults of the fields that depend on how the log is walked."""
+CHOICES = {
+    "batching": (SESSION_PARALLEL, WHOLE_SESSION),
+    "score": ("dot", "cosine"),
+    "optimizer": ("adagrad", "adamw"),
+    "precision": ("auto", "fp32", "bf16"),
+}
+DEFAULT_TEMPERATURE = 16.0
+
+
 def _ranged(default: Any, low: float, high: float, *, open_high: bool = False, about: str) -> Any:
     return field(default=default, metadata={"low": low, "high": high, "open_high": open_high, "about": about})
+
+
+def _described(about: str) -> Any:
+    return field(default=None, metadata={"about": about})
 
 
 @dataclass(frozen=True)
@@ -34,21 +77,29 @@ class TrainConfig:
     """
 
     loss: str = field(default="cross-entropy", metadata={"about": "training loss"})
-    layers: tuple[int, ...] = field(default=(100,), metadata={"about": "units of each GRU layer, e.g. 100 or 100/50"})
-    batch_size: int = _ranged(64, 1, 1 << 20, about="lanes: sessions that are trained side by side")
-    dropout_p_embed: float = _ranged(0.0, 0, 1, open_high=True, about="share of the input embedding dropped")
-    dropout_p_hidden: float = _ranged(0.0, 0, 1, open_high=True, about="share of each GRU layer's output dropped")
-    learning_rate: float = _ranged(0.05, 1e-12, 1e6, about="learning rate of the row-wise Adagrad")
-    momentum: float = _ranged(0.0, 0, 1, open_high=True, about="heavy-ball momentum")
+    batching: str = field(
+        default=SESSION_PARALLEL,
+        metadata={"about": "how the log is walked: session-parallel as in the papers, or whole-session"},
+    )
+    layers: tuple[int, ...] = _described("units of each GRU layer, e.g. 100 or 100/50")
+    batch_size: int = _ranged(None, 1, 1 << 20, about="lanes (session-parallel) or targets (whole-session) per step")
+    dropout_p_embed: float = _ranged(None, 0, 1, open_high=True, about="share of the input embedding dropped")
+    dropout_p_hidden: float = _ranged(None, 0, 1, open_high=True, about="share of each GRU layer's output dropped")
+    learning_rate: float = _ranged(None, 1e-12, 1e6, about="learning rate")
+    momentum: float = _ranged(0.0, 0, 1, open_high=True, about="heavy-ball momentum of adagrad")
     n_sample: int = _ranged(
-        2048, 0, 1 << 24, about="additional negatives per step; 0 = the mini-batch's own targets only"
+        None, 0, 1 << 24, about="additional negatives per step; 0 = the mini-batch's own targets only"
     )
     sample_alpha: float = _ranged(0.5, 0, 4, about="negatives are drawn in proportion to support ** alpha")
     embedding: int = _ranged(0, 0, 1 << 20, about="width of a separate input embedding; 0 = none")
     constrained_embedding: bool = field(
         default=True, metadata={"about": "one matrix for input embedding and output weights"}
     )
-    n_epochs: int = _ranged(10, 1, 1 << 20, about="passes over the training sessions")
+    n_epochs: int = _ranged(None, 1, 1 << 20, about="passes over the training sessions")
+    score: str = _described("dot or cosine of the state and an item's output row")
+    temperature: float | None = _ranged(None, 1e-3, 1e3, about="factor of the cosine scores")
+    optimizer: str = _described("adagrad, or adamw with warm-up and cosine decay")
+    precision: str = _described("of the score products: fp32, bf16, or auto, which is what the device is fast at")
     bpreg: float | None = _ranged(None, 0, 1e6, about="weight of the score regularisation of bpr-max")
     elu_param: float | None = _ranged(None, 0, 1e6, about="ELU on the scores of bpr-max; 0 = linear")
     logq: float | None = _ranged(None, 0, 1e6, about="strength of the sampling correction of cross-entropy")
@@ -62,12 +113,24 @@ class TrainConfig:
     seed: int = _ranged(42, 0, (1 << 63) - 1, about="seed of initial weights, negatives and dropout")
 
     def __post_init__(self) -> None:
+        if self.batching not in CHOICES["batching"]:
+            raise unknown_choice("batching", self.batching, list(CHOICES["batching"]))
+        defaults = BATCHING_DEFAULTS[self.batching]
         for item in dataclasses.fields(self):
-            value = _converted(item.name, getattr(self, item.name))
+            value = getattr(self, item.name)
+            value = _converted(item.name, defaults.get(item.name) if value is None else value)
             object.__setattr__(self, item.name, value)
             _check_range(item, value)
         if not self.layers or min(self.layers) < 1:
             raise UserError(f"layers: expected at least one positive number of units, got {list(self.layers)}")
+        if self.score == "dot" and self.temperature is not None:
+            raise UserError(
+                "temperature: it scales cosine scores and has no effect on dot products; set score to cosine"
+            )
+        if self.score == "cosine" and self.temperature is None:
+            object.__setattr__(self, "temperature", DEFAULT_TEMPERATURE)
+        if self.optimizer == "adamw" and self.momentum:
+            raise UserError("momentum: adamw has its own; set momentum to 0 or optimizer to adagrad")
         if self.constrained_embedding and self.embedding:
             raise UserError(
                 "embedding: a constrained embedding has the width of the last layer, so embedding = "
@@ -88,9 +151,11 @@ class TrainConfig:
 
 def _converted(name: str, value: Any) -> Any:
     """The value in the field's own type; text is accepted for numbers, truth values and layer lists."""
-    if name in ("loss", "sampler", "device"):
+    if name in ("loss", "sampler", "device", *CHOICES):
         if not isinstance(value, str) or not value:
             raise UserError(f"{name}: expected a name, got {value!r}")
+        if value not in CHOICES.get(name, (value,)):
+            raise unknown_choice(name, value, list(CHOICES[name]))
         return value
     if name == "layers":
         return _layers(value)
@@ -107,7 +172,7 @@ def _converted(name: str, value: Any) -> Any:
         return _truth(name, value)
     if name in ("batch_size", "n_sample", "embedding", "n_epochs", "seed"):
         return _whole_number(name, value)
-    return None if value is None and name in LOSS_OPTION_FIELDS else _number(name, value)
+    return None if value is None and name in (*LOSS_OPTION_FIELDS, "temperature") else _number(name, value)
 
 
 def _layers(value: Any) -> tuple[int, ...]:
@@ -224,7 +289,7 @@ def _official_parameters(text: str, path: Path) -> dict[str, Any]:
     except (SyntaxError, ValueError, TypeError, RecursionError):
         raise expected from None
     if values.get("embedding") == "layersize":
-        values["embedding"] = _layers(values.get("layers", TrainConfig.layers))[0]
+        values["embedding"] = _layers(values.get("layers", BATCHING_DEFAULTS[SESSION_PARALLEL]["layers"]))[0]
     return values
 
 

@@ -112,11 +112,12 @@ def ranks(
     if not network.is_finite():  # comparisons with NaN are false, so every target would be ranked first
         raise UserError("expected finite weights to evaluate, got NaN or infinity; the training has diverged")
     result = np.empty(sessions.n_pairs, dtype=np.float64)
+    scoring = network.scoring(network.output_table)
     done = 0
     for places, states, targets in _states(network, sessions):
         rows = max(1, SCORES_PER_CHUNK // network.n_items)
         pieces = [
-            _ranks_of(network, hidden, target, ties)
+            _ranks_of(network.query(hidden), target, scoring, network.output_bias, ties)
             for hidden, target in zip(torch.split(states, rows), torch.split(targets, rows), strict=True)
         ]
         result[places] = torch.cat(pieces).cpu().numpy()
@@ -144,7 +145,7 @@ def _states(network: Network, sessions: Sessions) -> Iterator[tuple[np.ndarray, 
             live = np.flatnonzero(pairs > step)  # sessions are sorted by length: always a tail
             rows = torch.from_numpy(live).to(device)
             clicked = items[start[rows] + step]
-            output = network.input_table[clicked]
+            output = network.embedded(network.input_table[clicked])
             for number, layer in enumerate(network.layers):
                 output = layer(output, state[number][rows])
                 state[number][rows] = output
@@ -152,8 +153,8 @@ def _states(network: Network, sessions: Sessions) -> Iterator[tuple[np.ndarray, 
 
 
 @torch.no_grad()
-def _ranks_of(network: Network, hidden: Tensor, targets: Tensor, ties: Ties) -> Tensor:
-    scores = torch.addmm(network.output_bias, hidden, network.output_table.T)  # [M, N]
+def _ranks_of(query: Tensor, targets: Tensor, scoring: Tensor, bias: Tensor, ties: Ties) -> Tensor:
+    scores = torch.addmm(bias, query, scoring.T)  # [M, N]
     target = scores.gather(1, targets.unsqueeze(1))
     if ties == "conservative":
         return (scores >= target).sum(dim=1).double()

@@ -155,6 +155,7 @@ def _metadata(
         "hidden_size": str(hidden_size),
         "layer_widths": ",".join(map(str, widths)),
         "score_activation": SCORE_ACTIVATION,
+        **({"temperature": str(float(tensors["temperature"]))} if "temperature" in tensors else {}),
         "config": _json("config", config),
         "metrics": _json("metrics", metrics),
         "vocab": vocabulary.to_text(),

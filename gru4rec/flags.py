@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from gru4rec.config import TrainConfig, from_mapping, read_config
+from gru4rec.config import BATCHING_DEFAULTS, LOSS_OPTION_FIELDS, TrainConfig, from_mapping, read_config
 
 _SPECIAL_TYPES: dict[str, Any] = {
     "layers": str,
@@ -22,16 +22,21 @@ _SPECIAL_TYPES: dict[str, Any] = {
 
 
 def _flag(item: "dataclasses.Field[Any]") -> tuple[str, Any, None]:
-    kind = _SPECIAL_TYPES.get(item.name) or (float if item.default is None else type(item.default))
+    usual, whole_session = (defaults.get(item.name, item.default) for defaults in BATCHING_DEFAULTS.values())
+    kind = _SPECIAL_TYPES.get(item.name) or (float if usual is None else type(usual))
     about = item.metadata["about"]
-    if item.default is None:
+    if item.name in LOSS_OPTION_FIELDS:
         about += " [default: the loss's own]"
-    elif item.name == "layers":
-        about += f" [default: {'/'.join(map(str, TrainConfig.layers))}]"
-    elif item.name not in _SPECIAL_TYPES:
-        about += f" [default: {item.default}]"
+    elif usual != whole_session:
+        about += f" [default: {_shown(usual)}; whole-session: {_shown(whole_session)}]"
+    elif item.name not in _SPECIAL_TYPES and usual is not None:
+        about += f" [default: {usual}]"
     name = "--plugin" if item.name == "plugins" else None
     return item.name, Annotated[kind | None, Parameter(name=name, help=about, negative_iterable=())], None
+
+
+def _shown(default: Any) -> str:
+    return "/".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 ConfigFlags = dataclasses.make_dataclass("ConfigFlags", [_flag(item) for item in dataclasses.fields(TrainConfig)])

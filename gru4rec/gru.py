@@ -64,6 +64,35 @@ class GRULayer:
 
     def __call__(self, inputs: Tensor, hidden: Tensor) -> Tensor:
         """One step: inputs [B, in] and hidden [B, H] give the next hidden [B, H]."""
-        from_input = inputs + self.bias_ih if self.weight_ih is None else F.linear(inputs, self.weight_ih, self.bias_ih)
         from_hidden = F.linear(hidden, self.weight_hh, self.bias_hh)
+        return self._gated(self._from_input(inputs), from_hidden, hidden)
+
+    def walk(self, inputs: Tensor, hidden: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
+        """All clicks of some sessions.
+
+        Args:
+            inputs: [R, in], time-major: the first click of sizes[0] sessions, the second of the first sizes[1] of
+                them, and so on.
+            hidden: [≥ sizes[0], H], the state to begin from, of which the first sizes[0] rows are taken.
+            sizes: sessions that go on at each moment, not increasing.
+
+        Returns:
+            The outputs [R, H], and each session's state after its last click [sizes[0], H].
+        """
+        hidden = hidden[: sizes[0]]
+        outputs, ended = [], []
+        for from_input in torch.split(self._from_input(inputs), sizes):
+            if len(from_input) < len(hidden):
+                ended.append(hidden[len(from_input) :])
+                hidden = hidden[: len(from_input)]
+            from_hidden = F.linear(hidden, self.weight_hh, self.bias_hh)
+            hidden = self._gated(from_input, from_hidden, hidden)
+            outputs.append(hidden)
+        return torch.cat(outputs), torch.cat([hidden, *reversed(ended)])
+
+    def _from_input(self, inputs: Tensor) -> Tensor:
+        return inputs + self.bias_ih if self.weight_ih is None else F.linear(inputs, self.weight_ih, self.bias_ih)
+
+    @staticmethod
+    def _gated(from_input: Tensor, from_hidden: Tensor, hidden: Tensor) -> Tensor:
         return _Gates.apply(from_input, from_hidden, hidden)  # type: ignore[no-untyped-call, no-any-return]

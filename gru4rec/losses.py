@@ -40,6 +40,9 @@ class Loss:
         options: its keyword-only arguments and their defaults.
         search_ranges: per option, what a search may try: (low, high) for a range, a list for a choice.
         corrects_sampling: whether `logq` applies to it.
+        lowered_is_excluded: whether a column with a score far below all others is as good as excluded, which spares a
+            pass over the scores where few columns are.
+        cosine_defaults: defaults of options that are others where scores are cosines.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Loss:
     options: Mapping[str, Any]
     search_ranges: Mapping[str, Any] = field(default_factory=dict)
     corrects_sampling: bool = False
+    lowered_is_excluded: bool = False
+    cosine_defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def chosen_options(self, config: TrainConfig) -> dict[str, Any]:
         """The options that a configuration sets for this loss, checked; `logq` is not among them.
@@ -55,7 +60,7 @@ class Loss:
             UserError: an option is set that this loss does not have (zero is accepted as "not set" for the official
                 option fields, as the official parameter files do).
         """
-        given = dict(config.loss_options)
+        given = (dict(self.cosine_defaults) if config.score == "cosine" else {}) | dict(config.loss_options)
         for name in LOSS_OPTION_FIELDS:
             value = getattr(config, name)
             if name == "logq" and self.corrects_sampling:
@@ -81,7 +86,12 @@ LOSSES: dict[str, Loss] = {}
 
 
 def register_loss(
-    name: str, *, search_ranges: Mapping[str, Any] | None = None, corrects_sampling: bool = False
+    name: str,
+    *,
+    search_ranges: Mapping[str, Any] | None = None,
+    corrects_sampling: bool = False,
+    lowered_is_excluded: bool = False,
+    cosine_defaults: Mapping[str, Any] | None = None,
 ) -> Callable[[LossFunction], LossFunction]:
     """Make a function a loss that can be chosen by name.
 
@@ -89,6 +99,8 @@ def register_loss(
         name: the choice, lower case with hyphens.
         search_ranges: per keyword-only argument of the function, what a search may try.
         corrects_sampling: True lets `logq` correct the scores for the sampling before the function sees them.
+        cosine_defaults: defaults of options that have to be others for cosine scores.
+        lowered_is_excluded: True where a very low score takes a column out of the loss, as it does out of a softmax.
     """
 
     def register(function: LossFunction) -> LossFunction:
@@ -97,7 +109,15 @@ def register_loss(
             for parameter in inspect.signature(function).parameters.values()
             if parameter.kind is parameter.KEYWORD_ONLY
         }
-        LOSSES[name] = Loss(name, function, options, dict(search_ranges or {}), corrects_sampling)
+        LOSSES[name] = Loss(
+            name,
+            function,
+            options,
+            dict(search_ranges or {}),
+            corrects_sampling,
+            lowered_is_excluded,
+            dict(cosine_defaults or {}),
+        )
         return function
 
     return register
@@ -114,7 +134,7 @@ def get_loss(name: str) -> Loss:
     return LOSSES[name]
 
 
-@register_loss("cross-entropy", search_ranges={"logq": [1.0]}, corrects_sampling=True)
+@register_loss("cross-entropy", search_ranges={"logq": [1.0]}, corrects_sampling=True, lowered_is_excluded=True)
 def cross_entropy(scores: Tensor, positive: Tensor, excluded: Tensor | None = None) -> Tensor:
     """Softmax cross-entropy: −r_i + log Σ_c exp(r_c), over the target and its negatives.
 
@@ -123,7 +143,7 @@ def cross_entropy(scores: Tensor, positive: Tensor, excluded: Tensor | None = No
     """
     if excluded is not None:
         target = _target(scores, positive)
-        scores = scores.masked_fill(excluded, _lowest(scores)).scatter(1, positive.unsqueeze(1), target)
+        scores = scores.masked_fill(excluded, lowest(scores)).scatter(1, positive.unsqueeze(1), target)
     return F.cross_entropy(scores, positive, reduction="none")
 
 
@@ -161,7 +181,12 @@ def top1_max(scores: Tensor, positive: Tensor, excluded: Tensor | None = None) -
     return _where_negatives((weights * terms).sum(dim=1), positive, excluded)
 
 
-@register_loss("bpr-max", search_ranges={"bpreg": (0.0, 2.0), "elu_param": [0.0, 0.5, 1.0]})
+@register_loss(
+    "bpr-max",
+    search_ranges={"bpreg": (0.0, 2.0), "elu_param": [0.0, 0.5, 1.0]},
+    # cosine scores are bounded already: regularised on top of that, they collapse
+    cosine_defaults={"bpreg": 0.0, "elu_param": 0.0},
+)
 def bpr_max(
     scores: Tensor,
     positive: Tensor,
@@ -173,8 +198,9 @@ def bpr_max(
     """BPR-max: −log Σ_j s_j σ(r_i − r_j) + bpreg · Σ_j s_j r_j², on ELU-activated scores.
 
     Args:
-        bpreg: weight of the score regularisation.
-        elu_param: the α of the ELU that is applied to the scores first; 0 leaves them linear.
+        bpreg: weight of the score regularisation; 0 by default where scores are cosines.
+        elu_param: the α of the ELU that is applied to the scores first; 0 leaves them linear, as it is by default where
+            scores are cosines.
 
     >>> bpr_max(torch.tensor([[0.0, 0.0]]), torch.tensor([0])).item()  # log 2
     0.6931471824645996
@@ -205,15 +231,16 @@ def _target(scores: Tensor, positive: Tensor) -> Tensor:
     return scores.gather(1, positive.unsqueeze(1))  # [B, 1]
 
 
-def _lowest(scores: Tensor) -> float:
-    return torch.finfo(scores.dtype).min / 4  # far below any score, yet finite: differences of it are no NaN
+def lowest(scores: Tensor) -> float:
+    """A value far below any score, yet finite: differences of it are no NaN."""
+    return torch.finfo(scores.dtype).min / 4
 
 
 def _log_softmax_over_negatives(scores: Tensor, positive: Tensor, excluded: Tensor | None) -> Tensor:
     """Logarithms of the softmax weights s_j, [B, C]; of columns that are no negatives so low that exp gives 0."""
-    masked = scores.scatter(1, positive.unsqueeze(1), _lowest(scores))
+    masked = scores.scatter(1, positive.unsqueeze(1), lowest(scores))
     if excluded is not None:
-        masked = masked.masked_fill(excluded, _lowest(scores))
+        masked = masked.masked_fill(excluded, lowest(scores))
     return torch.log_softmax(masked, dim=1)
 
 

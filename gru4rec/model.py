@@ -6,7 +6,10 @@ Three ways of giving items to the GRU:
 * separate: an input embedding of its own width.
 * one-hot: the rows of the first layer's input weights are looked up directly, all three gates of an item in one row.
 
-A score is the product of the last layer's output with an item's output row, plus the item's bias: raw logits.
+A dot score is the product of the last layer's output with an item's output row, plus the item's bias. A cosine score is
+the temperature times the cosine of the two, without a bias; input embeddings are then normalised as well, except in
+one-hot mode, where a row is no embedding but three gates. Popular items have long rows: with dot products that is part
+of their score, with cosines it is not. Scores are raw logits.
 Sources: arXiv 1511.06939 and 1706.03847 (section 5 for the constrained embedding). The authors' PyTorch code uses
 another cell in its one-hot mode; here the cell is the same in every mode.
 
@@ -52,12 +55,15 @@ class ScoringWeights:
         layers: the GRU layers. After a one-hot embedding, E = 3H and the first weight_ih is the identity.
         output_table: [N, H of the last layer].
         output_bias: [N].
+        temperature: None for dot scores; for cosine scores, the factor of the state after it is normalised to length 1
+            (the tables are normalised already).
     """
 
     input_table: np.ndarray
     layers: tuple[LayerWeights, ...]
     output_table: np.ndarray
     output_bias: np.ndarray
+    temperature: float | None = None
 
 
 class Network:
@@ -76,12 +82,15 @@ class Network:
         dense: one flat tensor with the weights of all GRU layers, of which `layers` holds views: the optimiser
             updates it in one go.
         layers: the GRU layers.
+        temperature: factor of cosine scores, None for dot scores.
     """
 
     def __init__(self, n_items: int, config: TrainConfig, device: torch.device | str = "cpu"):
         self.n_items = n_items
         self.widths = config.layers
         self.constrained = config.embedding_mode == "constrained"
+        self.temperature = config.temperature
+        self._normalises_inputs = config.score == "cosine" and config.embedding_mode != "one-hot"
         generator = torch.Generator().manual_seed(config.seed)
 
         def uniform(rows: int, columns: int, gates: int = 1) -> Tensor:
@@ -154,6 +163,18 @@ class Network:
         """Whether no parameter is NaN or infinite."""
         return all(bool(torch.isfinite(tensor).all()) for tensor in self.tensors().values())
 
+    def embedded(self, rows: Tensor) -> Tensor:
+        """What the first layer reads for rows [B, E] of the input table."""
+        return F.normalize(rows, dim=1) if self._normalises_inputs else rows
+
+    def scoring(self, rows: Tensor) -> Tensor:
+        """What states are multiplied with for rows [C, H] of the output table."""
+        return rows if self.temperature is None else F.normalize(rows, dim=1)
+
+    def query(self, output: Tensor) -> Tensor:
+        """What the rows of `scoring` are multiplied with, from the last layer's output [B, H]."""
+        return output if self.temperature is None else F.normalize(output, dim=1) * self.temperature
+
     def zero_state(self, batch: int) -> list[Tensor]:
         """A state of zeros: per layer [batch, H]."""
         return [torch.zeros(batch, width, device=self.dense.device) for width in self.widths]
@@ -173,7 +194,7 @@ class Network:
         """
         for step in range(items.shape[1]):
             live = lengths > step
-            output = self.input_table[items[:, step].clamp(0, self.n_items - 1)]
+            output = self.embedded(self.input_table[items[:, step].clamp(0, self.n_items - 1)])
             following = []
             for layer, hidden in zip(self.layers, state, strict=True):
                 output = layer(output, hidden)
@@ -196,12 +217,12 @@ class Network:
         state = [hidden[number, :, :width] for number, width in enumerate(self.widths)]
         for _, following in self.encode(items, lengths, state):
             state = following
-        scores = state[-1] @ self.output_table.T + self.output_bias
+        scores = self.query(state[-1]) @ self.scoring(self.output_table).T + self.output_bias
         return scores, torch.stack([F.pad(part, (0, max(self.widths) - part.shape[1])) for part in state])
 
     def scoring_weights(self) -> ScoringWeights:
         """The parameters as arrays for an export."""
-        output_table = self.output_table.cpu().numpy()
+        output_table = self.scoring(self.output_table).cpu().numpy()
         identity = np.eye(3 * self.widths[0], dtype=np.float32)
         layers = tuple(
             LayerWeights(
@@ -212,5 +233,5 @@ class Network:
             )
             for layer in self.layers
         )
-        input_table = output_table if self.constrained else self.input_table.cpu().numpy()
-        return ScoringWeights(input_table, layers, output_table, self.output_bias.cpu().numpy())
+        input_table = output_table if self.constrained else self.embedded(self.input_table).cpu().numpy()
+        return ScoringWeights(input_table, layers, output_table, self.output_bias.cpu().numpy(), self.temperature)

@@ -1,4 +1,6 @@
-"""Adagrad with momentum, row by row.
+"""Update rules that work row by row: Adagrad with momentum, and AdamW.
+
+Adagrad, the rule of the papers:
 
     acc += g²      v = μ v − lr · g / √(acc + 1e-6)      p += v
 
@@ -11,7 +13,9 @@ updated rows are written back. Which rows repeat within a step is known before t
 or made unique while training.
 """
 
-from collections.abc import Mapping
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,59 +69,51 @@ class FirstOccurrence:
         return first
 
 
-class RowAdagrad:
-    """The optimiser and its state for one network.
+def rows_of(items: np.ndarray, first_occurrence: FirstOccurrence, device: torch.device) -> Rows:
+    """The rows with these numbers, [n], and which of them repeat."""
+    first = first_occurrence(items)
+    positions = np.arange(len(items))
+    repeats = np.flatnonzero(first != positions)
+    kept = torch.from_numpy(np.flatnonzero(first == positions)).to(device) if len(repeats) else None
+    return Rows(
+        torch.from_numpy(items.astype(np.int64)).to(device),
+        kept,
+        torch.from_numpy(repeats).to(device),
+        torch.from_numpy(first[repeats]).to(device),
+    )
+
+
+class RowOptimiser(ABC):
+    """What the update rules have in common: which parameters there are, and a state of the same shapes for each.
 
     Args:
         network: whose parameters are updated in place.
-        learning_rate: lr.
-        momentum: μ; 0 keeps no velocities.
+        slots: names of the states kept for every entry, all beginning at zero.
     """
 
-    def __init__(self, network: Network, learning_rate: float, momentum: float):
-        self.learning_rate = learning_rate
-        self.momentum = momentum
+    def __init__(self, network: Network, slots: Sequence[str]):
         self._parameters = {"output_table": network.output_table, "output_bias": network.output_bias}
         if not network.constrained:
             self._parameters["input_table"] = network.input_table
         self._parameters["dense"] = network.dense
-        self._accumulators = {name: torch.zeros_like(tensor) for name, tensor in self._parameters.items()}
-        self._velocities = (
-            {name: torch.zeros_like(tensor) for name, tensor in self._parameters.items()} if momentum else {}
-        )
+        self._state = {
+            slot: {name: torch.zeros_like(tensor) for name, tensor in self._parameters.items()} for slot in slots
+        }
 
-    @torch.no_grad()
+    def begin_step(self, step: int) -> None:  # noqa: B027 - a rule that is the same in every step has nothing to do
+        """Get ready for a step, numbered from 0 over the whole run."""
+
+    @abstractmethod
     def update_rows(self, name: str, rows: Rows, gradient: Tensor) -> None:
         """Update the touched rows of a table; `gradient` [n, …] belongs to the rows as gathered and is used up."""
-        items, gradient = rows.merged(gradient)
-        accumulators = self._accumulators[name]
-        accumulated = accumulators.index_select(0, items).addcmul_(gradient, gradient)
-        accumulators.index_copy_(0, items, accumulated)
-        root = accumulated.add_(EPSILON).sqrt_()
-        if self.momentum:
-            velocities = self._velocities[name]
-            change = velocities.index_select(0, items).mul_(self.momentum)
-            change.addcdiv_(gradient, root, value=-self.learning_rate)
-            velocities.index_copy_(0, items, change)
-        else:
-            change = gradient.div_(root).mul_(-self.learning_rate)
-        self._parameters[name].index_add_(0, items, change)
 
-    @torch.no_grad()
+    @abstractmethod
     def update_all(self, name: str, gradient: Tensor) -> None:
         """Update a parameter of which every entry has a gradient."""
-        accumulators = self._accumulators[name].addcmul_(gradient, gradient)
-        root = accumulators.add(EPSILON).sqrt_()
-        if self.momentum:
-            change = self._velocities[name].mul_(self.momentum).addcdiv_(gradient, root, value=-self.learning_rate)
-            self._parameters[name].add_(change)
-        else:
-            self._parameters[name].addcdiv_(gradient, root, value=-self.learning_rate)
 
     def tensors(self) -> dict[str, Tensor]:
         """The optimiser's state by name; writing into these changes it."""
-        named = {f"accumulator.{name}": tensor for name, tensor in self._accumulators.items()}
-        return named | {f"velocity.{name}": tensor for name, tensor in self._velocities.items()}
+        return {f"{slot}.{name}": tensor for slot, of in self._state.items() for name, tensor in of.items()}
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Copy a saved state in.
@@ -132,3 +128,106 @@ class RowAdagrad:
             if tuple(arrays[name].shape) != tuple(tensor.shape):
                 raise ValueError(f"{name}: expected shape {tuple(tensor.shape)}, got {tuple(arrays[name].shape)}")
             tensor.copy_(torch.from_numpy(np.array(arrays[name])))
+
+
+class RowAdagrad(RowOptimiser):
+    """The optimiser and its state for one network.
+
+    Args:
+        network: whose parameters are updated in place.
+        learning_rate: lr.
+        momentum: μ; 0 keeps no velocities.
+    """
+
+    def __init__(self, network: Network, learning_rate: float, momentum: float):
+        super().__init__(network, ["accumulator", "velocity"] if momentum else ["accumulator"])
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+
+    @torch.no_grad()
+    def update_rows(self, name: str, rows: Rows, gradient: Tensor) -> None:
+        items, gradient = rows.merged(gradient)
+        accumulators = self._state["accumulator"][name]
+        accumulated = accumulators.index_select(0, items).addcmul_(gradient, gradient)
+        accumulators.index_copy_(0, items, accumulated)
+        root = accumulated.add_(EPSILON).sqrt_()
+        if self.momentum:
+            velocities = self._state["velocity"][name]
+            change = velocities.index_select(0, items).mul_(self.momentum)
+            change.addcdiv_(gradient, root, value=-self.learning_rate)
+            velocities.index_copy_(0, items, change)
+        else:
+            change = gradient.div_(root).mul_(-self.learning_rate)
+        self._parameters[name].index_add_(0, items, change)
+
+    @torch.no_grad()
+    def update_all(self, name: str, gradient: Tensor) -> None:
+        accumulators = self._state["accumulator"][name].addcmul_(gradient, gradient)
+        root = accumulators.add(EPSILON).sqrt_()
+        if self.momentum:
+            change = (
+                self._state["velocity"][name].mul_(self.momentum).addcdiv_(gradient, root, value=-self.learning_rate)
+            )
+            self._parameters[name].add_(change)
+        else:
+            self._parameters[name].addcdiv_(gradient, root, value=-self.learning_rate)
+
+
+class RowAdamW(RowOptimiser):
+    """Adam on the rows that a step touches, with warm-up and a cosine decay of the learning rate.
+
+        m += (1 − β₁)(g − m)    v += (1 − β₂)(g² − v)    p −= lr(t) · m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + ε)
+
+    Moments of rows that are not touched stay as they are, so a step's cost does not grow with the catalogue. lr(t)
+    rises over the first steps and then falls along a cosine to a twentieth at the end of the run. Source: Loshchilov
+    & Hutter, arXiv 1711.05101, without weight decay.
+
+    Args:
+        network: whose parameters are updated in place.
+        learning_rate: the highest lr.
+        n_steps: of the whole run.
+    """
+
+    FIRST_DECAY, SECOND_DECAY, EPSILON = 0.9, 0.999, 1e-8
+    WARM_UP_STEPS, FINAL_SHARE = 200, 0.05
+
+    def __init__(self, network: Network, learning_rate: float, n_steps: int):
+        super().__init__(network, ["first_moment", "second_moment"])
+        self.learning_rate = learning_rate
+        self.n_steps = n_steps
+        self.begin_step(0)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        warm_up = min(self.WARM_UP_STEPS, self.n_steps // 10)
+        if step < warm_up:
+            return self.learning_rate * (step + 1) / (warm_up + 1)
+        progress = min(1.0, (step - warm_up) / max(1, self.n_steps - warm_up))
+        share = self.FINAL_SHARE + (1 - self.FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * progress))
+        return self.learning_rate * share
+
+    def begin_step(self, step: int) -> None:
+        self._scale = -self.rate(step) / (1 - self.FIRST_DECAY ** (step + 1))
+        self._root_correction = math.sqrt(1 - self.SECOND_DECAY ** (step + 1))
+
+    @torch.no_grad()
+    def update_rows(self, name: str, rows: Rows, gradient: Tensor) -> None:
+        items, gradient = rows.merged(gradient)
+        firsts, seconds = self._state["first_moment"][name], self._state["second_moment"][name]
+        first = firsts.index_select(0, items).lerp_(gradient, 1 - self.FIRST_DECAY)
+        firsts.index_copy_(0, items, first)
+        second = seconds.index_select(0, items).mul_(self.SECOND_DECAY)
+        second.addcmul_(gradient, gradient, value=1 - self.SECOND_DECAY)
+        seconds.index_copy_(0, items, second)
+        self._parameters[name].index_add_(0, items, first.mul_(self._scale).div_(self._divisor(second)))
+
+    @torch.no_grad()
+    def update_all(self, name: str, gradient: Tensor) -> None:
+        first, second = self._state["first_moment"][name], self._state["second_moment"][name]
+        first.lerp_(gradient, 1 - self.FIRST_DECAY)
+        second.mul_(self.SECOND_DECAY).addcmul_(gradient, gradient, value=1 - self.SECOND_DECAY)
+        self._parameters[name].addcdiv_(first, self._divisor(second.clone()), value=self._scale)
+
+    def _divisor(self, second: Tensor) -> Tensor:
+        """√(v / (1 − β₂ᵗ)) + ε, in place."""
+        return second.sqrt_().div_(self._root_correction).add_(self.EPSILON)

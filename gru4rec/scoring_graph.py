@@ -4,7 +4,8 @@ Built by hand from the weights instead of traced: tracing freezes the time axis 
 nodes, while written down it is
 
     items → Gather → GRU, layer by layer → hidden
-    if k > 0:  last layer's state → Gemm → ScatterElements (exclusions) → TopK → ids, scores
+    if k > 0:  last layer's state (→ normalised, for cosine scores) → Gemm → ScatterElements (exclusions) → TopK
+               → ids, scores
 
 and one graph serves whole sessions, single clicks with a carried state, and, with k = 0, the state alone at next to
 no cost. Two conventions meet here. torch.nn.GRUCell orders its gates r, z, n, ONNX z, r, h (h being torch's n); both
@@ -19,7 +20,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from gru4rec.model import LayerWeights, ScoringWeights
-from inference.artifact import MINUS_INFINITY, OUTPUT_BIAS, OUTPUT_WEIGHT
+from inference.artifact import MINUS_INFINITY, OUTPUT_BIAS, OUTPUT_WEIGHT, SHORTEST_STATE
 
 INPUT_EMBEDDING = "input_embedding"
 
@@ -54,6 +55,7 @@ def scoring_graph(weights: ScoringWeights) -> tuple[onnx.GraphProto, dict[str, n
     nodes += [
         node("Concat", [f"carried_{number}" for number in range(len(widths))], ["hidden"], axis=0),
         node("Squeeze", [f"state_{len(widths) - 1}", "axis_0"], ["session"]),  # (batch, last width)
+        *_query(weights.temperature),
         node("Greater", ["k", "zero"], ["is_ranked"]),
         node("If", ["is_ranked"], ["ids", "scores"], then_branch=_ranking(), else_branch=_no_ranking()),
     ]
@@ -64,7 +66,25 @@ def scoring_graph(weights: ScoringWeights) -> tuple[onnx.GraphProto, dict[str, n
         "axis_1": np.array([1], np.int64),
         "axes_0_2": np.array([0, 2], np.int64),
     }
+    if weights.temperature is not None:
+        tensors |= {
+            "temperature": np.array(weights.temperature, np.float32),
+            "shortest": np.array(SHORTEST_STATE, np.float32),
+        }
     return helper.make_graph(nodes, "gru4rec", *_signature(len(widths), max(widths))), tensors
+
+
+def _query(temperature: float | None) -> list[onnx.NodeProto]:
+    """From the last layer's state to what item rows are multiplied with."""
+    node = helper.make_node
+    if temperature is None:
+        return [node("Identity", ["session"], ["query"])]
+    return [
+        node("ReduceL2", ["session", "axis_1"], ["length"], keepdims=1),  # (batch, 1)
+        node("Max", ["length", "shortest"], ["divisor"]),  # the zero state stays zero
+        node("Div", ["session", "divisor"], ["direction"]),
+        node("Mul", ["direction", "temperature"], ["query"]),
+    ]
 
 
 def _layer(
@@ -108,7 +128,7 @@ def _layer(
 def _ranking() -> onnx.GraphProto:
     node = helper.make_node
     nodes = [
-        node("Gemm", ["session", OUTPUT_WEIGHT, OUTPUT_BIAS], ["all_scores"], transB=1),  # (batch, N + 1)
+        node("Gemm", ["query", OUTPUT_WEIGHT, OUTPUT_BIAS], ["all_scores"], transB=1),  # (batch, N + 1)
         node("Shape", ["exclude"], ["exclude_shape"]),
         node("Expand", [MINUS_INFINITY, "exclude_shape"], ["exclude_scores"]),
         node("ScatterElements", ["all_scores", "exclude", "exclude_scores"], ["open_scores"], axis=1),

@@ -1,33 +1,32 @@
-"""The training step and the epoch.
+"""Training, an epoch at a time, whichever way the log is walked.
 
-One step takes one click of every lane:
-
-    gather the rows of the inputs and of the scored columns → GRU → scores [B, C] → loss → gradients with respect to the
-    gathered rows and the GRU weights → update those rows and weights.
-
-The state is detached: there is no back-propagation through time. The dropped-out output of a layer is both the next
-layer's input and the state carried to the next step. Within an epoch nothing waits for the device: losses stay there
-and are looked at once, at the end.
+A way of batching runs the steps (`session_parallel`, `whole_session`). Within an epoch nothing waits for the device:
+losses stay there and are looked at once, at the end.
 """
 
 import importlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from gru4rec.config import TrainConfig
-from gru4rec.losses import correct_for_sampling, get_loss
+from gru4rec.config import SESSION_PARALLEL, WHOLE_SESSION, TrainConfig
+from gru4rec.learner import Learner
+from gru4rec.losses import get_loss
 from gru4rec.model import Network
-from gru4rec.optim import RowAdagrad
+from gru4rec.optim import RowAdagrad, RowAdamW, RowOptimiser
 from gru4rec.samplers import build_sampler
-from gru4rec.schedule import SessionParallelSchedule
+from gru4rec.session_parallel import SessionParallel
 from gru4rec.sessions import EncodedLog
-from gru4rec.steps import Step, StepPreparation
+from gru4rec.whole_session import WholeSession
 from inference.errors import UserError
+
+BATCHINGS: dict[str, type[SessionParallel] | type[WholeSession]] = {
+    SESSION_PARALLEL: SessionParallel,
+    WHOLE_SESSION: WholeSession,
+}
 
 
 class Diverged(UserError):  # noqa: N818 - it says what happened
@@ -107,6 +106,7 @@ class Trainer:
         config, log: as given.
         network: the parameters.
         optimiser: their update rule and its state.
+        batching: the way the log is walked.
         epoch: epochs finished.
         n_steps: steps of an epoch.
 
@@ -119,35 +119,22 @@ class Trainer:
         self.config = config
         self.log = log
         self.device = choose_device(config.device)
-        self._loss = get_loss(config.loss)
-        self._loss_options = self._loss.chosen_options(config)
-        self._sampler = build_sampler(log.support, config)
-        self._schedule = SessionParallelSchedule(log.sessions, config.batch_size)
-        self.n_steps = self._schedule.n_steps
-        lanes = min(config.batch_size, self._schedule.n_sessions)
-        if lanes == 0:
+        loss = get_loss(config.loss)
+        loss_options = loss.chosen_options(config)
+        sampler = build_sampler(log.support, config)
+        if not (log.sessions.lengths > 1).any():
             raise UserError("expected sessions of at least two clicks to train on, got none")
-        if lanes + self._sampler.n_sample < 2 and not self._sampler.every_item:
-            raise UserError(
-                "expected negatives to learn from, got a single lane and no additional samples; "
-                "raise batch_size or n_sample, or give more sessions"
-            )
-
+        self.batching = BATCHINGS[config.batching](config, log, sampler, self.device)
+        self.n_steps = self.batching.n_steps
         self.network = Network(len(log.vocabulary), config, self.device)
-        self.optimiser = RowAdagrad(self.network, config.learning_rate, config.momentum)
+        self.optimiser: RowOptimiser
+        if config.optimizer == "adamw":
+            self.optimiser = RowAdamW(self.network, config.learning_rate, config.n_epochs * self.n_steps)
+        else:
+            self.optimiser = RowAdagrad(self.network, config.learning_rate, config.momentum)
+        dropout = torch.Generator(self.device)
+        self.learner = Learner(config, self.network, self.optimiser, sampler, loss, loss_options, dropout)
         self.epoch = 0
-        self._preparation = StepPreparation(
-            self._schedule,
-            self._sampler,
-            len(log.vocabulary),
-            constrained=self.network.constrained,
-            seed=config.seed,
-            device=self.device,
-        )
-        self._diagonal = torch.arange(config.batch_size, device=self.device)
-        self._log_support = torch.from_numpy(np.log(log.support)).to(self.device, torch.float32)
-        self._log_weight = torch.from_numpy(self._sampler.log_weight).to(self.device, torch.float32)
-        self._dropout = torch.Generator(self.device)
 
     def run_epoch(self, progress: Callable[[int], None] | None = None) -> EpochReport:
         """Train on every session once.
@@ -159,13 +146,13 @@ class Trainer:
             Diverged: the loss of a step was not finite.
         """
         began = time.perf_counter()
-        self._dropout.manual_seed(int(np.random.default_rng([self.config.seed, self.epoch]).integers(1 << 62)))
+        self.learner.seed_dropout(self.epoch)
         losses, n_pairs = [], 0
-        for step, loss in self._steps():
+        for n_targets, loss in self.batching.run(self.learner, self.epoch):
             losses.append(loss)
-            n_pairs += len(step.targets)
+            n_pairs += n_targets
             if progress is not None:
-                progress(step.number + 1)
+                progress(len(losses))
         step_losses = torch.stack(losses).cpu().numpy()
         broken = np.flatnonzero(~np.isfinite(step_losses))
         if len(broken):
@@ -175,77 +162,3 @@ class Trainer:
         self.epoch += 1
         total = float(step_losses.astype(np.float64).sum()) * self.config.batch_size
         return EpochReport(self.epoch, total / n_pairs, step_losses, n_pairs, time.perf_counter() - began)
-
-    def _steps(self) -> Iterator[tuple[Step, Tensor]]:
-        state = self.network.zero_state(min(self.config.batch_size, self._schedule.n_sessions))
-        for step in self._preparation.steps(self.epoch):
-            if len(step.columns.items) < 2 and not self._sampler.every_item:
-                return  # one lane and no additional samples from here on: nothing to compare the target with
-            if step.survivors is not None:
-                state = [hidden.index_select(0, step.survivors) for hidden in state]
-            loss, state = self._run_step(step, [hidden * step.carry for hidden in state])
-            yield step, loss
-
-    def _run_step(self, step: Step, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Train on one step; gives its loss and the next state, both detached."""
-        network, config = self.network, self.config
-        inputs = network.input_table.index_select(0, step.inputs.items).requires_grad_()  # [B, E]
-        dense = network.dense.detach().requires_grad_()
-        if self._sampler.every_item:
-            columns, bias = network.output_table.detach(), network.output_bias.detach()  # [N, H], [N]
-            positive = step.targets
-        else:
-            columns = network.output_table.index_select(0, step.columns.items)  # [C, H]
-            bias = network.output_bias.index_select(0, step.columns.items)  # [C]
-            positive = self._diagonal[: len(step.targets)]
-        columns.requires_grad_()
-        bias.requires_grad_()
-
-        output = self._dropped(inputs, config.dropout_p_embed)
-        following = []
-        for layer, hidden in zip(network.layers_from(dense), state, strict=True):
-            output = self._dropped(layer(output, hidden), config.dropout_p_hidden)
-            following.append(output.detach())
-        scores = torch.addmm(self._corrected(bias, step), output, columns.T)  # [B, C]
-        per_row = self._loss.function(scores, positive, None, **self._loss_options)
-        loss = per_row.sum() / config.batch_size
-
-        gradients = torch.autograd.grad(loss, [inputs, columns, bias, dense])
-        self._update(step, *gradients)
-        return loss.detach(), following
-
-    def _corrected(self, bias: Tensor, step: Step) -> Tensor:
-        """The bias less the sampling correction: the same for all rows, so it costs no pass over the scores."""
-        if not self.config.logq:
-            return bias
-        n_targets = len(step.targets)
-        frequency = [
-            self._log_support.index_select(0, step.targets),
-            self._log_weight.index_select(0, step.columns.items[n_targets:]),
-        ]
-        return correct_for_sampling(bias, torch.cat(frequency), self.config.logq)
-
-    def _dropped(self, values: Tensor, share: float) -> Tensor:
-        if share == 0:
-            return values
-        kept = torch.rand(values.shape, generator=self._dropout, device=values.device).ge_(share)
-        return values * kept.div_(1 - share)
-
-    def _update(self, step: Step, inputs: Tensor, columns: Tensor, bias: Tensor, dense: Tensor) -> None:
-        """Apply the gradients of one step's inputs [B, E], columns [C, H], bias [C] and GRU weights."""
-        optimiser = self.optimiser
-        optimiser.update_all("dense", dense)
-        if self._sampler.every_item:
-            if step.both is not None:
-                columns.index_add_(0, step.inputs.items, inputs)
-            else:
-                optimiser.update_rows("input_table", step.inputs, inputs)
-            optimiser.update_all("output_table", columns)
-            optimiser.update_all("output_bias", bias)
-            return
-        optimiser.update_rows("output_bias", step.columns, bias)
-        if step.both is not None:
-            optimiser.update_rows("output_table", step.both, torch.cat([columns, inputs]))
-        else:
-            optimiser.update_rows("output_table", step.columns, columns)
-            optimiser.update_rows("input_table", step.inputs, inputs)

@@ -238,8 +238,10 @@ class _Run:
 def _check_same_run(directory: Path, config: TrainConfig, metrics: dict[str, Any], digest: str) -> None:
     before = to_mapping(from_mapping(read_config(directory / checkpoint.CONFIG_FILE)))
     now = to_mapping(config)
+    # the learning rate of adamw falls towards the last epoch, so that one has to stay
+    may_change = MAY_CHANGE_ON_RESUME if config.optimizer == "adagrad" else ("device",)
     for name in sorted(before.keys() | now.keys()):
-        if name not in MAY_CHANGE_ON_RESUME and before.get(name) != now.get(name):
+        if name not in may_change and before.get(name) != now.get(name):
             raise UserError(
                 f"{directory}: cannot go on: {name} was {before.get(name)!r} and is now {now.get(name)!r}; "
                 "give the same configuration or choose another folder"

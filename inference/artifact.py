@@ -9,6 +9,7 @@ should. The digest of the weights takes a pass over the whole file, so it is che
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ OUTPUT_BIAS = "output_bias"
 """The tensor [N + 1] of output biases, the sentinel's being minus infinity."""
 MINUS_INFINITY = "minus_infinity"
 """The one constant besides the sentinel's bias that is not finite."""
+SHORTEST_STATE = 1e-12
+"""For cosine scores states are divided by their length, but by no less than this: the zero state stays zero."""
 
 _INPUT_TYPES = ("tensor(int64)", "tensor(int64)", "tensor(float)", "tensor(int64)", "tensor(int64)")
 _OUTPUT_TYPES = ("tensor(int64)", "tensor(float)", "tensor(float)")
@@ -45,6 +48,8 @@ class Artifact:
         vocabulary: the N items and their numbers.
         layer_widths: the width of each GRU layer, first to last.
         score_activation: what was applied to the scores; "linear" for raw logits.
+        temperature: None where scores are dot products; where they are cosines, the factor of the state after it is
+            normalised to length 1 (the item rows are normalised already).
         exporter: the program and version that wrote the file.
         config: the training configuration, as the exporter gave it.
         metrics: figures the exporter gave, such as {"recall@20": …}.
@@ -55,6 +60,7 @@ class Artifact:
     vocabulary: Vocabulary
     layer_widths: tuple[int, ...]
     score_activation: str
+    temperature: float | None
     exporter: str
     config: Mapping[str, Any]
     metrics: Mapping[str, Any]
@@ -68,6 +74,14 @@ class Artifact:
     def hidden_size(self) -> int:
         """The width of the carried state: that of the widest layer."""
         return max(self.layer_widths)
+
+    def query(self, state: np.ndarray) -> np.ndarray:
+        """What item rows are multiplied with, from the last layer's states [batch, last width]."""
+        if self.temperature is None:
+            return state
+        length = np.sqrt(np.square(state).sum(axis=1, keepdims=True))
+        query: np.ndarray = state / np.maximum(length, np.float32(SHORTEST_STATE)) * np.float32(self.temperature)
+        return query
 
     @classmethod
     def open(cls, path: str | Path) -> "Artifact":
@@ -99,6 +113,7 @@ class Artifact:
             vocabulary=vocabulary,
             layer_widths=tuple(metadata.integers("layer_widths")),
             score_activation=metadata.text("score_activation"),
+            temperature=metadata.positive_number("temperature") if "temperature" in file.metadata else None,
             exporter=metadata.text("exporter"),
             config=metadata.mapping("config"),
             metrics=metadata.mapping("metrics"),
@@ -234,6 +249,15 @@ class _Metadata:
         if not all(part.isascii() and part.isdigit() and len(part) < 19 for part in text.split(",")):
             raise self.damaged(f"metadata {key!r} is {text[:40]!r} instead of whole numbers")
         return [int(part) for part in text.split(",")]
+
+    def positive_number(self, key: str) -> float:
+        try:
+            value = float(self.text(key))
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value > 0):
+            raise self.damaged(f"metadata {key!r} is {self.text(key)[:40]!r} instead of a positive number")
+        return value
 
     def mapping(self, key: str) -> dict[str, Any]:
         try:

@@ -33,7 +33,7 @@ class Allowed:
         """The best k of these items for each session.
 
         Args:
-            state: float32 [batch, last width], the last layer's states.
+            state: float32 [batch, last width], what item rows are multiplied with.
             k: how many; where fewer are allowed, all.
             seen: numbers that are barred in each row.
 

@@ -38,6 +38,7 @@ def description(artifact: Artifact, threads: int | None = None) -> dict[str, Any
         "items": artifact.n_items,
         "layer_widths": list(artifact.layer_widths),
         "score_activation": artifact.score_activation,
+        "score": "dot product" if artifact.temperature is None else f"cosine × {artifact.temperature:g}",
         "config": dict(artifact.config),
         "metrics": dict(artifact.metrics),
         **artifact.digests(),

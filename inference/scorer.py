@@ -62,7 +62,8 @@ class Scorer:
         if allowed is None:
             return self._walked(rows, hidden, k, _barred(candidates.excluded, seen, len(rows), self._artifact.n_items))
         _, _, hidden = self._walked(rows, hidden, 0, np.empty((len(rows), 0), np.int64))
-        ids, scores = allowed.rank(hidden[-1, :, : self._artifact.layer_widths[-1]], k, seen or [])
+        query = self._artifact.query(hidden[-1, :, : self._artifact.layer_widths[-1]])
+        ids, scores = allowed.rank(query, k, seen or [])
         return ids, scores, hidden
 
     def _walked(

@@ -1,5 +1,10 @@
 """Logs that the tests share."""
 
+import os
+
+# Models in tests are tiny: more threads only wait for each other. Before torch is imported, and for child processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 from gru4rec.sessions import EncodedLog

@@ -42,7 +42,6 @@ gru4rec_params = OrderedDict([
         ("layers", []),
         ("layers", [100, 0]),
         ("layers", "a/b"),
-        ("layers", None),
         ("constrained_embedding", "maybe"),
         ("loss", 3),
         ("plugins", [1]),
@@ -57,7 +56,7 @@ def test_impossible_value_is_refused_with_the_name_of_its_key(name, value):
 
 
 def test_unknown_key_names_the_known_ones():
-    with pytest.raises(UserError, match="unknown key 'dropout'; available: loss, layers, batch_size"):
+    with pytest.raises(UserError, match="unknown key 'dropout'; available: loss, batching, layers"):
         from_mapping({"dropout": 0.5})
 
 
@@ -66,6 +65,27 @@ def test_embedding_width_contradicts_a_constrained_embedding():
         TrainConfig(embedding=64)
     assert TrainConfig(embedding=64, constrained_embedding=False).embedding_mode == "separate"
     assert TrainConfig(constrained_embedding=False).embedding_mode == "one-hot"
+
+
+def test_whole_session_batching_has_defaults_of_its_own_and_what_is_set_stays():
+    whole, paper = TrainConfig(batching="whole-session", layers=(64,)), TrainConfig()
+    assert (whole.layers, whole.score, whole.temperature, whole.optimizer) == ((64,), "cosine", 16.0, "adamw")
+    assert (paper.layers, paper.score, paper.temperature, paper.optimizer) == ((100,), "dot", None, "adagrad")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"batching": "sessions"}, "unknown batching 'sessions'; available: session-parallel, whole-session"),
+        ({"score": "dott"}, "unknown score 'dott'; available: cosine, dot"),
+        ({"temperature": 3}, "temperature: it scales cosine scores"),
+        ({"optimizer": "adamw", "momentum": 0.5}, "momentum: adamw has its own"),
+        ({"precision": "int8"}, "unknown precision 'int8'; available: auto, bf16, fp32"),
+    ],
+)
+def test_contradictions_are_refused_with_the_reason(values, message):
+    with pytest.raises(UserError, match=message):
+        from_mapping(values)
 
 
 @pytest.mark.parametrize("layers", [[100, 50], (100, 50), "100/50", "100,50", "[100, 50]"])

@@ -12,6 +12,7 @@ from gru4rec.model import Network
 from gru4rec.parity import TOLERANCE, check_parity
 from inference.artifact import Artifact
 from inference.errors import UserError
+from inference.recommender import Recommender
 from inference.vocabulary import Vocabulary
 from tests.tiny_models import TERMS, plain_scores, random_weights, save_model
 
@@ -274,3 +275,34 @@ def test_metrics_are_plain_json_in_the_file(tmp_path):
     properties = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(properties["metrics"]) == {"mrr@20": 0.25}
     assert properties["vocab"].split("\n") == sorted(TERMS)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"layers": (8,)},
+        {"layers": (6, 8), "constrained_embedding": False, "embedding": 5},
+        {"layers": (8,), "constrained_embedding": False},
+    ],
+)
+def test_cosine_scores_survive_the_export_for_all_items_and_for_allowed_ones(choices, tmp_path):
+    network = Network(len(TERMS), TrainConfig(score="cosine", temperature=9.0, **choices))
+    generator = torch.Generator().manual_seed(0)
+    for tensor in network.tensors().values():
+        tensor.uniform_(-0.8, 0.8, generator=generator)
+    network.output_bias.zero_()
+    export(network, Vocabulary(TERMS), tmp_path / "model.onnx", config={}, metrics={})
+    recommender = Recommender.load(tmp_path / "model.onnx")
+    assert recommender.artifact.temperature == 9.0
+    terms = recommender.vocabulary.terms()
+    sessions = [[], [terms[2]], [terms[1], terms[0], terms[3]]]
+    for session, everything in zip(sessions, recommender.recommend(sessions, k=len(terms)), strict=True):
+        numbers = torch.from_numpy(recommender.vocabulary.numbers(session)).reshape(1, -1)
+        hidden = torch.zeros(len(network.widths), 1, max(network.widths))
+        scores, _ = network.score(numbers, torch.tensor([len(session)]), hidden)
+        expected = {term: scores[0, number].item() for number, term in enumerate(terms)}
+        assert dict(zip(everything.items, everything.scores, strict=True)) == pytest.approx(expected, abs=1e-5)
+        assert max(map(abs, everything.scores)) <= 9.0 + 1e-5
+        (some,) = recommender.recommend([session], k=2, allow=terms[:2])
+        best_two = sorted(terms[:2], key=lambda term: -expected[term])
+        assert some.scores == pytest.approx([expected[term] for term in best_two], abs=1e-5)

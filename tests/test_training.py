@@ -39,6 +39,23 @@ CONFIGS = {
         loss="top1-max", layers=(16,), batch_size=16, sampler="in-batch", constrained_embedding=False, n_epochs=4
     ),
     "full": TrainConfig(layers=(16,), batch_size=16, sampler="full", n_epochs=4, momentum=0.1),
+    "whole-session": TrainConfig(batching="whole-session", layers=(16,), batch_size=100, n_sample=32, n_epochs=4),
+    "whole-session, bpr-max, separate, two layers": TrainConfig(
+        batching="whole-session",
+        loss="bpr-max",
+        layers=(12, 16),
+        batch_size=100,
+        n_sample=32,
+        n_epochs=4,
+        constrained_embedding=False,
+        embedding=8,
+        optimizer="adagrad",
+        learning_rate=0.05,
+        score="dot",
+    ),
+    "session-parallel, cosine, adamw, bf16": TrainConfig(
+        layers=(16,), batch_size=16, n_sample=32, n_epochs=4, score="cosine", optimizer="adamw", precision="bf16"
+    ),
     "full, separate": TrainConfig(
         layers=(16,), batch_size=16, sampler="full", n_epochs=4, constrained_embedding=False, embedding=8
     ),
@@ -69,18 +86,52 @@ def test_it_learns_order_where_there_is_order(loss, markov_log):
     assert recall_of(network, test) > 0.6 > 3 * popularity
 
 
-def test_it_learns_nothing_from_shuffled_clicks():
+@pytest.mark.parametrize("sampler", ["popularity", "in-batch", "full"])
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_it_learns_from_whole_sessions_with_every_loss_and_sampler(loss, sampler, markov_log):
+    config = TrainConfig(
+        batching="whole-session",
+        loss=loss,
+        sampler=sampler,
+        layers=(32,),
+        batch_size=100,
+        n_sample=128,
+        learning_rate=0.02,
+        n_epochs=10,
+    )
+    network = train(markov_log, config).network
+    assert recall_of(network, markov_sessions(100, 200, seed=7)) > 0.6
+
+
+def test_more_epochs_of_adamw_are_another_run(markov_log, tmp_path):
+    config = CONFIGS["whole-session"].replace(n_epochs=1)
+    train(markov_log, config, directory=tmp_path / "model")
+    with pytest.raises(UserError, match="cannot go on: n_epochs was 1 and is now 2"):
+        train(markov_log, config.replace(n_epochs=2), directory=tmp_path / "model", resume=True)
+
+
+@pytest.mark.parametrize("batching", ["session-parallel", "whole-session"])
+def test_it_learns_nothing_from_shuffled_clicks(batching):
     generator = np.random.default_rng(0)
     shuffled = [generator.integers(0, 200, size=8).tolist() for _ in range(400)]
-    config = TrainConfig(layers=(32,), batch_size=32, n_sample=128, learning_rate=0.1, n_epochs=6)
+    config = TrainConfig(batching=batching, layers=(32,), n_sample=128, n_epochs=6)
     network = train(log_of(shuffled), config).network
     assert recall_of(network, generator.integers(0, 200, size=(100, 8)).tolist()) < 0.2  # chance: 20 of 200
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 def test_resumed_training_equals_uninterrupted_training_bit_for_bit(config, markov_log, tmp_path):
+    class StopsAfterTwoEpochs:
+        def step(self, epoch, done, total):
+            pass
+
+        def epoch(self, result):
+            if result.epoch == 2:
+                raise KeyboardInterrupt
+
     whole = train(markov_log, config, directory=tmp_path / "whole")
-    train(markov_log, config.replace(n_epochs=2), directory=tmp_path / "parts")
+    with pytest.raises(KeyboardInterrupt):
+        train(markov_log, config, directory=tmp_path / "parts", watcher=StopsAfterTwoEpochs())
     resumed = train(markov_log, config, directory=tmp_path / "parts", resume=True)
     assert_same_bits(arrays_of(resumed.network), arrays_of(whole.network))
     losses = [[epoch["loss"] for epoch in model.metrics["history"]] for model in (whole, resumed)]

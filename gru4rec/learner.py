@@ -1,0 +1,77 @@
+"""What both ways of walking a log feed: the network, its loss, its negatives and its update rule.
+
+A way of batching (`session_parallel`, `whole_session`) decides which clicks meet in a step and runs the GRU over them;
+everything that is the same in both is here, once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gru4rec.config import TrainConfig
+from gru4rec.losses import Loss
+from gru4rec.model import Network
+from gru4rec.optim import RowOptimiser
+from gru4rec.samplers import Sampler
+
+
+def native_precision(name: str, device: torch.device) -> torch.dtype:
+    """The type of a product's inputs; "auto" is bfloat16 where the device multiplies it faster than float32."""
+    if name == "auto":
+        if device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported()
+        else:  # AVX512-BF16 or AMX; torch has no public question for either
+            asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+            fast = any(getattr(torch.cpu, question, lambda: False)() for question in asked)
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if name == "bf16" else torch.float32
+
+
+@dataclass
+class Learner:
+    """A network and what changes it.
+
+    Attributes:
+        config: the run's choices.
+        network, optimiser, sampler: the parameters, their update rule, the source of negatives.
+        loss: the loss, and `loss_options` the options chosen for it.
+        dropout: the generator of dropout masks, seeded for every epoch.
+    """
+
+    config: TrainConfig
+    network: Network
+    optimiser: RowOptimiser
+    sampler: Sampler
+    loss: Loss
+    loss_options: Mapping[str, Any]
+    dropout: torch.Generator
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything is computed."""
+        return self.network.dense.device
+
+    @property
+    def product_type(self) -> torch.dtype:
+        """The type in which states and items are multiplied; all else is float32."""
+        return native_precision(self.config.precision, self.device)
+
+    def seed_dropout(self, epoch: int) -> None:
+        """Make the dropout masks of an epoch (numbered from 0) what they always are for this seed."""
+        self.dropout.manual_seed(int(np.random.default_rng([self.config.seed, epoch]).integers(1 << 62)))
+
+    def dropped(self, values: Tensor, share: float) -> Tensor:
+        """The values with a share of them set to 0 and the others scaled up to keep the mean."""
+        if share == 0:
+            return values
+        kept = torch.rand(values.shape, generator=self.dropout, device=values.device).ge_(share)
+        return values * kept.div_(1 - share)
+
+    def row_losses(self, scores: Tensor, positive: Tensor, excluded: Tensor | None) -> Tensor:
+        """The loss per row [B] of scores [B, C]."""
+        losses: Tensor = self.loss.function(scores, positive, excluded, **self.loss_options)
+        return losses

@@ -1,0 +1,169 @@
+"""Training on session-parallel mini-batches, as in the papers: one click of every lane per step.
+
+    gather the rows of the inputs and of the scored columns → GRU → scores [B, C] → loss → gradients with respect to the
+    gathered rows and the GRU weights → update those rows and weights.
+
+The columns are the step's own targets and the additional negatives. The state is detached: there is no back-propagation
+through time. The dropped-out output of a layer is both the next layer's input and the state carried to the next step.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gru4rec.config import TrainConfig
+from gru4rec.learner import Learner
+from gru4rec.losses import correct_for_sampling
+from gru4rec.samplers import Sampler
+from gru4rec.schedule import SessionParallelSchedule
+from gru4rec.sessions import EncodedLog
+from gru4rec.steps import Step, StepPreparation
+from inference.errors import UserError
+
+
+class SessionParallel:
+    """Walks a log with `batch_size` lanes.
+
+    Args:
+        config: the run's choices.
+        log: the training sessions and their items.
+        sampler: source of the additional negatives.
+        device: where the tensors are needed.
+
+    Attributes:
+        n_steps: steps of an epoch.
+        n_sessions: sessions with a pair to train on.
+
+    Raises:
+        UserError: there is only ever one lane and no additional negative, so nothing to compare a target with.
+    """
+
+    def __init__(self, config: TrainConfig, log: EncodedLog, sampler: Sampler, device: torch.device):
+        self._config = config
+        self._sampler = sampler
+        schedule = SessionParallelSchedule(log.sessions, config.batch_size)
+        self.n_steps = schedule.n_steps
+        self.n_sessions = schedule.n_sessions
+        self._n_lanes = min(config.batch_size, schedule.n_sessions)
+        if self._n_lanes == 1 and not sampler.n_sample and not sampler.every_item:
+            raise UserError(
+                "expected negatives to learn from, got a single lane and no additional samples; "
+                "raise batch_size or n_sample, or give more sessions"
+            )
+        self._preparation = StepPreparation(
+            schedule,
+            sampler,
+            len(log.vocabulary),
+            constrained=config.embedding_mode == "constrained",
+            seed=config.seed,
+            device=device,
+        )
+        self._diagonal = torch.arange(config.batch_size, device=device)
+        self._log_support = torch.from_numpy(np.log(log.support)).to(device, torch.float32)
+        self._log_weight = torch.from_numpy(sampler.log_weight).to(device, torch.float32)
+
+    def run(self, learner: Learner, epoch: int) -> Iterator[tuple[int, Tensor]]:
+        """Train on every session once; yields each step's number of rows and loss.
+
+        Args:
+            learner: what is trained.
+            epoch: numbered from 0.
+        """
+        state = learner.network.zero_state(self._n_lanes)
+        for step in self._preparation.steps(epoch):
+            if len(step.columns.items) < 2 and not self._sampler.every_item:
+                return  # one lane and no additional samples from here on: nothing to compare the target with
+            if step.survivors is not None:
+                state = [hidden.index_select(0, step.survivors) for hidden in state]
+            learner.optimiser.begin_step(epoch * self.n_steps + step.number)
+            loss, state = self._run_step(learner, step, [hidden * step.carry for hidden in state])
+            yield len(step.targets), loss
+
+    def _run_step(self, learner: Learner, step: Step, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Train on one step; gives its loss and the next state, both detached."""
+        network, config = learner.network, self._config
+        inputs = network.input_table.index_select(0, step.inputs.items).requires_grad_()  # [B, E]
+        dense = network.dense.detach().requires_grad_()
+        if self._sampler.every_item:
+            columns, bias = network.output_table.detach(), network.output_bias.detach()  # [N, H], [N]
+            positive = step.targets
+        else:
+            columns = network.output_table.index_select(0, step.columns.items)  # [C, H]
+            bias = network.output_bias.index_select(0, step.columns.items)  # [C]
+            positive = self._diagonal[: len(step.targets)]
+        columns.requires_grad_()
+        bias.requires_grad_()
+
+        output = learner.dropped(network.embedded(inputs), config.dropout_p_embed)
+        following = []
+        for layer, hidden in zip(network.layers_from(dense), state, strict=True):
+            output = learner.dropped(layer(output, hidden), config.dropout_p_hidden)
+            following.append(output.detach())
+        scores = scored(
+            network.query(output), network.scoring(columns), self._corrected(bias, step), learner.product_type
+        )
+        loss = learner.row_losses(scores, positive, None).sum() / config.batch_size
+
+        gradients = torch.autograd.grad(loss, [inputs, columns, bias, dense])
+        self._update(learner, step, *gradients)
+        return loss.detach(), following
+
+    def _corrected(self, bias: Tensor, step: Step) -> Tensor:
+        """The bias less the sampling correction: the same for all rows, so it costs no pass over the scores."""
+        if not self._config.logq:
+            return bias
+        n_targets = len(step.targets)
+        frequency = [
+            self._log_support.index_select(0, step.targets),
+            self._log_weight.index_select(0, step.columns.items[n_targets:]),
+        ]
+        return correct_for_sampling(bias, torch.cat(frequency), self._config.logq)
+
+    def _update(
+        self, learner: Learner, step: Step, inputs: Tensor, columns: Tensor, bias: Tensor, dense: Tensor
+    ) -> None:
+        """Apply the gradients of one step's inputs [B, E], columns [C, H], bias [C] and GRU weights."""
+        optimiser, biased = learner.optimiser, learner.network.temperature is None
+        optimiser.update_all("dense", dense)
+        if self._sampler.every_item:
+            if step.both is not None:
+                columns.index_add_(0, step.inputs.items, inputs)
+            else:
+                optimiser.update_rows("input_table", step.inputs, inputs)
+            optimiser.update_all("output_table", columns)
+            if biased:
+                optimiser.update_all("output_bias", bias)
+            return
+        if biased:
+            optimiser.update_rows("output_bias", step.columns, bias)
+        if step.both is not None:
+            optimiser.update_rows("output_table", step.both, torch.cat([columns, inputs]))
+        else:
+            optimiser.update_rows("output_table", step.columns, columns)
+            optimiser.update_rows("input_table", step.inputs, inputs)
+
+
+class _ScoreProduct(torch.autograd.Function):
+    """`apply(query [B, H], scoring [C, H], bias [C])`: bfloat16 products, forward and backward, of float32 tensors."""
+
+    @staticmethod
+    def forward(ctx, query: Tensor, scoring: Tensor, bias: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        left, right = query.bfloat16(), scoring.bfloat16()
+        ctx.save_for_backward(left, right)
+        return (left @ right.T).float().add_(bias)
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[no-untyped-def]
+        left, right = ctx.saved_tensors
+        gradient = upstream.bfloat16()
+        return (gradient @ right).float(), (gradient.T @ left).float(), upstream.sum(dim=0)
+
+
+def scored(query: Tensor, scoring: Tensor, bias: Tensor, product_type: torch.dtype) -> Tensor:
+    """Scores [B, C] of queries [B, H] and scoring rows [C, H], with biases [C]."""
+    if product_type == torch.bfloat16:
+        scores: Tensor = _ScoreProduct.apply(query, scoring, bias)  # type: ignore[no-untyped-call]
+        return scores
+    return torch.addmm(bias, query, scoring.T)

@@ -1,0 +1,201 @@
+"""Training on whole sessions: back-propagation through the session, one set of negatives for all targets of a step.
+
+A step takes about a thousand targets: all clicks of sessions of similar length. The GRU walks the sessions from their
+beginning and the gradient flows back through all their clicks. All targets share one set of additional negatives, and
+their scores are one large product. Compared with session-parallel batching, an epoch is a tenth as many steps of
+larger, faster products, and the GRU learns what to remember and not only what to do with it.
+
+Two things differ from the session-parallel step. A target's columns are itself and the shared negatives (not the other
+targets of the step), and a negative that is the very target of a row is excluded there. And the sampling correction is
+the textbook one: a negative's score is lowered by logq · log(n q), the logarithm of how often it is expected among
+the n draws; the target's own is not.
+
+Dropout acts on the input embeddings and on each layer's output on its way to the next layer and to the scores; the
+state that a layer carries to its next click is not dropped.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gru4rec.config import TrainConfig
+from gru4rec.learner import Learner
+from gru4rec.optim import FirstOccurrence, Rows, rows_of
+from gru4rec.samplers import Sampler
+from gru4rec.score_loss import score_loss
+from gru4rec.session_batches import SessionBatches, SessionStep
+from gru4rec.sessions import EncodedLog
+
+STEPS_PER_BLOCK = 16
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A step's tensors.
+
+    Attributes:
+        layout: which sessions go on at which moment.
+        inputs: rows of the input table, R.
+        columns: rows of the output table: the R targets, then the C negatives.
+        both: columns and inputs as rows of the one table of a constrained network, None otherwise.
+        hits: rows [X], ascending, and negatives [X] that are these rows' targets.
+    """
+
+    layout: SessionStep
+    inputs: Rows
+    columns: Rows
+    both: Rows | None
+    hits: tuple[Tensor, Tensor]
+
+
+class WholeSession:
+    """Walks a log session by session.
+
+    Args:
+        config: the run's choices.
+        log: the training sessions and their items.
+        sampler: source of the negatives; without additional ones, the step's own targets are the negatives.
+        device: where the tensors are needed.
+
+    Attributes:
+        n_steps: steps of an epoch.
+        n_sessions: sessions with a pair to train on.
+    """
+
+    def __init__(self, config: TrainConfig, log: EncodedLog, sampler: Sampler, device: torch.device):
+        self._config = config
+        self._sampler = sampler
+        self._device = device
+        self._n_items = len(log.vocabulary)
+        self._batches = SessionBatches(log.sessions, config.batch_size)
+        self.n_steps = self._batches.n_steps
+        self.n_sessions = self._batches.n_sessions
+        self._first_occurrence = FirstOccurrence(self._n_items)
+        self._log_weight = torch.from_numpy(sampler.log_weight - _log_sum_exp(sampler.log_weight)).to(device)
+        self._constrained = config.embedding_mode == "constrained"
+
+    def run(self, learner: Learner, epoch: int) -> Iterator[tuple[int, Tensor]]:
+        """Train on every session once; yields each step's number of targets and loss.
+
+        Args:
+            learner: what is trained.
+            epoch: numbered from 0.
+        """
+        state: list[Tensor] = []
+        for step in self._prepared(epoch):
+            learner.optimiser.begin_step(epoch * self.n_steps + step.layout.number)
+            if not step.layout.continues:
+                state = learner.network.zero_state(step.layout.sizes[0])
+            loss, state = self._run_step(learner, step, state)
+            yield len(step.inputs.items), loss
+
+    def _prepared(self, epoch: int) -> Iterator[_Prepared]:
+        steps = self._batches.steps(np.random.default_rng([self._config.seed, epoch]))
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="steps") as thread:
+
+            def block(number: int) -> list[_Prepared]:
+                return self._block(list(islice(steps, STEPS_PER_BLOCK)), epoch, number)
+
+            number, pending = 0, thread.submit(block, 0)
+            while prepared := pending.result():
+                number += 1
+                pending = thread.submit(block, number)
+                yield from prepared
+
+    def _block(self, steps: list[SessionStep], epoch: int, number: int) -> list[_Prepared]:
+        generator = np.random.default_rng([self._config.seed, epoch, number])
+        negatives = self._sampler.draw(len(steps), generator)
+        return [self._step(step, negatives[place]) for place, step in enumerate(steps)]
+
+    def _step(self, step: SessionStep, drawn: np.ndarray) -> _Prepared:
+        if self._sampler.every_item:
+            negatives = np.arange(self._n_items, dtype=np.int32)
+        else:
+            negatives = drawn if len(drawn) else step.targets
+        columns = np.concatenate([step.targets, negatives])
+        both = np.concatenate([columns, step.inputs])
+        hits = tuple(torch.from_numpy(part).to(self._device) for part in _hits(step.targets, negatives))
+        unmerged = torch.from_numpy(step.inputs.astype(np.int64)).to(self._device)
+        nothing = unmerged[:0]
+        return _Prepared(
+            step,
+            Rows(unmerged, None, nothing, nothing) if self._constrained else self._rows(step.inputs),
+            self._rows(columns),
+            self._rows(both) if self._constrained else None,
+            (hits[0], hits[1]),
+        )
+
+    def _rows(self, items: np.ndarray) -> Rows:
+        return rows_of(items, self._first_occurrence, self._device)
+
+    def _run_step(self, learner: Learner, step: _Prepared, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        network, config = learner.network, self._config
+        n_targets = len(step.inputs.items)
+        inputs = network.input_table.index_select(0, step.inputs.items).requires_grad_()  # [R, E]
+        columns = network.output_table.index_select(0, step.columns.items).requires_grad_()  # [R + C, H]
+        bias = network.output_bias.index_select(0, step.columns.items)
+        dense = network.dense.detach().requires_grad_()
+
+        output = learner.dropped(network.embedded(inputs), config.dropout_p_embed)
+        following = []
+        for number, layer in enumerate(network.layers_from(dense)):
+            output, last = layer.walk(output, state[number], step.layout.sizes)
+            following.append(last.detach())
+            output = learner.dropped(output, config.dropout_p_hidden)
+        query, scoring = network.query(output), network.scoring(columns)
+        loss, to = score_loss(
+            learner.row_losses,
+            query.detach(),
+            scoring[:n_targets].detach(),
+            scoring[n_targets:].detach(),
+            bias[:n_targets],
+            bias[n_targets:] - self._correction(learner, step.columns.items[n_targets:]),
+            step.hits,
+            1 / config.batch_size,
+            lowered_is_excluded=learner.loss.lowered_is_excluded,
+            product_type=learner.product_type,
+        )
+        to_inputs, to_columns, to_dense = torch.autograd.grad(
+            [query, scoring], [inputs, columns, dense], [to.query, torch.cat([to.target, to.negative])]
+        )
+        optimiser = learner.optimiser
+        optimiser.update_all("dense", to_dense)
+        if network.temperature is None:
+            optimiser.update_rows("output_bias", step.columns, torch.cat([to.target_bias, to.negative_bias]))
+        if step.both is not None:
+            optimiser.update_rows("output_table", step.both, torch.cat([to_columns, to_inputs]))
+        else:
+            optimiser.update_rows("output_table", step.columns, to_columns)
+            optimiser.update_rows("input_table", step.inputs, to_inputs)
+        return loss, following
+
+    def _correction(self, learner: Learner, negatives: Tensor) -> Tensor:
+        """logq · log(n q) of the negatives, [C]; 0 where nothing is drawn."""
+        logq = self._config.logq
+        if logq is None:
+            logq = 1.0 if learner.loss.corrects_sampling else 0.0
+        if not logq or not self._sampler.n_sample:
+            return torch.zeros(len(negatives), device=self._device)
+        expected = self._log_weight.index_select(0, negatives) + float(np.log(self._sampler.n_sample))
+        return logq * expected
+
+
+def _log_sum_exp(values: np.ndarray) -> np.float32:
+    top = values.max()
+    return np.float32(top + np.log(np.exp((values - top).astype(np.float64)).sum()))
+
+
+def _hits(targets: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every pair of a row and a negative that is its target: rows int64 [X], ascending, and negatives int64 [X]."""
+    order = np.argsort(negatives, kind="stable")
+    ranked = negatives[order]
+    first = np.searchsorted(ranked, targets, side="left")
+    count = np.searchsorted(ranked, targets, side="right") - first
+    rows = np.repeat(np.arange(len(targets)), count)
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    return rows, order[np.repeat(first, count) + within].astype(np.int64)

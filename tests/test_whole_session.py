@@ -1,0 +1,141 @@
+"""Whole-session batching: nothing skipped, one gradient through the session, scores a few rows at a time."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gru4rec import session_batches
+from gru4rec.config import TrainConfig
+from gru4rec.gru import GRULayer
+from gru4rec.losses import LOSSES
+from gru4rec.score_loss import score_loss
+from gru4rec.session_batches import SessionBatches
+from gru4rec.sessions import Sessions
+from gru4rec.trainer import Trainer
+from gru4rec.whole_session import _hits
+from tests.small_logs import log_of
+
+session_lists = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=9), min_size=1, max_size=40)
+
+
+@given(session_lists, st.integers(1, 30), st.integers(1, 10), st.integers(0, 3))
+@settings(max_examples=200, deadline=None)
+def test_every_pair_is_trained_once_and_states_are_carried_over_windows(sessions, batch_size, window, seed):
+    """Every session walks on one row; where a window cuts it, its row goes on in the next step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session_batches, "WINDOW", window)
+        batches = SessionBatches(Sessions.from_lists(sessions), batch_size)
+        steps = list(batches.steps(np.random.default_rng(seed)))
+    assert [step.number for step in steps] == list(range(batches.n_steps))
+    walked: list[list[int]] = []
+    rows: list[list[int]] = []
+    for step in steps:
+        assert step.sizes == sorted(step.sizes, reverse=True)
+        assert len(step.sizes) <= window
+        assert len(step.inputs) == len(step.targets) == sum(step.sizes)
+        if not step.continues:
+            walked += rows
+            rows = [[] for _ in range(step.sizes[0])]
+        place = 0
+        for size in step.sizes:
+            for row in range(size):
+                clicked, following = int(step.inputs[place]), int(step.targets[place])
+                assert not rows[row] or rows[row][-1] == clicked
+                rows[row] += [clicked, following] if not rows[row] else [following]
+                place += 1
+    assert sorted(walked + rows) == sorted(session for session in sessions if len(session) > 1)
+
+
+def test_batches_have_about_the_targets_asked_for_and_differ_between_epochs():
+    generator = np.random.default_rng(0)
+    sessions = [generator.integers(0, 50, size=size).tolist() for size in generator.integers(2, 12, size=500)]
+    batches = SessionBatches(Sessions.from_lists(sessions), 100)
+    first, other = (list(batches.steps(np.random.default_rng(seed))) for seed in (0, 1))
+    targets = [len(step.targets) for step in first]
+    assert max(targets) <= 100
+    assert np.mean(targets) > 85
+    assert len(first) == len(other) == batches.n_steps
+    assert any(not np.array_equal(a.inputs, b.inputs) for a, b in zip(first, other, strict=True))
+
+
+def test_walking_sessions_together_equals_walking_them_click_by_click():
+    generator = torch.Generator().manual_seed(0)
+
+    def leaf(*shape):
+        return torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_()
+
+    layer = GRULayer(leaf(12, 5), leaf(12, 4), leaf(12), leaf(12))
+    inputs, hidden = leaf(6, 5), leaf(3, 4)
+    outputs, last = layer.walk(inputs, hidden, [3, 2, 1])  # sessions of 3, 2 and 1 clicks
+    expected, states = {}, []
+    for session, rows in enumerate([[0, 3, 5], [1, 4], [2]]):
+        state = hidden[session : session + 1]
+        for row in rows:
+            state = expected[row] = layer(inputs[row : row + 1], state)
+        states.append(state)
+    torch.testing.assert_close(outputs, torch.cat([expected[row] for row in range(6)]))
+    torch.testing.assert_close(last, torch.cat(states))
+    upstream = torch.randn(6, 4, dtype=torch.float64, generator=generator)
+    weights = [inputs, hidden, layer.weight_ih, layer.weight_hh, layer.bias_ih, layer.bias_hh]
+    together = torch.autograd.grad(outputs, weights, upstream)
+    one_by_one = torch.autograd.grad(torch.cat([expected[row] for row in range(6)]), weights, upstream)
+    for left, right in zip(together, one_by_one, strict=True):
+        torch.testing.assert_close(left, right)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+@pytest.mark.parametrize("scores_per_chunk", [1, 1 << 20])
+def test_loss_and_gradients_in_chunks_equal_the_whole_matrix(name, scores_per_chunk, monkeypatch):
+    monkeypatch.setattr("gru4rec.score_loss.SCORES_PER_CHUNK", scores_per_chunk)
+    generator = torch.Generator().manual_seed(0)
+
+    def leaf(*shape):
+        return torch.randn(*shape, generator=generator).requires_grad_()
+
+    query, target, negative, target_bias, negative_bias = leaf(20, 6), leaf(20, 6), leaf(9, 6), leaf(20), leaf(9)
+    hits = (torch.tensor([0, 0, 7, 19]), torch.tensor([1, 4, 8, 0]))
+    loss = LOSSES[name]
+    total, gradients = score_loss(
+        loss.function,
+        *(tensor.detach() for tensor in (query, target, negative, target_bias, negative_bias)),
+        hits,
+        0.5,
+        lowered_is_excluded=loss.lowered_is_excluded,
+        product_type=torch.float32,
+    )
+    own = (query * target).sum(dim=1, keepdim=True) + target_bias.unsqueeze(1)
+    scores = torch.cat([own, query @ negative.T + negative_bias], dim=1)
+    excluded = torch.zeros(20, 10, dtype=torch.bool)
+    excluded[hits[0], hits[1] + 1] = True
+    expected = 0.5 * loss.function(scores, torch.zeros(20, dtype=torch.int64), excluded).sum()
+    torch.testing.assert_close(total, expected.detach())
+    leaves = [query, target, negative, target_bias, negative_bias]
+    ours = [gradients.query, gradients.target, gradients.negative, gradients.target_bias, gradients.negative_bias]
+    for left, right in zip(ours, torch.autograd.grad(expected, leaves), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-6)
+
+
+@given(st.lists(st.integers(0, 8), max_size=12), st.lists(st.integers(0, 8), max_size=12))
+def test_hits_are_all_pairs_of_a_row_and_its_own_target_among_the_negatives(targets, negatives):
+    rows, places = _hits(np.array(targets, dtype=np.int32), np.array(negatives, dtype=np.int32))
+    expected = [
+        (r, n) for r, target in enumerate(targets) for n, negative in enumerate(negatives) if negative == target
+    ]
+    assert sorted(zip(rows.tolist(), places.tolist(), strict=True)) == expected
+    assert rows.tolist() == sorted(rows.tolist())
+
+
+def test_bf16_products_stay_close_to_fp32():
+    log = log_of([[0, 1, 2, 3, 4], [4, 3, 2], [1, 0, 2]] * 20)
+    losses = {
+        precision: Trainer(
+            TrainConfig(batching="whole-session", layers=(16,), n_sample=8, batch_size=50, precision=precision), log
+        )
+        .run_epoch()
+        .loss
+        for precision in ("fp32", "bf16")
+    }
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=5e-3)
