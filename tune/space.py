@@ -21,8 +21,11 @@ POINT = "point"
 MODEL = "model"
 """Key of the `TrainConfig` values in a trial's configuration."""
 EVERY_MODEL = ("layers", "batch_size", "learning_rate", "dropout_p_embed", "dropout_p_hidden", "momentum")
-FIXED_FIELDS = ("n_epochs", "seed", "device", "plugins")
-"""Configuration keys that tell runs apart, not models."""
+FIXED_FIELDS = (
+    *("n_epochs", "seed", "device", "plugins"),
+    *("batching", "score", "temperature", "optimizer", "precision"),  # a search walks the log as the papers do
+)
+"""Configuration keys that are the same in every trial."""
 
 Chooser = Callable[[str, Dimension], Any]
 
