@@ -49,7 +49,10 @@ def rows_of(out):
 
 def test_a_search_leaves_all_its_files(searched):
     names = {path.name for path in searched.iterdir() if not path.name.startswith(".")}
-    assert names == {"best.toml", "model", "model.onnx", "results.csv", "results.parquet", "search.json", "trials"}
+    assert names == {
+        *("best.toml", "model", "model.onnx", "results.csv", "results.parquet"),
+        *("report.html", "plots", "search.json", "trials"),
+    }
     assert not list(searched.glob(".*partial"))
 
 

@@ -30,6 +30,7 @@ from tune.folder import BEST_FILE, MODEL_FILE, MODEL_FOLDER, Identity, Round, Se
 from tune.narrowing import search_space
 from tune.preflight import check_nodes
 from tune.published import first_points
+from tune.report import write_report
 from tune.request import Request
 from tune.results import TrialResult, read_trials, winner, winning_config, write_results
 from tune.space import SearchSpace
@@ -89,7 +90,12 @@ def run_search(request: Request) -> Outcome:
         trials = _trials(folder, len(state.rounds))
         if trials:
             write_results(request.out, trials, data.sha256)
-        test = {} if ending == "interrupted" else _make_model(request, folder, state, data, trials)
+        test: dict[str, Any] = {}
+        made = None
+        if ending != "interrupted":
+            made, test = _make_model(request, folder, state, data, trials)
+        if trials:
+            write_report(request, space, trials, made, test)
         return Outcome(ending, state.n_trials, trials, test)
 
 
@@ -146,8 +152,8 @@ def _trials(folder: SearchFolder, n_rounds: int) -> list[TrialResult]:
 
 def _make_model(
     request: Request, folder: SearchFolder, state: SearchState, data: SearchData, trials: Sequence[TrialResult]
-) -> dict[str, Any]:
-    """The winner as best.toml, model directory and model.onnx; gives its figures on the test log."""
+) -> tuple[TrainConfig, dict[str, Any]]:
+    """The winner as best.toml, model directory and model.onnx; gives its configuration and figures on the test log."""
     best = winner(trials)
     config = winning_config(best)
     made = {
@@ -158,7 +164,7 @@ def _make_model(
     }
     there = all((request.out / name).exists() for name in (BEST_FILE, MODEL_FOLDER, MODEL_FILE))
     if there and state.outcome.get("made") == made:
-        return dict(state.outcome["test"])
+        return config, dict(state.outcome["test"])
     torch.set_num_threads(request.threads or request.cpus_per_trial or state.threads)
     directory = request.out / MODEL_FOLDER
     here = config.replace(device="cpu") if request.gpus_per_trial == "0" else config
@@ -181,7 +187,7 @@ def _make_model(
     with written_file(request.out / BEST_FILE) as file:
         file.write_text(to_toml(config), encoding="utf-8")
     folder.write(replace(state, outcome={"made": made, "validation": validation, "test": test}))
-    return test
+    return config, test
 
 
 def say(line: str) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 
 import optuna
 from optuna.samplers import RandomSampler, TPESampler
-from optuna.trial import FixedTrial, TrialState, create_trial
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from gru4rec.config import TrainConfig, from_mapping, to_mapping
 from tune.space import MODEL, SearchSpace, model_key
 
 NUMBER = "number"
@@ -71,11 +72,8 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
             sampler=TPESampler(seed=sampler_seed),
         )
         for trial in experience:
-            parameters = space.parameters(trial.model)
-            if parameters is not None and trial.values:
-                fixed = FixedTrial(parameters)
-                space(fixed)
-                told = create_trial(params=fixed.params, distributions=fixed.distributions, value=trial.values[-1])
+            told = as_optuna_trial(space, from_mapping(trial.model), trial.values[-1]) if trial.values else None
+            if told is not None:
                 self._ot_study.add_trial(told)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -95,3 +93,19 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
             self._ot_study.sampler = sampler
         finished: str = Searcher.FINISHED
         return finished
+
+
+def as_optuna_trial(space: SearchSpace, config: TrainConfig, value: float) -> FrozenTrial | None:
+    """A finished trial as Optuna would have it; None if the space does not hold the model.
+
+    Args:
+        space: that the model was drawn from.
+        config: of the model.
+        value: its metric.
+    """
+    parameters = space.parameters(to_mapping(config))
+    if parameters is None:
+        return None
+    fixed = FixedTrial(parameters)
+    space(fixed)
+    return create_trial(params=fixed.params, distributions=fixed.distributions, value=value)

@@ -1,0 +1,148 @@
+"""The report of a search: one self-contained page, whatever the trials were."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+
+from gru4rec.config import from_mapping
+from gru4rec.events import Columns
+from tune.narrowing import search_space
+from tune.plots import all_plots, parameter_importance
+from tune.report import reproduction, write_report
+from tune.request import Request
+from tune.results import TrialResult, winner, winning_config
+from tune.space import MODEL
+
+SPACE = search_space({"loss": "bpr-max,cross-entropy", "sampler": "popularity"}, n_epochs=3, seed=0)
+REQUEST = Request(
+    train=Path("my clicks.tsv"),
+    valid=None,
+    test=None,
+    out=Path("out"),
+    columns=Columns(item="Product"),
+    n_trials=4,
+    n_epochs=3,
+    seed=0,
+    address=None,
+    gpus_per_trial="auto",
+    cpus_per_trial=None,
+    threads=None,
+    refit=True,
+    published=True,
+    resume=True,
+    time_budget=None,
+    plugins=(),
+    narrowed={},
+)
+
+
+def trials_of(count, quality):
+    """Trials at random points of the space; `quality` gives the MRR of a configuration."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    return [trial_of(number, from_mapping(SPACE(study.ask())[MODEL]), quality) for number in range(1, count + 1)]
+
+
+def trial_of(number, config, quality):
+    mrr = quality(config)
+    history = [{"epoch": epoch, "epoch_mrr@20": mrr * epoch / 3} for epoch in (1, 2, 3)]
+    return TrialResult(
+        number=number,
+        trial_id=f"id{number}",
+        status="finished",
+        config=config,
+        mrr=mrr,
+        recall=2 * mrr,
+        best_epoch=3,
+        epochs=3,
+        seconds=1.0,
+        metrics={},
+        history=history,
+        error="",
+        checkpoints={},
+    )
+
+
+class Page(HTMLParser):
+    """What a page refers to, and the ids in it."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.references, self.ids, self.tags = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "xlink:href"):
+                self.references.append(value)
+            if name == "id":
+                self.ids.append(value)
+
+
+def test_the_page_refers_to_nothing_outside_and_every_reference_inside_is_there(tmp_path):
+    trials = trials_of(14, lambda config: config.learning_rate)
+    request = replace(REQUEST, out=tmp_path)
+    write_report(request, SPACE, trials, winning_config(winner(trials)), {"mrr@20": 0.25, "recall@20": 0.5})
+    text = (tmp_path / "report.html").read_text()
+    page = Page(text)
+    assert page.references
+    assert all(reference.startswith("#") for reference in page.references)
+    assert {reference[1:] for reference in page.references} <= set(page.ids)
+    assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    assert "script" not in page.tags
+    assert page.tags.count("svg") == 5
+    assert "0.2500" in text
+    assert {path.stem for path in (tmp_path / "plots").iterdir()} == {
+        *("learning-curves", "n-sample", "sample-alpha", "importance", "parallel-coordinates")
+    }
+
+
+def test_what_users_wrote_is_escaped(tmp_path):
+    (trial,) = trials_of(1, lambda config: 0.1)
+    trial = replace(trial, status="failed", error="<script>alert(1)</script>")
+    write_report(replace(REQUEST, out=tmp_path), SPACE, [trial], trial.config, {})
+    text = (tmp_path / "report.html").read_text()
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_few_trials_make_a_report_too(tmp_path, count):
+    write_report(replace(REQUEST, out=tmp_path), SPACE, trials_of(count, lambda config: 0.1), None, {})
+    assert (tmp_path / "plots" / "learning-curves.png").exists()
+
+
+def test_trials_that_finished_no_epoch_have_no_pictures(tmp_path):
+    trials = [replace(trial, history=[], mrr=0.0, best_epoch=0) for trial in trials_of(3, lambda config: 0.1)]
+    assert all_plots(trials, SPACE) == {}
+    write_report(replace(REQUEST, out=tmp_path), SPACE, trials, None, {})
+    assert "3 trials (3 finished)" in (tmp_path / "report.html").read_text()
+
+
+def test_pictures_of_an_earlier_report_do_not_stay(tmp_path):
+    request = replace(REQUEST, out=tmp_path)
+    write_report(request, SPACE, trials_of(14, lambda config: config.learning_rate), None, {})
+    write_report(request, SPACE, trials_of(1, lambda config: 0.1), None, {})
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["learning-curves.png"]
+
+
+def test_the_parameter_that_decides_is_the_most_important():
+    generator = np.random.default_rng(0)
+    trials = trials_of(60, lambda config: config.momentum + 0.001 * generator.random())
+    weights = parameter_importance(trials, SPACE)
+    assert next(iter(weights)) == "momentum"
+    assert parameter_importance(trials[:5], SPACE) == {}
+
+
+def test_the_command_to_train_the_winner_again_is_complete():
+    assert reproduction(REQUEST) == (
+        "gru4rec train --train 'my clicks.tsv' --config out/best.toml --item-column Product --out MODEL"
+    )
+    assert "both logs" in reproduction(replace(REQUEST, valid=Path("valid.tsv")))
