@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
     from gru4rec.event_files import EventFile
     from gru4rec.preparation import Rules, Step
+    from gru4rec.presets import Preset
     from gru4rec.raw_columns import RawColumns
     from gru4rec.raw_events import Reading
+    from gru4rec.splits import Boundary
     from gru4rec.times import Clock
 
 SESSION_GAP = 3600.0
+PresetName = Literal["rsc15", "yoochoose", "diginetica", "retailrocket", "rees46", "coveo"]
 
 
 def _flag(text: str, group: str, **options: Any) -> Any:
@@ -90,6 +93,7 @@ class RuleFlags:
 def prepare(
     *events: Annotated[str, Parameter(help="event files: TSV, CSV, JSON lines, parquet, packed or not, or patterns")],
     out: Path,
+    preset: PresetName | None = None,
     reading: ReadingFlags = ReadingFlags(),
     rules: RuleFlags = RuleFlags(),
 ) -> None:
@@ -100,24 +104,29 @@ def prepare(
     Args:
         events: the log
         out: folder for train.parquet, valid.parquet, test.parquet and stats.json; a new or an empty one
+        preset: layout and official rules of a public log, as it is downloaded; flags win over it
     """
     from gru4rec.event_files import found_files, open_event_file
     from gru4rec.preparation import prepare as prepare_log
     from gru4rec.prepared_folder import check_free, write_prepared
+    from gru4rec.presets import PRESETS
     from gru4rec.raw_events import read_raw
 
     check_free(out)
-    delimiter = _delimiter(reading.delimiter)
-    files = [open_event_file(path, delimiter=delimiter) for path in found_files(list(events))]
-    how = _reading(files[0], reading, rules)
+    public = PRESETS[preset] if preset else None
+    names = public.names if public else ()
+    delimiter = _delimiter(reading.delimiter) or (public.delimiter if public else None)
+    files = [open_event_file(path, names=names, delimiter=delimiter) for path in found_files(list(events))]
+    how = _reading(files[0], reading, rules, public)
     print(f"columns: {how.columns.described()}")
     raw = read_raw(files, how)
     print(f"times: {raw.clock.described()}, {_span(raw.clock, raw.clicks.time)}")
-    chosen = _rules(rules, how.columns, raw.clock)
+    chosen = _rules(rules, how.columns, raw.clock, public)
     for warning in raw.warnings:
         sys.stderr.write(f"warning: {warning}\n")
     prepared = prepare_log(raw, chosen, _print_step)
     about = {
+        "preset": preset,
         "sources": [{"file": str(file.path), "bytes": file.path.stat().st_size} for file in files],
         "columns": {name: column for name, column in dataclasses.asdict(how.columns).items() if column},
         "rules": dataclasses.asdict(chosen),
@@ -127,61 +136,65 @@ def prepare(
     print(f"{out}: {', '.join(f'{len(part):,} events in {name}' for name, part in prepared.parts.items())}")
 
 
-def _reading(file: "EventFile", flags: ReadingFlags, rules: RuleFlags) -> "Reading":
+def _reading(file: "EventFile", flags: ReadingFlags, rules: RuleFlags, public: "Preset | None") -> "Reading":
     from gru4rec.raw_columns import RawColumns, recognised_columns
     from gru4rec.raw_events import Reading
 
     kinds = tuple(kind.strip() for kind in (flags.event_kinds or "").split(",") if kind.strip())
+    if public is not None:
+        kinds = kinds or public.event_kinds
     given = RawColumns(
         flags.session_column, flags.user_column, flags.item_column, flags.time_column, flags.event_column
     )
-    if flags.event_column is not None and not kinds:
+    if public is not None:
+        chosen = {name: column for name, column in dataclasses.asdict(given).items() if column}
+        given = dataclasses.replace(public.columns, **chosen)
+    elif flags.event_column is not None and not kinds:
         raise UserError("expected --event-kinds with --event-column: which kinds of events are to be kept?")
     by_user = rules.session_gap is not None
     columns = recognised_columns(file, given, by_user=by_user, with_event=bool(kinds))
-    return Reading(columns, kinds, flags.time_format or "auto", flags.time_zone)
+    whole_seconds = public is not None and public.whole_seconds
+    time_format = flags.time_format or (public.time_format if public else "auto")
+    return Reading(columns, kinds, time_format, flags.time_zone, whole_seconds)
 
 
-def _rules(flags: RuleFlags, columns: "RawColumns", clock: "Clock") -> "Rules":
+def _rules(flags: RuleFlags, columns: "RawColumns", clock: "Clock", public: "Preset | None") -> "Rules":
     from gru4rec.preparation import Rules
     from gru4rec.splits import Boundary
 
-    changes: dict[str, Any] = {
-        name: getattr(flags, name)
-        for name in (
-            "keep_repeats",
-            "min_item_support",
-            "min_session_length",
-            "filter_before_split",
-            "split_by",
-        )
-        if getattr(flags, name) is not None
-    }
+    rules = public.rules if public else Rules()
+    named = ("keep_repeats", "min_item_support", "min_session_length", "filter_before_split", "split_by")
+    changes = {name: getattr(flags, name) for name in named if getattr(flags, name) is not None}
     if flags.passes is not None:
         changes["passes"] = _passes(flags.passes)
-    gap = flags.session_gap
-    if gap is None and columns.session is None:
-        gap = SESSION_GAP
-    changes["gap"] = gap
-    test = (flags.test_days, flags.test_fraction, flags.split_at)
-    if any(value is not None for value in test):
-        changes["test"] = _boundary(test, clock)
-    valid = (flags.valid_days, flags.valid_fraction, flags.valid_at)
+    changes["gap"] = rules.gap if flags.session_gap is None else flags.session_gap
+    if changes["gap"] is None and columns.session is None:
+        changes["gap"] = SESSION_GAP
+    test = _boundary(clock, flags.test_days, flags.test_fraction, flags.split_at)
+    valid = _boundary(clock, flags.valid_days, flags.valid_fraction, flags.valid_at)
+    if valid is not None and not flags.valid:
+        raise UserError("expected either --no-valid or a validation split, got both")
+    if public is not None and test is None:
+        test = _boundary(clock, public.days, None, public.test_at)
+        valid = valid or _boundary(clock, public.days, None, public.valid_at)
     if not flags.valid:
-        if any(value is not None for value in valid):
-            raise UserError("expected either --no-valid or a validation split, got both")
         changes["valid"] = None
-    elif any(value is not None for value in valid):
-        changes["valid"] = _boundary(valid, clock)
-    elif "test" in changes:
-        changes["valid"] = Boundary(fraction=0.1) if changes["test"].at is not None else changes["test"]
-    return dataclasses.replace(Rules(), **changes)
+    elif valid is not None:
+        changes["valid"] = valid
+    elif test is not None and test.at is None:
+        changes["valid"] = test
+    else:
+        changes["valid"] = Boundary(fraction=0.1)
+    if test is not None:
+        changes["test"] = test
+    return dataclasses.replace(rules, **changes)
 
 
-def _boundary(values: tuple[float | None, float | None, str | None], clock: "Clock") -> Any:
+def _boundary(clock: "Clock", days: float | None, fraction: float | None, at: str | None) -> "Boundary | None":
     from gru4rec.splits import Boundary
 
-    days, fraction, at = values
+    if days is None and fraction is None and at is None:
+        return None
     return Boundary(days, fraction, None if at is None else clock.tick(at))
 
 

@@ -51,12 +51,14 @@ class Reading:
         event_kinds: the kinds of events that are wanted; empty for all.
         time_format: "auto", a unit, "iso" or a pattern.
         time_zone: of moments that name none.
+        whole_seconds: cut fractions of seconds off; the times become seconds since 1970.
     """
 
     columns: RawColumns
     event_kinds: tuple[str, ...] = ()
     time_format: str = "auto"
     time_zone: str | None = None
+    whole_seconds: bool = False
 
 
 def read_raw(files: list[EventFile], reading: Reading) -> RawLog:
@@ -111,6 +113,9 @@ class _Reader:
             clicks = Clicks(clicks.session, clicks.item, clicks.time + self._days(clicks.session))
             clock = Clock("ms", pl.Int64())
         self._check_times(clicks.time, clock)
+        if self._reading.whole_seconds:
+            clicks = Clicks(clicks.session, clicks.item, clicks.time // int(clock.per_second))
+            clock = Clock("s", pl.Int64())
         return RawLog(clicks, wanted, names, clock, self._warnings(clicks.time, clock))
 
     def _collect(self) -> pl.DataFrame:
