@@ -109,12 +109,13 @@ def train(
     """
     from gru4rec import training
     from gru4rec.checkpoint import METRICS_FILE
+    from gru4rec.encoded_log import read_training_log
     from gru4rec.events import encode, read_events
 
     settings = configuration(flags, config)
     _use_threads(threads)
     columns = _columns(session_column, item_column, time_column)
-    log = encode(read_events(train, columns))
+    log = read_training_log(train, columns)
     sessions = log.sessions
     sys.stderr.write(
         f"{train}: {sessions.n_clicks:,} clicks, {sessions.n_sessions:,} sessions, {len(log.vocabulary):,} items\n"

@@ -3,13 +3,13 @@
     DIR/
       train.parquet, valid.parquet, test.parquet    SessionId, ItemId, Time; sessions in the order in which the log has
                                                     them, each in time order
+      encoded/                                      the training clicks, ready to be trained on (see `encoded_log`)
       stats.json                                    what was read, what every step removed, what each part holds
 
 Ids and times have the type and the values of the log. Clicks are turned back into ids while they are written, so that
 the ids of a large log never lie in memory. The folder appears whole or not at all.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 
 from gru4rec.clicks import Clicks, Names
+from gru4rec.encoded_log import FOLDER, encode_clicks, file_digest, write_encoded
 from gru4rec.event_files import one_line
 from gru4rec.events import Columns
 from gru4rec.preparation import Prepared
@@ -68,6 +69,8 @@ def write_prepared(out: Path, prepared: Prepared, about: Mapping[str, Any]) -> N
                 "last_time": last,
                 "sha256": file_digest(file),
             }
+        log = encode_clicks(prepared.parts["train"], prepared.names.items)
+        write_encoded(folder / FOLDER, log, str(parts["train"]["sha256"]))
         stats = {
             "schema_version": SCHEMA_VERSION,
             **about,
@@ -118,9 +121,3 @@ def write_clicks(path: Path, clicks: Clicks, names: Names, clock: Clock) -> None
 
 def _times(ticks: pl.Series, clock: Clock) -> pl.Series:
     return ticks.cast(pl.Int32).cast(pl.Date) if clock.dtype == pl.Date else ticks.cast(clock.dtype)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
