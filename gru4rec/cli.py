@@ -1,4 +1,4 @@
-"""The command line of the trainer: synth, prepare, train, evaluate, export.
+"""The command line of the trainer: synth, prepare, audit, train, evaluate, export.
 
 Only this module prints. Everything heavy (torch, polars) is imported inside the commands, so that help is there at
 once.
@@ -79,6 +79,11 @@ app.command(
     "gru4rec.prepare_command:prepare",
     name="prepare",
     help="Turn a raw event log into training, validation and test files.",
+)
+app.command(
+    "gru4rec.audit_command:audit",
+    name="audit",
+    help="Look for what is wrong with a click log, and with the evaluation on its test.",
 )
 
 
