@@ -35,6 +35,8 @@ REQUEST = Request(
     refit=True,
     published=True,
     resume=True,
+    finalists=0,
+    repeats=3,
     time_budget=None,
     plugins=(),
     narrowed={},
@@ -88,7 +90,7 @@ class Page(HTMLParser):
 def test_the_page_refers_to_nothing_outside_and_every_reference_inside_is_there(tmp_path):
     trials = trials_of(14, lambda config: config.learning_rate)
     request = replace(REQUEST, out=tmp_path)
-    write_report(request, SPACE, trials, winning_config(winner(trials)), {"mrr@20": 0.25, "recall@20": 0.5})
+    write_report(request, SPACE, trials, [], winning_config(winner(trials)), {"mrr@20": 0.25, "recall@20": 0.5})
     text = (tmp_path / "report.html").read_text()
     page = Page(text)
     assert page.references
@@ -107,7 +109,7 @@ def test_the_page_refers_to_nothing_outside_and_every_reference_inside_is_there(
 def test_what_users_wrote_is_escaped(tmp_path):
     (trial,) = trials_of(1, lambda config: 0.1)
     trial = replace(trial, status="failed", error="<script>alert(1)</script>")
-    write_report(replace(REQUEST, out=tmp_path), SPACE, [trial], trial.config, {})
+    write_report(replace(REQUEST, out=tmp_path), SPACE, [trial], [], trial.config, {})
     text = (tmp_path / "report.html").read_text()
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
@@ -115,21 +117,21 @@ def test_what_users_wrote_is_escaped(tmp_path):
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_few_trials_make_a_report_too(tmp_path, count):
-    write_report(replace(REQUEST, out=tmp_path), SPACE, trials_of(count, lambda config: 0.1), None, {})
+    write_report(replace(REQUEST, out=tmp_path), SPACE, trials_of(count, lambda config: 0.1), [], None, {})
     assert (tmp_path / "plots" / "learning-curves.png").exists()
 
 
 def test_trials_that_finished_no_epoch_have_no_pictures(tmp_path):
     trials = [replace(trial, history=[], mrr=0.0, best_epoch=0) for trial in trials_of(3, lambda config: 0.1)]
     assert all_plots(trials, SPACE) == {}
-    write_report(replace(REQUEST, out=tmp_path), SPACE, trials, None, {})
+    write_report(replace(REQUEST, out=tmp_path), SPACE, trials, [], None, {})
     assert "3 trials (3 finished)" in (tmp_path / "report.html").read_text()
 
 
 def test_pictures_of_an_earlier_report_do_not_stay(tmp_path):
     request = replace(REQUEST, out=tmp_path)
-    write_report(request, SPACE, trials_of(14, lambda config: config.learning_rate), None, {})
-    write_report(request, SPACE, trials_of(1, lambda config: 0.1), None, {})
+    write_report(request, SPACE, trials_of(14, lambda config: config.learning_rate), [], None, {})
+    write_report(request, SPACE, trials_of(1, lambda config: 0.1), [], None, {})
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["learning-curves.png"]
 
 

@@ -141,6 +141,8 @@ def refused(capsys, *arguments):
         (["--sampler", "none"], "unknown sampler 'none'"),
         (["--trials", "0"], "trials: expected at least 1, got 0"),
         (["--epochs", "0"], "epochs: expected at least 1, got 0"),
+        (["--repeats", "0"], "repeats: expected at least 1, got 0"),
+        (["--finalists=-1"], "finalists: expected at least 0, got -1"),
         (["--threads", "0"], "threads: expected at least 1, got 0"),
         (["--layers", "zero"], "layers"),
         (["--sample-alpha", "-1"], "sample_alpha"),

@@ -26,16 +26,18 @@ from inference.atomic import written_file
 from inference.errors import UserError
 from tune.cluster import check_gpus, connected, trial_resources
 from tune.data import SearchData, read_search_data
+from tune.finals import Finalist, Finals
 from tune.folder import BEST_FILE, MODEL_FILE, MODEL_FOLDER, Identity, Round, SearchFolder, SearchState, held
 from tune.narrowing import search_space
 from tune.preflight import check_nodes
 from tune.published import first_points
 from tune.report import write_report
 from tune.request import Request
-from tune.results import TrialResult, read_trials, winner, winning_config, write_results
+from tune.results import TrialResult, read_trials, winner, winning_config
 from tune.space import SearchSpace
-from tune.study import Ending, Study, run_study
+from tune.study import Ending, Runnable, Study, run_study
 from tune.suggestions import Experience
+from tune.tables import write_results
 from tune.trial import EPOCH_METRIC, METRIC
 from tune.winner import keep, refit
 
@@ -48,12 +50,14 @@ class Outcome:
         ending: whether all trials were run.
         n_trials: that there were to be.
         trials: what came of them.
+        finalists: what came of the best with other seeds, the winner first; empty without finals.
         test: figures of the final model on the test log; empty without one, or after an interruption.
     """
 
     ending: Ending
     n_trials: int
     trials: Sequence[TrialResult]
+    finalists: Sequence[Finalist]
     test: dict[str, Any]
 
     @property
@@ -86,26 +90,28 @@ def run_search(request: Request) -> Outcome:
             f"{request.train}: {sessions.n_clicks:,} clicks, {sessions.n_sessions:,} sessions, "
             f"{len(data.trial.train.vocabulary):,} items to train on; {data.trial.valid.n_pairs:,} events to validate"
         )
-        state, ending = _run_trials(request, folder, state or SearchState(identity), space, data)
+        state, ending = _run(request, folder, state or SearchState(identity), space, data)
         trials = _trials(folder, len(state.rounds))
+        finalists = _finalists(request, folder, state, trials)
         if trials:
-            write_results(request.out, trials, data.sha256)
+            write_results(request.out, trials, finalists, data.sha256)
         test: dict[str, Any] = {}
         made = None
         if ending != "interrupted":
-            made, test = _make_model(request, folder, state, data, trials)
+            best = finalists[0].as_winner if finalists else winner(trials)
+            made, test = _make_model(request, folder, state, data, best)
         if trials:
-            write_report(request, space, trials, made, test)
-        return Outcome(ending, state.n_trials, trials, test)
+            write_report(request, space, trials, finalists, made, test)
+        return Outcome(ending, state.n_trials, trials, finalists, test)
 
 
-def _run_trials(
+def _run(
     request: Request, folder: SearchFolder, state: SearchState, space: SearchSpace, data: SearchData
 ) -> tuple[SearchState, Ending]:
-    """Run the trials that are left; gives the state after it, and how it ended."""
+    """Run what is left of the trials and the finals; gives the state after it, and how it ended."""
     added = request.n_trials - state.n_trials
     rounds = (*state.rounds, Round(added)) if added else state.rounds
-    if all(part.complete for part in rounds):
+    if all(part.complete for part in rounds) and not _finals_to_run(request, folder, state):
         return state, "complete"
     until = None if request.time_budget is None else time.monotonic() + request.time_budget
     with connected(request.address, data.n_bytes) as cluster:
@@ -116,6 +122,12 @@ def _run_trials(
             check_nodes(request.out, request.plugins)
         state = replace(state, rounds=rounds, threads=resources.cpus)
         folder.write(state)
+        folder.round_folder(1).parent.mkdir(exist_ok=True)
+
+        def run(study: Runnable, where: Path) -> Ending:
+            left = None if until is None else max(until - time.monotonic(), 0.0)
+            return run_study(study, data.trial, resources, where, left)
+
         say(
             f"{state.n_trials} trials of up to {request.n_epochs} epochs, each on {resources.cpus} CPU"
             + (f" and {resources.gpus:g} GPU" if resources.gpus else "")
@@ -123,16 +135,40 @@ def _run_trials(
         for number, part in enumerate(rounds, start=1):
             if part.complete:
                 continue
-            study = _study(request, space, part.n_trials, _trials(folder, number - 1))
-            where = folder.round_folder(number)
-            where.parent.mkdir(exist_ok=True)
-            left = None if until is None else max(until - time.monotonic(), 0.0)
-            ending = run_study(study, data.trial, resources, where, left)
+            ending = run(
+                _study(request, space, part.n_trials, _trials(folder, number - 1)), folder.round_folder(number)
+            )
             if ending != "complete":
                 return state, ending
             state = state.with_round_complete(number)
             folder.write(state)
+        finals = _finals_to_run(request, folder, state)
+        if finals:
+            say(f"the best {len(finals.finalists)} once more, each with {finals.repeats} other seeds")
+            ending = run(finals, folder.finals_folder(finals.name))
+            if ending != "complete":
+                return state, ending
+            state = replace(state, finals=(*state.finals, finals.name))
+            folder.write(state)
     return state, "complete"
+
+
+def _finals_to_run(request: Request, folder: SearchFolder, state: SearchState) -> Finals | None:
+    """The finals that are asked for and not complete."""
+    if not request.finalists:
+        return None
+    finals = Finals.of(_trials(folder, len(state.rounds)), request.finalists, request.repeats)
+    return finals if finals.finalists and finals.name not in state.finals else None
+
+
+def _finalists(
+    request: Request, folder: SearchFolder, state: SearchState, trials: Sequence[TrialResult]
+) -> list[Finalist]:
+    """What came of the finals that are asked for; empty if none are, or they are not complete."""
+    finals = Finals.of(trials, request.finalists, request.repeats)
+    if not finals.finalists or finals.name not in state.finals:
+        return []
+    return finals.results(read_trials(folder.finals_folder(finals.name)))
 
 
 def _study(request: Request, space: SearchSpace, n_trials: int, earlier: Sequence[TrialResult]) -> Study:
@@ -151,10 +187,9 @@ def _trials(folder: SearchFolder, n_rounds: int) -> list[TrialResult]:
 
 
 def _make_model(
-    request: Request, folder: SearchFolder, state: SearchState, data: SearchData, trials: Sequence[TrialResult]
+    request: Request, folder: SearchFolder, state: SearchState, data: SearchData, best: TrialResult
 ) -> tuple[TrainConfig, dict[str, Any]]:
     """The winner as best.toml, model directory and model.onnx; gives its configuration and figures on the test log."""
-    best = winner(trials)
     config = winning_config(best)
     made = {
         "trial": best.number,

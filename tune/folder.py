@@ -81,12 +81,14 @@ class SearchState:
         identity: what the search was begun with.
         rounds: the first trials, and those added later.
         threads: CPU threads of a trial.
+        finals: the folders of finals that are complete.
         outcome: what was made of the winner; empty until then.
     """
 
     identity: Identity
     rounds: tuple[Round, ...] = ()
     threads: int = 1
+    finals: tuple[str, ...] = ()
     outcome: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -115,6 +117,10 @@ class SearchFolder:
         """Where Ray keeps a round's trials, numbered from 1."""
         return self.path / TRIALS_FOLDER / f"round-{number}"
 
+    def finals_folder(self, name: str) -> Path:
+        """Where Ray keeps the runs of finals."""
+        return self.path / TRIALS_FOLDER / name
+
     def read(self) -> SearchState | None:
         """The state of the search in this folder, None where there is none.
 
@@ -132,7 +138,8 @@ class SearchFolder:
             if content["schema_version"] != SCHEMA_VERSION:
                 raise KeyError("schema_version")
             rounds = tuple(Round(**part) for part in content["rounds"])
-            return SearchState(Identity(**content["identity"]), rounds, content["threads"], content["outcome"])
+            identity, finals = Identity(**content["identity"]), tuple(content["finals"])
+            return SearchState(identity, rounds, content["threads"], finals, content["outcome"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{file}: expected the state of a search, schema {SCHEMA_VERSION}, got an error: {error!r}"

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from gru4rec.config import TrainConfig, to_mapping
 from inference.atomic import written_file
+from tune.finals import Finalist
 from tune.plots import all_plots
 from tune.request import Request
 from tune.results import TrialResult, described, ranked
@@ -46,6 +47,7 @@ def write_report(
     request: Request,
     space: SearchSpace,
     trials: Sequence[TrialResult],
+    finalists: Sequence[Finalist],
     made: TrainConfig | None,
     test: Mapping[str, Any],
 ) -> None:
@@ -55,12 +57,14 @@ def write_report(
         request: what was asked for.
         space: that the trials were drawn from.
         trials: all of them.
+        finalists: those that were run again with other seeds, the winner first.
         made: the winner's configuration, if a model was made of it.
         test: figures of the final model on the test log; empty without one.
     """
     figures = all_plots(trials, space)
     _write_plots(request.out / PLOTS_FOLDER, figures)
-    sections = [_summary(trials, test), *([_winner(request, made)] if made else []), _table(trials)]
+    sections = [_summary(trials, finalists, test), *([_winner(request, made)] if made else [])]
+    sections += [*([_finals(finalists)] if finalists else []), _table(trials)]
     sections += [f"<h2>{escape(TITLES[name])}</h2>{_svg(figure, name)}" for name, figure in figures.items()]
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>GRU4Rec search</title>'
@@ -85,8 +89,8 @@ def reproduction(request: Request) -> str:
     return shlex.join([*command, "--out", "MODEL"]) + both
 
 
-def _summary(trials: Sequence[TrialResult], test: Mapping[str, Any]) -> str:
-    best = ranked(trials)[0]
+def _summary(trials: Sequence[TrialResult], finalists: Sequence[Finalist], test: Mapping[str, Any]) -> str:
+    best = finalists[0].as_winner if finalists else ranked(trials)[0]
     counts = {status: sum(trial.status == status for trial in trials) for status in (trial.status for trial in trials)}
     parts = ", ".join(f"{count} {status}" for status, count in counts.items())
     figures = [("validation MRR@20", f"{best.mrr:.4f}"), ("validation Recall@20", f"{best.recall:.4f}")]
@@ -127,6 +131,26 @@ def _table(trials: Sequence[TrialResult]) -> str:
         )
         rows.append(_cells("td", values, numbers))
     return f"<h2>Trials</h2><div class=wide><table>{_cells('th', head, numbers)}{''.join(rows)}</table></div>"
+
+
+def _finals(finalists: Sequence[Finalist]) -> str:
+    head = ("trial", "mean MRR@20", "standard deviation", "mean Recall@20", "runs", "best epoch", "model")
+    rows = [
+        (
+            str(finalist.trial.number),
+            f"{finalist.mrr:.4f}",
+            f"{finalist.spread:.4f}",
+            f"{finalist.recall:.4f}",
+            str(finalist.repeats),
+            str(finalist.best_epoch),
+            described(finalist.trial.config),
+        )
+        for finalist in finalists
+    ]
+    body = "".join(_cells("td", row, range(6)) for row in rows)
+    return (
+        f"<h2>The finals: the best once more, with other seeds</h2><table>{_cells('th', head, range(6))}{body}</table>"
+    )
 
 
 def _cells(tag: str, values: Sequence[str], numbers: range) -> str:

@@ -27,6 +27,8 @@ class Request:
         refit: whether the winner is trained again on training and validation sessions.
         published: whether the published best parameters are tried first.
         resume: whether to go on with the search that the folder holds.
+        finalists: how many of the best trials are run again with other seeds; 0 for none.
+        repeats: runs of each finalist.
         time_budget: seconds for the trials; None for no limit.
         plugins: modules that register losses or samplers.
         narrowed: the search space, as `tune.narrowing.search_space` reads it.
@@ -47,6 +49,8 @@ class Request:
     refit: bool
     published: bool
     resume: bool
+    finalists: int
+    repeats: int
     time_budget: float | None
     plugins: tuple[str, ...]
     narrowed: dict[str, Any]

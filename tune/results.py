@@ -1,24 +1,19 @@
-"""What came out of a search: a row per trial, the winner, and the files that say so.
+"""What came out of a search: its trials, in order of quality.
 
-The rows are read from what Ray Tune keeps in the search's folder, never from memory alone: a search that was
+The trials are read from what Ray Tune keeps in the search's folder, never from memory alone: a search that was
 interrupted, or that ran in another process, is read the same way.
 """
 
 import json
-import platform
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import polars as pl
 from ray import tune as ray_tune
-from rich.table import Table
 
-from gru4rec.config import TrainConfig, from_mapping, to_mapping
-from inference.atomic import written_file
+from gru4rec.config import TrainConfig, from_mapping
 from inference.errors import UserError
 from tune.space import MODEL
 from tune.suggestions import NUMBER
@@ -134,7 +129,7 @@ def winner(trials: Sequence[TrialResult]) -> TrialResult:
     """
     best = next((trial for trial in ranked(trials) if trial.best_epoch), None)
     if best is None:
-        reason = next((trial.error for trial in trials if trial.error), "the search was stopped before")
+        reason = next((trial.error for trial in trials if trial.error), "its time was up; the same command goes on")
         raise UserError(f"no trial finished an epoch, so there is no model to keep; the first reason: {reason}")
     return best
 
@@ -142,69 +137,6 @@ def winner(trials: Sequence[TrialResult]) -> TrialResult:
 def winning_config(trial: TrialResult) -> TrainConfig:
     """The winner's configuration with the number of epochs after which it was best."""
     return trial.config.replace(n_epochs=trial.best_epoch)
-
-
-def write_results(directory: Path, trials: Sequence[TrialResult], data_sha256: str) -> None:
-    """Write results.parquet and results.csv, a row per trial.
-
-    Args:
-        directory: of the search.
-        trials: in the order of the rows.
-        data_sha256: digest of the training and validation data.
-    """
-    versions = {f"version_{name}": version(name) for name in ("gru4rec", "torch", "ray", "optuna")}
-    common = {"data_sha256": data_sha256, **versions, "version_python": platform.python_version()}
-    frame = pl.DataFrame([_row(trial) | common for trial in trials], infer_schema_length=None)
-    with written_file(directory / "results.parquet") as file:
-        frame.write_parquet(file)
-    with written_file(directory / "results.csv") as file:
-        frame.write_csv(file)
-
-
-def _row(trial: TrialResult) -> dict[str, Any]:
-    config = to_mapping(trial.config)
-    config["layers"] = "/".join(map(str, trial.config.layers))
-    config["plugins"] = ",".join(trial.config.plugins)
-    for table in ("loss_options", "sampler_options"):
-        config[table] = json.dumps(dict(config[table]), sort_keys=True)
-    unset: dict[str, float | None] = {"bpreg": None, "elu_param": None, "logq": None}
-    if not trial.config.n_sample:
-        config["sample_alpha"] = None
-    number = ("events_per_second", "peak_memory_mib")
-    return {
-        "trial": trial.number,
-        "status": trial.status,
-        METRIC: trial.mrr,
-        "recall@20": trial.recall,
-        "best_epoch": trial.best_epoch,
-        "epochs": trial.epochs,
-        "seconds": trial.seconds,
-        **{name: float(trial.metrics[name]) if name in trial.metrics else None for name in number},
-        **unset,
-        **config,
-        "diverged_epoch": trial.metrics.get("diverged_epoch"),
-        "diverged_step": trial.metrics.get("diverged_step"),
-        "error": trial.error,
-        "trial_id": trial.trial_id,
-    }
-
-
-def leaderboard(trials: Sequence[TrialResult], rows: int = 10) -> Table:
-    """A table of the best trials for people."""
-    table = Table(title=f"best of {len(trials)} trials", title_justify="left")
-    for name in ("trial", METRIC, "recall@20", "epochs", "status", "s", "model"):
-        table.add_column(name, justify="left" if name in ("status", "model") else "right", overflow="fold")
-    for trial in ranked(trials)[:rows]:
-        table.add_row(
-            str(trial.number),
-            f"{trial.mrr:.4f}",
-            f"{trial.recall:.4f}",
-            f"{trial.best_epoch}/{trial.epochs}",
-            trial.status,
-            f"{trial.seconds:.0f}",
-            described(trial.config),
-        )
-    return table
 
 
 def described(config: TrainConfig) -> str:

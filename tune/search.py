@@ -67,6 +67,8 @@ def search(
     refit: bool = True,
     seeds: bool = True,
     resume: bool = True,
+    finalists: int = 0,
+    repeats: int = 3,
     time_budget: str | None = None,
     space: Path | None = None,
     plugin: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -92,6 +94,8 @@ def search(
         refit: train the winner again on training and validation sessions; otherwise it is kept as it was
         seeds: try the published best parameters first, as half of the trials at most
         resume: go on with the search that is in the folder; otherwise a folder with a search is refused
+        finalists: that many of the best trials are run again, with other seeds, and name the winner
+        repeats: runs of each finalist
         time_budget: for the trials, such as 90s, 30m or 2h; the best model so far is made when it is up
         space: TOML file that narrows the search space (learning_rate = {low = 0.01, high = 0.1}); flags win over it
         plugin: module that registers losses or samplers
@@ -100,9 +104,12 @@ def search(
         item_column: name of the column with the item ids
         time_column: name of the column with the times
     """
-    for name, value in (("trials", trials), ("epochs", epochs), ("threads", 1 if threads is None else threads)):
+    counts = {"trials": trials, "epochs": epochs, "repeats": repeats, "threads": 1 if threads is None else threads}
+    for name, value in counts.items():
         if value < 1:
             raise UserError(f"{name}: expected at least 1, got {value}")
+    if finalists < 0:
+        raise UserError(f"finalists: expected at least 0, got {finalists}")
     request = Request(
         train=train,
         valid=valid,
@@ -119,6 +126,8 @@ def search(
         refit=refit,
         published=seeds,
         resume=resume,
+        finalists=finalists,
+        repeats=repeats,
         time_budget=None if time_budget is None else seconds_of(time_budget),
         plugins=tuple(plugin or ()),
         narrowed=narrowed(flags, _space_file(space)),
@@ -138,7 +147,7 @@ def _told(request: Request, outcome: "Outcome") -> int:
     """Say how a search ended; gives the exit code."""
     from rich.console import Console
 
-    from tune.results import leaderboard
+    from tune.tables import leaderboard
 
     progress = f"after {outcome.n_over} of {outcome.n_trials} trials; the same command goes on"
     if outcome.ending == "interrupted":
@@ -146,7 +155,7 @@ def _told(request: Request, outcome: "Outcome") -> int:
         return 130
     if outcome.ending == "out of time":
         say(f"the time is up {progress}, for as long again")
-    Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES).print(leaderboard(outcome.trials))
+    Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES).print(leaderboard(outcome.trials, outcome.finalists))
     if outcome.test:
         test = outcome.test
         print(f"test: recall@20 {test['recall@20']:.4f}, mrr@20 {test['mrr@20']:.4f} on {test['events']:,} events")

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from ray import tune as ray_tune
 from ray.tune.schedulers import ASHAScheduler
@@ -37,9 +37,31 @@ REDUCTION_FACTOR = 3
 """Of the trials that get as far as 1, 3, 9 … epochs, about one in three goes on."""
 
 
+class Runnable(Protocol):
+    """Trials that can be run."""
+
+    @property
+    def n_trials(self) -> int:
+        """How many."""
+
+    @property
+    def n_total(self) -> int:
+        """How many with those of earlier rounds."""
+
+    @property
+    def n_epochs(self) -> int:
+        """Of a trial that is not stopped early."""
+
+    def searcher(self) -> Any:
+        """What gives Ray the trials' configurations."""
+
+    def scheduler(self) -> Any:
+        """What stops trials early; None for nothing."""
+
+
 @dataclass(frozen=True)
 class Study:
-    """The trials to run.
+    """A round of a search: Optuna suggests its trials, ASHA stops them.
 
     Attributes:
         space: what they may try.
@@ -57,9 +79,42 @@ class Study:
     seed: int
     experience: Sequence[Experience] = ()
 
+    @property
+    def n_total(self) -> int:
+        """Trials of this round and the earlier ones."""
+        return self.n_trials + len(self.experience)
+
+    def searcher(self) -> Any:
+        """Optuna, told of the earlier trials."""
+        return DistinctSuggestions(
+            self.space,
+            metric=METRIC,
+            first_points=self.first_points,
+            seed=self.seed,
+            experience=self.experience,
+        )
+
+    def scheduler(self) -> Any:
+        """ASHA, told how the earlier trials went, so that new ones are measured against them."""
+        scheduler = ASHAScheduler(
+            time_attr="epoch",
+            metric=METRIC,
+            mode="max",
+            max_t=self.n_epochs,
+            grace_period=1,
+            reduction_factor=REDUCTION_FACTOR,
+        )
+        for number, trial in enumerate(self.experience):
+            earlier = SimpleNamespace(trial_id=f"earlier-{number}")
+            scheduler.on_trial_add(None, earlier)
+            for epoch, value in enumerate(trial.values, start=1):
+                scheduler.on_trial_result(None, earlier, {"epoch": epoch, METRIC: value})
+            scheduler.on_trial_remove(None, earlier)
+        return scheduler
+
 
 def run_study(
-    study: Study, data: TrialData, resources: TrialResources, folder: Path, time_budget: float | None = None
+    study: Runnable, data: TrialData, resources: TrialResources, folder: Path, time_budget: float | None = None
 ) -> Ending:
     """Run the trials, or go on with them; what came out is in the folder.
 
@@ -85,21 +140,14 @@ def run_study(
     return _fit(tuner, time_budget)
 
 
-def _new_tuner(study: Study, trainable: Any, folder: Path) -> Any:
-    searcher = DistinctSuggestions(
-        study.space,
-        metric=METRIC,
-        first_points=study.first_points,
-        seed=study.seed,
-        experience=study.experience,
-    )
+def _new_tuner(study: Runnable, trainable: Any, folder: Path) -> Any:
     return ray_tune.Tuner(
         trainable,
         tune_config=ray_tune.TuneConfig(
             num_samples=study.n_trials,
             reuse_actors=True,
-            search_alg=searcher,
-            scheduler=_scheduler(study),
+            search_alg=study.searcher(),
+            scheduler=study.scheduler(),
             trial_dirname_creator=_trial_folder,
         ),
         run_config=ray_tune.RunConfig(
@@ -107,7 +155,7 @@ def _new_tuner(study: Study, trainable: Any, folder: Path) -> Any:
             storage_path=str(folder.parent.absolute()),
             verbose=0,
             callbacks=[
-                SearchView(study.n_trials + len(study.experience), study.n_epochs),
+                SearchView(study.n_total, study.n_epochs),
                 FinishedTrials(),
                 CheckpointSweeper(),
             ],
@@ -117,25 +165,6 @@ def _new_tuner(study: Study, trainable: Any, folder: Path) -> Any:
             ),
         ),
     )
-
-
-def _scheduler(study: Study) -> Any:
-    """ASHA, told how the trials of earlier rounds went, so that new ones are measured against them."""
-    scheduler = ASHAScheduler(
-        time_attr="epoch",
-        metric=METRIC,
-        mode="max",
-        max_t=study.n_epochs,
-        grace_period=1,
-        reduction_factor=REDUCTION_FACTOR,
-    )
-    for number, trial in enumerate(study.experience):
-        earlier = SimpleNamespace(trial_id=f"earlier-{number}")
-        scheduler.on_trial_add(None, earlier)
-        for epoch, value in enumerate(trial.values, start=1):
-            scheduler.on_trial_result(None, earlier, {"epoch": epoch, METRIC: value})
-        scheduler.on_trial_remove(None, earlier)
-    return scheduler
 
 
 def _fit(tuner: Any, time_budget: float | None) -> Ending:

@@ -8,8 +8,10 @@ A search that is given more trials learns from those it had: they are told to Op
 """
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -93,6 +95,38 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
             self._ot_study.sampler = sampler
         finished: str = Searcher.FINISHED
         return finished
+
+
+class GivenModels(Searcher):  # type: ignore[misc]  # Ray is untyped
+    """Suggests models of a list, in its order.
+
+    Args:
+        models: their configuration values.
+    """
+
+    def __init__(self, models: Sequence[Mapping[str, Any]]):
+        super().__init__(metric=None, mode=None)
+        self._models = list(models)
+        self._given = 0
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's configuration: its number and its model."""
+        if self._given == len(self._models):
+            finished: str = Searcher.FINISHED
+            return finished
+        self._given += 1
+        return {NUMBER: self._given, MODEL: dict(self._models[self._given - 1])}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing is learnt."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write how far it has come."""
+        Path(checkpoint_path).write_text(json.dumps(self._given), encoding="utf-8")
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Take up where another process stopped."""
+        self._given = json.loads(Path(checkpoint_path).read_text(encoding="utf-8"))
 
 
 def as_optuna_trial(space: SearchSpace, config: TrainConfig, value: float) -> FrozenTrial | None:
