@@ -6,6 +6,7 @@ text ids costs several times that in time and memory.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -37,17 +38,18 @@ class Clicks:
     def __len__(self) -> int:
         return len(self.session)
 
-    @property
+    @cached_property
     def starts(self) -> np.ndarray:
         """Where each session begins, int64 [S]."""
-        return np.flatnonzero(np.diff(self.session, prepend=-1))
+        changes = np.flatnonzero(self.session[1:] != self.session[:-1]) + 1
+        return np.concatenate([[0], changes]) if len(self) else changes
 
     @property
     def lengths(self) -> np.ndarray:
         """Clicks per session, int64 [S]."""
         return np.diff(self.starts, append=len(self))
 
-    @property
+    @cached_property
     def support(self) -> np.ndarray:
         """Clicks per item number, int64 [largest item number + 1]."""
         return np.bincount(self.item)
@@ -58,6 +60,8 @@ class Clicks:
 
     def keep(self, mask: np.ndarray | slice) -> "Clicks":
         """The clicks that a mask [E] marks, or an order takes."""
+        if isinstance(mask, np.ndarray) and mask.dtype == bool and mask.all():
+            return self  # with what is cached of it
         return Clicks(self.session[mask], self.item[mask], self.time[mask])
 
 

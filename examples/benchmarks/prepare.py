@@ -1,0 +1,167 @@
+"""How fast `gru4rec prepare` is, and how much memory it takes, beside plain pandas doing the same.
+
+Both read the same synthetic log as text, drop repeats, split the last tenth of the sessions off, filter the training
+part until nothing changes, and write parquet; each in a process of its own, whose highest memory use the system tells.
+The files that they write are compared, row by row. `gru4rec` also writes the encoded log that training starts from.
+
+    python examples/benchmarks/prepare.py                              # 5 million events; needs pandas and pyarrow
+    python examples/benchmarks/prepare.py --events 50000000 --no-pandas
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PART = 5_000_000
+SUPPORT, LENGTH, FRACTION = 5, 2, 0.1
+MONTH = 86_400 * 31
+
+
+def write_log(folder: Path, events: int, items: int) -> list[Path]:
+    """A log of files of five million events each, a month after the other."""
+    import polars as pl
+
+    from gru4rec.synth import synthesize
+
+    files = []
+    for number in range(-(-events // PART)):
+        log = synthesize(min(PART, events - number * PART), items, seed=number)
+        files.append(folder / f"events-{number:03d}.tsv")
+        log.with_columns(
+            pl.format("{}-{}", pl.lit(number), "SessionId").alias("SessionId"), pl.col("Time") + number * MONTH
+        ).write_csv(files[-1], separator="\t")
+    return files
+
+
+def prepare_with_pandas(files: list[Path], out: Path) -> None:
+    """The same rules, written as one would."""
+    import pandas as pd
+
+    ids = {"SessionId": str, "ItemId": str}
+    log = pd.concat([pd.read_csv(file, sep="\t", dtype=ids) for file in files], ignore_index=True)
+    log = log.sort_values(["SessionId", "Time"], kind="stable")
+    repeated = (log["SessionId"] == log["SessionId"].shift()) & (log["ItemId"] == log["ItemId"].shift())
+    log = log[~repeated]
+    begins = log.groupby("SessionId")["Time"].min()
+    boundary = begins.sort_values().iloc[len(begins) - max(1, round(len(begins) * FRACTION))]
+    is_late = log["SessionId"].map(begins) >= boundary
+    train, test = log[~is_late], log[is_late]
+    before = -1
+    while len(train) != before:
+        before = len(train)
+        train = train[train.groupby("ItemId")["ItemId"].transform("size") >= SUPPORT]
+        train = train[train.groupby("SessionId")["SessionId"].transform("size") >= LENGTH]
+    test = test[test["ItemId"].isin(train["ItemId"].unique())]
+    test = test[test.groupby("SessionId")["SessionId"].transform("size") >= LENGTH]
+    out.mkdir()
+    train.to_parquet(out / "train.parquet", index=False, compression="zstd")
+    test.to_parquet(out / "test.parquet", index=False, compression="zstd")
+
+
+def prepare_with_gru4rec(files: list[Path], out: Path) -> None:
+    """The command."""
+    from gru4rec.cli import main
+
+    flags = ["--min-item-support", str(SUPPORT), "--min-session-length", str(LENGTH), "--test-fraction", str(FRACTION)]
+    assert main(["prepare", *map(str, files), "--out", str(out), "--no-valid", *flags]) == 0
+
+
+def load_text(files: list[Path], out: Path) -> None:
+    """Reading and encoding the first file for training."""
+    from gru4rec.events import encode, read_events
+
+    encode(read_events(files[0]))
+
+
+def load_prepared(files: list[Path], out: Path) -> None:
+    """Mapping what `gru4rec prepare` has written for training."""
+    from gru4rec.encoded_log import read_training_log
+
+    read_training_log(files[0].parent / "gru4rec")
+
+
+RUNS = {
+    "pandas": prepare_with_pandas,
+    "gru4rec": prepare_with_gru4rec,
+    "load the text": load_text,
+    "load what is prepared": load_prepared,
+}
+
+
+def measured(run: str, files: list[Path], out: Path) -> tuple[float, float]:
+    """Seconds within a new process, without its start, and its highest memory use in GiB."""
+    command = [sys.executable, __file__, "--run", run, "--out", str(out), *map(str, files)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    seconds = float(process.stdout.read().strip().splitlines()[-1])
+    process.stdout.close()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{run} ended with {process.returncode}")
+    return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
+
+
+def same_rows(left: Path, right: Path) -> bool:
+    """Whether two folders hold the same training and test clicks."""
+    import polars as pl
+
+    order = ["SessionId", "Time"]
+    for part in ("train", "test"):
+        frames = [
+            pl.read_parquet(folder / f"{part}.parquet")
+            .select(pl.col("SessionId", "ItemId").cast(pl.String), pl.col("Time").cast(pl.Int64))
+            .sort(order, maintain_order=True)
+            for folder in (left, right)
+        ]
+        if not frames[0].equals(frames[1]):
+            return False
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=5_000_000)
+    parser.add_argument("--items", type=int, default=50_000)
+    parser.add_argument("--no-pandas", action="store_true", help="measure gru4rec alone")
+    parser.add_argument("--folder", type=Path, help="where the log is written [default: a temporary folder]")
+    parser.add_argument("--run", choices=list(RUNS), help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("files", nargs="*", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.run:
+        if arguments.run == "pandas":  # imports are not what is measured
+            import pandas  # noqa: F401
+        else:
+            import gru4rec.cli
+            import gru4rec.encoded_log
+            import gru4rec.prepare_command
+            import gru4rec.prepared_folder
+            import gru4rec.raw_events  # noqa: F401
+        begin = time.perf_counter()
+        RUNS[arguments.run](arguments.files, arguments.out)
+        print(time.perf_counter() - begin)
+        return
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
+        folder = Path(temporary)
+        files = write_log(folder, arguments.events, arguments.items)
+        size = sum(file.stat().st_size for file in files) / 2**30
+        print(f"{arguments.events:,} events, {size:.2f} GiB of text, {os.cpu_count()} cores")
+        results = {}
+        for run in RUNS:
+            if run == "pandas" and arguments.no_pandas:
+                continue
+            results[run] = measured(run, files, folder / run.replace(" ", "-"))
+            print(f"{run:22} {results[run][0]:8.2f} s {results[run][1]:6.2f} GiB", flush=True)
+        if "pandas" in results:
+            faster, less = (left / right for left, right in zip(results["pandas"], results["gru4rec"], strict=True))
+            equal = "equal files" if same_rows(folder / "pandas", folder / "gru4rec") else "OTHER ROWS"
+            print(f"gru4rec is {faster:.1f} times as fast with {1 / less:.0%} of the memory; {equal}")
+
+
+if __name__ == "__main__":
+    main()
