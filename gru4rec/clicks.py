@@ -82,13 +82,15 @@ def by_first_appearance(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Renumber codes in the order in which they first appear.
 
     Args:
-        codes: unsigned integers [E].
+        codes: unsigned integers [E], fewer than 2³¹.
 
     Returns:
         The new numbers, int32 [E], and the place at which each of them appears first, ascending.
     """
-    first = np.full(int(codes.max(initial=0)) + 1, len(codes), dtype=np.int64)
-    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # the last assignment, of the first appearance, stays
+    first = np.full(int(codes.max(initial=0)) + 1, len(codes), dtype=np.int32)
+    first[codes[::-1]] = np.arange(
+        len(codes) - 1, -1, -1, dtype=np.int32
+    )  # the last assignment, of the first appearance, stays
     places = np.sort(first[first < len(codes)])
     number = np.empty(len(first), dtype=np.int32)
     number[codes[places]] = np.arange(len(places), dtype=np.int32)

@@ -120,7 +120,7 @@ def prepare(raw: RawLog, rules: Rules, report: Callable[[Step], None] = lambda s
     """Prepare a log.
 
     Args:
-        raw: as it was read.
+        raw: as it was read; its clicks are taken over.
         rules: what to do.
         report: is told of every step.
 
@@ -134,21 +134,24 @@ def prepare(raw: RawLog, rules: Rules, report: Callable[[Step], None] = lambda s
     if rules.filter_before_split:
         clicks = _filtered(clicks, rules, steps)
     train, test, test_begins = _split(clicks, rules.test, rules, raw.clock, "test", steps)
+    del clicks  # like every step's input, so that at most two copies of a large log are in memory
     parts, boundaries = {"train": train, "test": test}, {"test": test_begins}
     if rules.valid is not None:
-        train, valid, valid_begins = _split(train, rules.valid, rules, raw.clock, "valid", steps, test_begins)
-        parts = {"train": train, "valid": valid, "test": test}
+        early, valid, valid_begins = _split(train, rules.valid, rules, raw.clock, "valid", steps, test_begins)
+        parts = {"train": early, "valid": valid, "test": test}
         boundaries = {"valid": valid_begins, "test": test_begins}
+        del early, valid
+    del train, test
     for name, part in parts.items():
         begins = f" from {raw.clock.shown(boundaries[name])}" if name in boundaries else ""
         steps.add(Step(f"{name}{begins}", NOTHING, part.counts()))
-    parts["train"] = train = _filtered(train, rules, steps, "train: ", only_length=rules.filter_before_split)
-    known = train.support > 0
-    for name in ("valid", "test"):
-        if name in parts:
-            part = steps.keep(f"{name}: items not in train", parts[name], known_items(known), "a larger training part")
-            parts[name] = _filtered(part, rules, steps, f"{name}: ", only_length=True)
-    return Prepared(parts, names, raw.clock, tuple(steps.done), boundaries)
+    del part
+    rest = {"train": _filtered(parts.pop("train"), rules, steps, "train: ", only_length=rules.filter_before_split)}
+    known = rest["train"].support > 0
+    for name, part in parts.items():
+        part = steps.keep(f"{name}: items not in train", part, known_items(known), "a larger training part")
+        rest[name] = _filtered(part, rules, steps, f"{name}: ", only_length=True)
+    return Prepared(rest, names, raw.clock, tuple(steps.done), boundaries)
 
 
 class _Steps:
@@ -173,12 +176,13 @@ class _Steps:
 
 
 def _sessions(raw: RawLog, rules: Rules, steps: _Steps) -> tuple[Clicks, Names]:
-    clicks, names = raw.clicks, raw.names
+    (clicks, wanted), names = raw.hand_over(), raw.names
     n_items = len(names.items) - names.items.null_count()
     steps.add(Step("read", NOTHING, Counts(len(clicks), len(names.sessions), n_items)))
     order = grouping_order(clicks, _tie(clicks, names, rules))
     clicks = clicks.keep(order)
-    wanted = None if raw.wanted is None else raw.wanted[order]
+    wanted = None if wanted is None else wanted[order]
+    del order
     if wanted is not None and not rules.gap_over_all:
         clicks, wanted = steps.keep("unwanted kinds of events", clicks, _mask(wanted), "other --event-kinds"), None
     if rules.gap is not None:

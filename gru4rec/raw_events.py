@@ -23,9 +23,9 @@ MILLISECONDS_PER_DAY = 86_400_000
 LARGEST_INDEX = 2**31 - 2
 
 
-@dataclass(frozen=True)
+@dataclass
 class RawLog:
-    """What was read.
+    """What was read; whoever works on the clicks takes them over, so that a large log is not in memory twice.
 
     Attributes:
         clicks: in the files' order; sessions may be interleaved. Their session numbers are those of the group column.
@@ -40,6 +40,12 @@ class RawLog:
     names: Names
     clock: Clock
     warnings: tuple[str, ...]
+
+    def hand_over(self) -> tuple[Clicks, np.ndarray | None]:
+        """The clicks and which are wanted; this log is left without any."""
+        taken = self.clicks, self.wanted
+        self.clicks, self.wanted = self.clicks.keep(slice(0, 0)), None
+        return taken
 
 
 @dataclass(frozen=True)
@@ -101,13 +107,19 @@ class _Reader:
             frame = self._collect()
         if frame.is_empty():
             raise UserError(f"{self._files[0].path}: expected events, got none (the file has a header only)")
+        if frame.height > LARGEST_INDEX:
+            raise UserError(f"expected at most {LARGEST_INDEX:,} events, got {frame.height:,}; split the log")
         wanted = frame["wanted"].to_numpy() if self._reading.event_kinds else None
         if wanted is not None and not wanted.any():
             raise self._no_such_events()
         if frame["time"].null_count():
             is_bad = self._time_column.ticks(pl.col(self._time)).is_null()
             raise self._bad_row(self._time, is_bad, self._time_column.expected)
-        clicks, names = self._numbered(frame)
+        columns = {column.name: column for column in frame}
+        del frame  # from here on, a column that has been turned into numbers is gone
+        session, sessions = self._numbers(columns.pop("group"), self._columns.group)
+        item, items = self._numbers(columns.pop("item"), self._item)
+        clicks, names = Clicks(session, item, columns.pop("time").to_numpy()), Names(sessions, items)
         clock = self._clock(clicks.time)
         if self._columns.day:
             clicks = Clicks(clicks.session, clicks.item, clicks.time + self._days(clicks.session))
@@ -161,13 +173,6 @@ class _Reader:
             return pl.lit(True)
         assert self._columns.event is not None
         return pl.col(self._columns.event).cast(pl.String).is_in(self._reading.event_kinds).fill_null(False)
-
-    def _numbered(self, frame: pl.DataFrame) -> tuple[Clicks, Names]:
-        if frame.height > LARGEST_INDEX:
-            raise UserError(f"expected at most {LARGEST_INDEX:,} events, got {frame.height:,}; split the log")
-        session, sessions = self._numbers(frame["group"], self._columns.group)
-        item, items = self._numbers(frame["item"], self._item)
-        return Clicks(session, item, frame["time"].to_numpy()), Names(sessions, items)
 
     def _numbers(self, column: pl.Series, name: str) -> tuple[np.ndarray, pl.Series]:
         """The numbers of a column of ids, and the id of each number in the type that all files have them in."""
