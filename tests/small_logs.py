@@ -1,10 +1,14 @@
-"""Small logs with known structure, for tests."""
+"""Small logs with known structure, and the losses to try on them."""
 
 import numpy as np
 import polars as pl
 
+from gru4rec.losses import LOSSES
 from gru4rec.sessions import EncodedLog, Sessions
 from inference.vocabulary import Vocabulary
+
+BUILT_IN_LOSSES = sorted(name for name, loss in LOSSES.items() if loss.function.__module__ == "gru4rec.losses")
+"""Every loss of ours by name; other tests may have registered more."""
 
 
 def log_of(sessions: list[list[int]]) -> EncodedLog:

@@ -120,7 +120,7 @@ def test_validation_log_and_resume_through_the_command(folder, tmp_path, capsys)
     ("arguments", "message"),
     [
         (["--train", "absent.tsv"], "expected an event file, found none at absent.tsv"),
-        (["--loss", "brp-max"], "unknown loss 'brp-max'; available: bpr, bpr-max, cross-entropy, top1, top1-max"),
+        (["--loss", "brp-max"], "unknown loss 'brp-max'; available: bpr, bpr-max"),
         (["--sampler", "popular"], "unknown sampler 'popular'; available: full, in-batch, popularity, uniform"),
         (["--dropout-p-embed", "1.5"], "dropout_p_embed: expected a value of at least 0 and below 1, got 1.5"),
         (["--sample-alpha", "-1"], "sample_alpha: expected a value of at least 0 and at most 4, got -1.0"),
