@@ -10,6 +10,8 @@ import pytest
 from gru4rec.sessions import EncodedLog
 from tests.small_logs import frame_of, log_of, markov_sessions
 
+collect_ignore = ["plugged_in.py"]  # looking for doctests in it would register its losses for all tests
+
 
 @pytest.fixture(scope="session")
 def markov_log() -> EncodedLog:
