@@ -5,13 +5,15 @@
 #   bash examples/quickstart.sh clicks.csv                      your own: columns SessionId, ItemId, Time
 #   bash examples/quickstart.sh clicks.csv visit product at     … or columns of these names
 #
-# Everything it makes is in quickstart-output/ (QUICKSTART_OUTPUT names another folder).
+# Everything it makes is in quickstart-output/, for a log of your own in a folder of its name there (QUICKSTART_OUTPUT names another folder).
 set -euo pipefail
 log=${1:-}
 columns=(--session-column "${2:-SessionId}" --item-column "${3:-ItemId}" --time-column "${4:-Time}")
 [ -z "$log" ] || log=$(realpath "$log")
+[ -z "${QUICKSTART_OUTPUT:-}" ] || output=$(realpath -m "$QUICKSTART_OUTPUT")
 cd "$(dirname "$0")/.."
-output=${QUICKSTART_OUTPUT:-quickstart-output}
+name=${log##*/}
+output=${output:-quickstart-output${name:+/${name%%.*}}}
 mkdir -p "$output"
 
 if [ ! -x .venv/bin/gru4rec ] || ! .venv/bin/python -c "import torch, ray, optuna" 2>/dev/null; then
@@ -29,7 +31,8 @@ fi
 
 echo "== a small search: loss, number of negatives, learning rate, …"
 python -m tune.search --train "$log" --out "$output/search" "${columns[@]}" \
-    --trials 6 --epochs 3 --layers 64,96 --n-sample 128,512 --batch-size 32,64
+    --trials 6 --epochs 3 --layers 64,96 --n-sample 128,512 --batch-size 32,64 ||
+    [ $? -eq 3 ] # some trials failed, and the best of the others is there
 
 echo "== recommendations for the log's last five sessions, made by onnxruntime alone"
 python - "$log" "${columns[@]:1:1}" "${columns[@]:3:1}" "${columns[@]:5:1}" > "$output/sessions.jsonl" <<'PYTHON'

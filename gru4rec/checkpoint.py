@@ -12,6 +12,7 @@ being killed, always finds a whole model. Arrays are stored without pickling.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,11 +103,11 @@ def epoch_folder(directory: Path, epoch: int) -> Path:
 
 
 def write_description(directory: Path, config: TrainConfig, vocabulary: Vocabulary) -> None:
-    """Write config.toml and vocabulary.txt."""
-    with written_file(directory / CONFIG_FILE) as file:
-        file.write_text(to_toml(config), encoding="utf-8")
+    """Write vocabulary.txt and config.toml."""
     with written_file(directory / VOCABULARY_FILE) as file:
         file.write_text(vocabulary.to_text(), encoding="utf-8", newline="\n")
+    with written_file(directory / CONFIG_FILE) as file:
+        file.write_text(to_toml(config), encoding="utf-8")
 
 
 def write_epoch(directory: Path, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
@@ -123,10 +124,32 @@ def write_epoch(directory: Path, trainer: Trainer, metrics: Mapping[str, Any]) -
     with written_folder(folder) as temporary:
         save_training_state(temporary, trainer)
     write_metrics(directory, metrics)
-    named = {epoch_folder(directory, metrics["best_epoch"]), epoch_folder(directory, metrics["last_epoch"])}
-    for other in directory.glob("epoch-*"):
-        if other not in named:
-            shutil.rmtree(other)
+    keep_epochs(directory, {metrics["best_epoch"], metrics["last_epoch"]})
+
+
+def keep_epochs(directory: Path, epochs: set[int]) -> None:
+    """Remove the folders of all other epochs."""
+    kept = {epoch_folder(directory, epoch) for epoch in epochs}
+    for folder in directory.glob("epoch-*"):
+        if re.fullmatch(r"epoch-\d{4,}", folder.name) and folder.is_dir() and folder not in kept:
+            shutil.rmtree(folder)
+
+
+def clear_unfinished(directory: Path) -> None:
+    """Remove what a killed run left half-written, and refuse a folder that is used for something else.
+
+    Raises:
+        UserError: without a metrics.json, the folder holds anything that an unfinished run does not leave.
+    """
+    for leftover in directory.glob(".*.partial"):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    if (directory / METRICS_FILE).exists():
+        return
+    present = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
+    ours = {VOCABULARY_FILE, CONFIG_FILE} if VOCABULARY_FILE in present else set()
+    foreign = sorted(name for name in present - ours if not re.fullmatch(r"epoch-\d{4,}", name))
+    if foreign:
+        raise UserError(f"expected a new or empty folder for the model, found {foreign[0]!r} in {directory}")
 
 
 def write_metrics(directory: Path, metrics: Mapping[str, Any]) -> None:
@@ -141,7 +164,11 @@ def read_metrics(directory: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing, damaged or of another schema.
     """
-    return _read_json(directory / METRICS_FILE)
+    metrics = _read_json(directory / METRICS_FILE)
+    for key in ("best_epoch", "last_epoch", "history", "data_sha256"):
+        if key not in metrics:
+            raise UserError(f"{directory / METRICS_FILE}: expected the key {key!r}; the file is damaged")
+    return metrics
 
 
 def load_model(directory: str | Path, device: str = "cpu") -> Model:

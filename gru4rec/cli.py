@@ -34,7 +34,7 @@ EXAMPLES = """Examples:
     gru4rec train --train clicks.tsv --out model --loss bpr-max --n-epochs 5
     gru4rec evaluate model --test clicks.tsv
     gru4rec export model --out model.onnx
-    gru4rec-infer --model model.onnx --session clicks.tsv
+    gru4rec-infer --model model.onnx --session clicks.tsv --group
 """
 
 app = App(
@@ -171,6 +171,8 @@ def evaluate(
         from gru4rec.artifact_evaluation import evaluate_artifact
         from inference.recommender import Recommender
 
+        if device != "auto":
+            raise UserError(f"device: an exported model is evaluated with onnxruntime on the CPU, got {device!r}")
         recommender = Recommender.load(model, threads=threads)
         log = encode(events, recommender.vocabulary)
         result = evaluate_artifact(recommender, log.sessions, cutoffs=limits, ties=ties)
@@ -237,6 +239,8 @@ def _cutoffs(text: str) -> list[int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `gru4rec`; gives the exit code."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # plug-ins of the present folder, as with `python -m gru4rec`
     try:
         return run_app(app, arguments)
     except ModuleNotFoundError as missing:

@@ -58,6 +58,7 @@ CHOICES = {
     "precision": ("auto", "fp32", "bf16"),
 }
 DEFAULT_TEMPERATURE = 16.0
+WIDEST_LAYER = 1 << 14
 
 
 def _ranged(default: Any, low: float, high: float, *, open_high: bool = False, about: str) -> Any:
@@ -123,6 +124,8 @@ class TrainConfig:
             _check_range(item, value)
         if not self.layers or min(self.layers) < 1:
             raise UserError(f"layers: expected at least one positive number of units, got {list(self.layers)}")
+        if max(self.layers) > WIDEST_LAYER:
+            raise UserError(f"layers: expected at most {WIDEST_LAYER:,} units, got {list(self.layers)}")
         if self.score == "dot" and self.temperature is not None:
             raise UserError(
                 "temperature: it scales cosine scores and has no effect on dot products; set score to cosine"
@@ -146,7 +149,10 @@ class TrainConfig:
 
     def replace(self, **changes: Any) -> "TrainConfig":
         """A copy with some fields changed, checked again."""
-        return from_mapping(to_mapping(self) | changes)
+        values = to_mapping(self) | changes
+        if values["score"] == "dot" and "temperature" not in changes:
+            values.pop("temperature", None)
+        return from_mapping(values)
 
 
 def _converted(name: str, value: Any) -> Any:
@@ -196,7 +202,7 @@ def _truth(name: str, value: Any) -> bool:
 def _number(name: str, value: Any) -> float:
     try:
         number = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise UserError(f"{name}: expected a number, got {value!r}")
@@ -289,6 +295,8 @@ def _official_parameters(text: str, path: Path) -> dict[str, Any]:
     except (SyntaxError, ValueError, TypeError, RecursionError):
         raise expected from None
     if values.get("embedding") == "layersize":
+        if not values.get("layers", True):
+            raise UserError(f"{path}: layers: expected at least one positive number of units, got none")
         values["embedding"] = _layers(values.get("layers", BATCHING_DEFAULTS[SESSION_PARALLEL]["layers"]))[0]
     return values
 

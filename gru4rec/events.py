@@ -99,8 +99,14 @@ def _check_columns(file: EventFile, columns: Columns) -> None:
 
 
 def _times(times: pl.Series, path: Path, name: str) -> pl.Series:
+    if times.dtype in (pl.Categorical, pl.Enum):
+        times = times.cast(pl.String)
     if times.dtype.is_temporal():
-        return times.cast(pl.Datetime("us")).cast(pl.Int64)
+        return times.to_physical().cast(pl.Int64)
+    if not (times.dtype.is_numeric() or times.dtype == pl.String):
+        raise UserError(f"{path}: column {name!r}: expected numbers or dates as times, got {times.dtype}")
+    if times.dtype == pl.UInt64:
+        times = times.cast(pl.Float64)
     if times.dtype.is_integer():
         return times.cast(pl.Int64)
     numbers = times.cast(pl.Int64, strict=False) if times.dtype == pl.String else times

@@ -60,7 +60,11 @@ def configuration(flags: Any, file: Path | None) -> TrainConfig:
         UserError: the file cannot be read, or a value is refused.
     """
     values = read_config(file) if file else {}
-    return from_mapping(values | given(flags), source="configuration")
+    flagged = given(flags)
+    for table in ("loss_options", "sampler_options"):
+        if table in flagged and isinstance(values.get(table), dict):
+            flagged[table] = values[table] | flagged[table]
+    return from_mapping(values | flagged, source="configuration")
 
 
 def _literal(text: str) -> Any:

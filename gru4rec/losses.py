@@ -60,6 +60,13 @@ class Loss:
             UserError: an option is set that this loss does not have (zero is accepted as "not set" for the official
                 option fields, as the official parameter files do).
         """
+        for name in config.loss_options:
+            if name in LOSS_OPTION_FIELDS:
+                raise UserError(f"loss_options: {name} has a key of its own, set that instead")
+            default = self.options.get(name)
+            value = config.loss_options[name]
+            if isinstance(default, (int, float)) and not isinstance(value, (int, float)):
+                raise UserError(f"loss_options: {name}: expected a number, got {value!r}")
         given = (dict(self.cosine_defaults) if config.score == "cosine" else {}) | dict(config.loss_options)
         for name in LOSS_OPTION_FIELDS:
             value = getattr(config, name)

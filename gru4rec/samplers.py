@@ -95,6 +95,9 @@ class SamplerChoice:
         Raises:
             UserError: an option does not exist or is missing, or the configuration contradicts the sampler.
         """
+        for name in ("n_sample", "sample_alpha"):
+            if name in config.sampler_options:
+                raise UserError(f"sampler_options: {name} has a key of its own, set that instead")
         parameters = inspect.signature(self.factory).parameters
         options = {name: getattr(config, name) for name in ("n_sample", "sample_alpha") if name in parameters} | dict(
             config.sampler_options

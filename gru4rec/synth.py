@@ -38,6 +38,8 @@ def synthesize(events: int, items: int, seed: int = 0) -> pl.DataFrame:
     Raises:
         UserError: a number is too small.
     """
+    if seed < 0:
+        raise UserError(f"seed: expected at least 0, got {seed}")
     if events < 10 or items < 10:
         raise UserError(f"expected at least 10 events and 10 items, got {events} and {items}")
     generator = np.random.default_rng(seed)

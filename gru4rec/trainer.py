@@ -74,8 +74,9 @@ def import_plugins(config: TrainConfig) -> None:
     for module in config.plugins:
         try:
             importlib.import_module(module)
-        except ImportError as error:
-            raise UserError(f"plugins: cannot import {module!r}: {error}; is its folder on PYTHONPATH?") from error
+        except Exception as error:  # a user's module may fail in any way
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise UserError(f"plugins: cannot import {module!r}: {reason}; is its folder on PYTHONPATH?") from error
 
 
 def choose_device(name: str) -> torch.device:
@@ -88,6 +89,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("no such kind of device here")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

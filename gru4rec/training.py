@@ -7,7 +7,6 @@ interrupted goes on exactly where it stopped: the parameters come out the same, 
 """
 
 import hashlib
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -189,6 +188,7 @@ class _Run:
 
     def open(self, directory: Path, resume: bool) -> None:
         self._directory = directory
+        checkpoint.clear_unfinished(directory)
         if not (directory / checkpoint.METRICS_FILE).exists():
             checkpoint.write_description(directory, self._trainer.config, self._trainer.log.vocabulary)
             return  # new, or killed before its first epoch was over
@@ -196,6 +196,8 @@ class _Run:
             raise UserError(f"{directory} holds a model already; go on with it (--resume) or choose another folder")
         metrics = checkpoint.read_metrics(directory)
         _check_same_run(directory, self._trainer.config, metrics, self._digest)
+        if metrics["last_epoch"] > self._trainer.config.n_epochs:
+            raise UserError(f"n_epochs: {metrics['last_epoch']} epochs are done already; give at least as many")
         self._history = metrics["history"]
         latest = checkpoint.epoch_folder(directory, metrics["last_epoch"])
         if metrics["last_epoch"] < self._trainer.config.n_epochs:
@@ -229,10 +231,7 @@ class _Run:
     def close(self) -> None:
         """Drop what only going on would need: the latest epoch where another one is the best."""
         assert self._directory is not None
-        best = checkpoint.epoch_folder(self._directory, self._best_epoch())
-        for folder in self._directory.glob("epoch-*"):
-            if folder != best:
-                shutil.rmtree(folder)
+        checkpoint.keep_epochs(self._directory, {self._best_epoch()})
 
 
 def _check_same_run(directory: Path, config: TrainConfig, metrics: dict[str, Any], digest: str) -> None:

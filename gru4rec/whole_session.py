@@ -30,6 +30,7 @@ from gru4rec.samplers import Sampler
 from gru4rec.score_loss import score_loss
 from gru4rec.session_batches import SessionBatches, SessionStep
 from gru4rec.sessions import EncodedLog
+from inference.errors import UserError
 
 STEPS_PER_BLOCK = 16
 
@@ -65,9 +66,14 @@ class WholeSession:
     Attributes:
         n_steps: steps of an epoch.
         n_sessions: sessions with a pair to train on.
+
+    Raises:
+        UserError: logq is set where nothing is sampled.
     """
 
     def __init__(self, config: TrainConfig, log: EncodedLog, sampler: Sampler, device: torch.device):
+        if config.logq and not sampler.n_sample:
+            raise UserError("logq: without additional samples there is no sampling to correct here; set it to 0")
         self._config = config
         self._sampler = sampler
         self._device = device

@@ -117,6 +117,9 @@ def test_bad_parquet_columns_are_one_clear_line(tmp_path):
     pl.DataFrame({"SessionId": [1, 1], "ItemId": [1.5, 2.5], "Time": [1, 2]}).write_parquet(path)
     with pytest.raises(UserError, match="column 'ItemId': expected integers or text as ids"):
         read_events(path)
+    pl.DataFrame({"SessionId": [1, 1], "ItemId": [1, 2], "Time": [[1], [2]]}).write_parquet(path)
+    with pytest.raises(UserError, match="column 'Time': expected numbers or dates as times"):
+        read_events(path)
     pl.DataFrame({"SessionId": [1, None], "ItemId": [1, 2], "Time": [1, 2]}).write_parquet(path)
     with pytest.raises(UserError, match="row 2: expected a value in column 'SessionId'"):
         read_events(path)

@@ -43,6 +43,10 @@ def test_loss_and_gradient_equal_the_reference(case, name):
     np.testing.assert_allclose(scores.grad.numpy(), case["losses"][name]["grad"], rtol=0, atol=1e-9)
 
 
+def test_there_is_something_to_replay():
+    assert RUNS, f"no recorded runs (*.npz) in {GOLDEN}"
+
+
 class GoldenRun:
     """A recorded run, its items renumbered to our vocabulary's order."""
 

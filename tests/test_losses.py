@@ -137,9 +137,7 @@ def test_correction_takes_the_logarithm_of_the_frequency_off():
 
 
 def test_unknown_loss_names_the_known_ones():
-    with pytest.raises(
-        UserError, match=r"unknown loss 'brp-max'; available: bpr, bpr-max"
-    ):
+    with pytest.raises(UserError, match=r"unknown loss 'brp-max'; available: bpr, bpr-max"):
         get_loss("brp-max")
 
 
@@ -151,6 +149,15 @@ def test_option_of_another_loss_is_refused_but_zero_is_not():
         LOSSES["bpr-max"].chosen_options(TrainConfig(loss="bpr-max", logq=1.0))
     with pytest.raises(UserError, match="has no option 'gamma'"):
         LOSSES["bpr-max"].chosen_options(TrainConfig(loss="bpr-max", loss_options={"gamma": 1}))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"bpreg": 1.0}, "bpreg has a key of its own"), ({"elu_param": -1}, "elu_param has a key of its own")],
+)
+def test_official_options_are_not_set_by_a_back_door(options, message):
+    with pytest.raises(UserError, match=message):
+        LOSSES["bpr-max"].chosen_options(TrainConfig(loss="bpr-max", loss_options=options))
 
 
 def test_options_default_to_the_losses_own():

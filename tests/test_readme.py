@@ -17,7 +17,7 @@ PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOT
 @pytest.fixture
 def log_folder(tmp_path):
     """A folder with a small clicks.tsv."""
-    assert main(["synth", "--out", str(tmp_path / "clicks.tsv"), "--events", "3000", "--items", "200"]) == 0
+    assert main(["synth", "--out", str(tmp_path / "clicks.tsv"), "--events", "12000", "--items", "2000"]) == 0
     return tmp_path
 
 
@@ -27,6 +27,8 @@ def test_python_quickstart_runs(log_folder):
     assert ended.returncode == 0, ended.stderr
     metrics, recommendations = ended.stdout.strip().splitlines()
     assert "'mrr@20'" in metrics
+    log = (log_folder / "clicks.tsv").read_text()
+    assert all(item in log for item in re.findall(r"item-\d+", quickstart))
     assert recommendations.count("item-") == 5
 
 
@@ -35,7 +37,7 @@ def test_loss_of_the_readme_trains(log_folder):
     (log_folder / "my_losses.py").write_text(loss)
     (command,) = re.findall(r"^    (gru4rec train .*my_losses.*)$", TEXT, re.MULTILINE)
     small = ["--layers", "8", "--n-sample", "16", "--n-epochs", "1"]
-    run = [sys.executable, "-m", *command.split(), *small]
+    run = [str(Path(sys.executable).with_name("gru4rec")), *command.split()[1:], *small]
     ended = subprocess.run(run, cwd=log_folder, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert 'loss = "hinge"' in (log_folder / "model" / "config.toml").read_text()

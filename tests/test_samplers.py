@@ -92,6 +92,8 @@ def test_plugged_in_sampler_gets_its_options_and_others_are_refused():
     try:
         config = TrainConfig(sampler="every-second", n_sample=3, sampler_options={"step": 2})
         assert build_sampler(np.array([1, 1]), config).step == 2
+        with pytest.raises(UserError, match="n_sample has a key of its own"):
+            build_sampler(np.array([1, 1]), TrainConfig(sampler="every-second", sampler_options={"n_sample": 3}))
         for options in ({}, {"step": 2, "width": 1}):
             with pytest.raises(UserError, match=r"sampler_options: .* of the sampler 'every-second'"):
                 build_sampler(np.array([1, 1]), TrainConfig(sampler="every-second", sampler_options=options))

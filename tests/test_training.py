@@ -211,6 +211,31 @@ def test_resume_refuses_another_configuration_or_other_data(markov_log, tmp_path
         train(log_of(markov_sessions(400, 200, seed=5)), config, directory=tmp_path / "model", resume=True)
 
 
+def test_fewer_epochs_than_are_done_are_refused_and_nothing_is_lost(markov_log, tmp_path):
+    config = CONFIGS["full"].replace(n_epochs=2)
+    train(markov_log, config, directory=tmp_path / "model")
+    with pytest.raises(UserError, match="n_epochs: 2 epochs are done already"):
+        train(markov_log, config.replace(n_epochs=1), directory=tmp_path / "model", resume=True)
+    train(markov_log, config.replace(n_epochs=3), directory=tmp_path / "model", resume=True)
+
+
+@pytest.mark.parametrize("name", ["config.toml", "epoch-notes", "thesis.txt"])
+def test_folder_of_something_else_is_left_as_it_is(name, markov_log, tmp_path):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UserError, match=f"expected a new or empty folder for the model, found '{name}'"):
+        train(markov_log, CONFIGS["full"], directory=tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_leftovers_of_a_killed_save_are_cleared_away(markov_log, tmp_path):
+    train(markov_log, CONFIGS["full"].replace(n_epochs=1), directory=tmp_path / "model")
+    leftover = tmp_path / "model" / ".epoch-0002.12345.partial"
+    leftover.mkdir()
+    (leftover / "dense.npy").write_bytes(b"half")
+    train(markov_log, CONFIGS["full"].replace(n_epochs=2), directory=tmp_path / "model", resume=True)
+    assert not list((tmp_path / "model").glob(".*.partial"))
+
+
 def test_finished_run_resumes_to_itself(markov_log, tmp_path):
     config = CONFIGS["full"].replace(n_epochs=1)
     first = train(markov_log, config, directory=tmp_path / "model")
@@ -300,6 +325,9 @@ def test_plugin_module_registers_a_loss(markov_log, tmp_path, monkeypatch):
         assert train(markov_log, config).metrics["history"][0]["loss"] > 0
     finally:
         LOSSES.pop("hinge", None)
+    (tmp_path / "broken.py").write_text("def :")
+    with pytest.raises(UserError, match="plugins: cannot import 'broken': SyntaxError"):
+        Trainer(TrainConfig(plugins=("broken",)), markov_log)
     with pytest.raises(UserError, match="plugins: cannot import 'no_such_module'"):
         Trainer(TrainConfig(plugins=("no_such_module",)), markov_log)
 
