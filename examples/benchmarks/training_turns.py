@@ -1,0 +1,184 @@
+"""One turn of a comparison of training speeds: what a process of its own measures."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import official_code
+
+from gru4rec.config import TrainConfig
+from inference.errors import UserError
+
+
+class Enough(Exception):  # noqa: N818 - nothing is wrong
+    """The turn has been timed for as long as was asked."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one process measured.
+
+    Attributes:
+        events, steps, seconds: of the timed steps.
+        until_first_step: seconds from the start of the loading until the first step.
+        warm_up: seconds of the steps that were run before the timing began.
+        drawing: seconds per step of drawing negatives that `seconds` does not contain.
+        threads: of torch.
+    """
+
+    events: int
+    steps: int
+    seconds: float
+    until_first_step: float
+    warm_up: float
+    drawing: float
+    threads: int
+
+    @property
+    def rate(self) -> float:
+        """Events per second."""
+        return self.events / self.seconds
+
+    @property
+    def rate_with_drawing(self) -> float:
+        """Events per second, drawing the negatives included."""
+        return self.events / (self.seconds + self.steps * self.drawing)
+
+
+class Stopwatch:
+    """Adds up the time of whole steps after a warm-up, and ends the training when there is enough of it.
+
+    Args:
+        warm_up: steps before the timing begins.
+        seconds: of timed steps after which it is enough.
+        steps: timed steps after which it is enough; None: only the seconds count.
+    """
+
+    def __init__(self, warm_up: int, seconds: float, steps: int | None):
+        self._warm_up, self._enough_seconds, self._enough_steps = warm_up, seconds, steps
+        self.created = self._last = time.perf_counter()
+        self._pause = 0.0
+        self._first: float | None = None
+        self.until_first_step = self.warm_up = self.seconds = 0.0
+        self.steps = self.events = 0
+        self._seen = 0
+
+    def paused(self, seconds: float) -> None:
+        """That much of the step that is running is not to be counted."""
+        self._pause += seconds
+
+    def step(self, n_steps: int, n_events: int, counts: bool) -> None:
+        """Since the last call so many steps were run; whether they count."""
+        now = time.perf_counter()
+        if self._first is None:
+            self._first, self.until_first_step = now, now - self.created
+        elif self._seen >= self._warm_up and counts:
+            self.seconds += now - self._last - self._pause
+            self.steps += n_steps
+            self.events += n_events
+        elif self._seen < self._warm_up:
+            self.warm_up = now - self._first
+        self._seen += n_steps
+        self._last, self._pause = now, 0.0
+        enough = (
+            self.seconds >= self._enough_seconds if self._enough_steps is None else self.steps >= self._enough_steps
+        )
+        if enough:
+            raise Enough
+
+    def turn(self, drawing: float) -> Turn:
+        """The result."""
+        import torch
+
+        return Turn(
+            self.events,
+            self.steps,
+            self.seconds,
+            self.until_first_step,
+            self.warm_up,
+            drawing,
+            torch.get_num_threads(),
+        )
+
+
+def official_turn(directory: Path, data: Path, parameters: dict[str, Any], stopwatch: Stopwatch) -> Turn:
+    """Train with the official code."""
+    official = official_code.load(directory)
+    clicks = official_code.read_clicks(data)
+    model = official.model(parameters)
+    cache_type, drawings, steps_per_drawing = official.training.SampleCache, [0.0], [1]
+    refresh = cache_type._refresh
+
+    def timed_refresh(cache: Any) -> None:
+        began = time.perf_counter()
+        refresh(cache)
+        drawings.append(time.perf_counter() - began)
+        steps_per_drawing.append(max(1, cache.generate_length))
+        stopwatch.paused(drawings[-1])
+
+    cache_type._refresh = timed_refresh
+    before = 0
+
+    def step(n_rows: int) -> None:  # the time since the last call is mostly that of the step before
+        nonlocal before
+        stopwatch.step(1, before, n_rows == before == model.batch_size)
+        before = n_rows
+
+    while True:  # an epoch may be over before there is enough
+        try:
+            official.train(model, clicks, step)
+        except Enough:
+            return stopwatch.turn(drawings[-1] / steps_per_drawing[-1])
+
+
+def our_turn(data: Path, config: TrainConfig, stopwatch: Stopwatch) -> Turn:
+    """Train with ours."""
+    from gru4rec.encoded_log import read_training_log
+    from gru4rec.schedule import SessionParallelSchedule
+    from gru4rec.trainer import Trainer
+
+    log = read_training_log(data)
+    trainer = Trainer(config, log)
+    n_full = full_steps(SessionParallelSchedule(log.sessions, config.batch_size))
+    done_before = 0
+
+    def progress(done: int) -> None:
+        nonlocal done_before
+        n_steps = done - done_before if done > done_before else done
+        stopwatch.step(n_steps, n_steps * config.batch_size, done_before < done <= n_full and done_before > 0)
+        done_before = done
+
+    while True:
+        try:
+            trainer.run_epoch(progress)
+        except Enough:
+            return stopwatch.turn(0.0)
+
+
+def full_steps(schedule: Any) -> int:
+    """Steps of an epoch, from the first one on, in which every lane is walking.
+
+    Raises:
+        UserError: there are none.
+    """
+    n_full = 0
+    for block in schedule.blocks(1024):
+        narrow = np.flatnonzero(np.diff(block.bounds) < schedule.batch_size)
+        if len(narrow):
+            n_full += int(narrow[0])
+            break
+        n_full += block.n_steps
+    if n_full < 2:
+        raise UserError(f"the log is too short to fill {schedule.batch_size} lanes; give a larger one")
+    return n_full
+
+
+def floor_turn(config: TrainConfig, seconds: float) -> dict[str, float]:
+    """Seconds of a step's matrix products by precision."""
+    import torch
+    from matrix_products import seconds_of_products
+
+    types = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    return {name: seconds_of_products(config, dtype, at_least=seconds / 4) for name, dtype in types.items()}
