@@ -33,6 +33,7 @@ SCHEMA_VERSION = 1
 CONFIG_FILE = "config.toml"
 VOCABULARY_FILE = "vocabulary.txt"
 METRICS_FILE = "metrics.json"
+PROGRESS_FILE = "epoch.json"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,21 @@ def load_arrays(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
 def save_training_state(folder: Path, trainer: Trainer) -> None:
     """Write the parameters and the optimiser's state into an existing folder: all that an exact continuation needs."""
     save_arrays(folder, trainer.network.tensors() | trainer.optimiser.tensors())
-    (folder / "epoch.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION, "epoch": trainer.epoch}))
+    progress = {"epoch": trainer.epoch, "steps": trainer.optimiser.steps_before + trainer.epoch * trainer.n_steps}
+    (folder / PROGRESS_FILE).write_text(json.dumps({"schema_version": SCHEMA_VERSION, **progress}))
+
+
+def read_progress(folder: Path) -> dict[str, int]:
+    """How far the run had come whose state lies in an epoch's folder: its "epoch", and the "steps" of its optimiser.
+
+    Raises:
+        UserError: that is missing or damaged.
+    """
+    progress = _read_json(folder / PROGRESS_FILE)
+    for key in ("epoch", "steps"):
+        if not isinstance(progress.get(key), int):
+            raise UserError(f"{folder / PROGRESS_FILE}: expected a number as {key!r}; the file is damaged")
+    return progress
 
 
 def load_training_state(folder: Path, trainer: Trainer) -> None:
@@ -86,7 +101,7 @@ def load_training_state(folder: Path, trainer: Trainer) -> None:
     Raises:
         UserError: a file is missing or damaged, or belongs to another network.
     """
-    progress = _read_json(folder / "epoch.json")
+    progress = read_progress(folder)
     try:
         trainer.network.load(load_arrays(folder, list(trainer.network.tensors())))
         trainer.optimiser.load(load_arrays(folder, list(trainer.optimiser.tensors())))
@@ -94,7 +109,7 @@ def load_training_state(folder: Path, trainer: Trainer) -> None:
         raise
     except ValueError as error:
         raise UserError(f"{folder}: the saved state belongs to another model: {error}") from None
-    trainer.epoch = int(progress["epoch"])
+    trainer.epoch = progress["epoch"]
 
 
 def epoch_folder(directory: Path, epoch: int) -> Path:
@@ -171,13 +186,12 @@ def read_metrics(directory: Path) -> dict[str, Any]:
     return metrics
 
 
-def load_model(directory: str | Path, device: str = "cpu") -> Model:
-    """The best epoch of a model directory.
+def read_description(directory: Path) -> tuple[TrainConfig, Vocabulary, dict[str, Any]]:
+    """The configuration, the items and the metrics of a model directory.
 
     Raises:
         UserError: the folder is no model directory, or is damaged.
     """
-    directory = Path(directory)
     if not (directory / METRICS_FILE).is_file():
         raise UserError(f"expected a model directory with {METRICS_FILE} and {CONFIG_FILE}, found none at {directory}")
     metrics = read_metrics(directory)
@@ -188,6 +202,17 @@ def load_model(directory: str | Path, device: str = "cpu") -> Model:
         raise UserError(
             f"{directory / VOCABULARY_FILE}: expected the model's item ids, got an error: {error}"
         ) from None
+    return config, vocabulary, metrics
+
+
+def load_model(directory: str | Path, device: str = "cpu") -> Model:
+    """The best epoch of a model directory.
+
+    Raises:
+        UserError: the folder is no model directory, or is damaged.
+    """
+    directory = Path(directory)
+    config, vocabulary, metrics = read_description(directory)
     network = Network(len(vocabulary), config, device)
     arrays = load_arrays(epoch_folder(directory, metrics["best_epoch"]), list(network.tensors()))
     try:

@@ -95,6 +95,8 @@ def train(
     valid: Path | None = None,
     config: Path | None = None,
     resume: bool = False,
+    init: Path | None = None,
+    drop_gone_items: Annotated[bool, Parameter(negative=())] = False,
     session_column: SessionColumn = "SessionId",
     item_column: ItemColumn = "ItemId",
     time_column: TimeColumn = "Time",
@@ -111,13 +113,19 @@ def train(
         valid: click log on which every epoch is validated; the best epoch is kept
         config: TOML file with configuration keys, or an official parameter file (.py); flags win over it
         resume: go on with the run in --out
+        init: model directory to begin from: its items, weights, optimiser state and configuration
+        drop_gone_items: with --init, forget the items that do not occur in --train
     """
     from gru4rec import training
     from gru4rec.checkpoint import METRICS_FILE
     from gru4rec.encoded_log import read_training_log
     from gru4rec.events import encode, read_events
+    from gru4rec.warm_start import WarmStart
 
-    settings = configuration(flags, config)
+    if drop_gone_items and init is None:
+        raise UserError("drop_gone_items: expected --init with it: the items of which model?")
+    start = WarmStart.read(init) if init else None
+    settings = configuration(flags, config, start.config if start else None)
     _use_threads(threads)
     columns = _columns(session_column, item_column, time_column)
     log = read_training_log(train, columns)
@@ -125,9 +133,15 @@ def train(
     sys.stderr.write(
         f"{train}: {sessions.n_clicks:,} clicks, {sessions.n_sessions:,} sessions, {len(log.vocabulary):,} items\n"
     )
+    if start is not None:
+        log = start.extended(log, drop_gone=drop_gone_items)
+        kept, new, gone = start.counts(log.vocabulary)
+        sys.stderr.write(f"{init}: {kept:,} items kept, {new:,} new, {gone:,} dropped\n")
     valid_sessions = encode(read_events(valid, columns, part="valid"), log.vocabulary).sessions if valid else None
     with ProgressLines(settings.n_epochs) as progress:
-        model = training.train(log, settings, valid=valid_sessions, directory=out, resume=resume, watcher=progress)
+        model = training.train(
+            log, settings, valid=valid_sessions, directory=out, resume=resume, watcher=progress, start=start
+        )
     print(f"{out}: epoch {model.metrics['best_epoch']} of {settings.n_epochs} kept; see {out / METRICS_FILE}")
 
 

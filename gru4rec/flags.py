@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from gru4rec.config import BATCHING_DEFAULTS, LOSS_OPTION_FIELDS, TrainConfig, from_mapping, read_config
+from gru4rec.config import BATCHING_DEFAULTS, LOSS_OPTION_FIELDS, TrainConfig, from_mapping, read_config, to_mapping
 
 _SPECIAL_TYPES: dict[str, Any] = {
     "layers": str,
@@ -53,8 +53,13 @@ def given(flags: Any) -> dict[str, Any]:
     return values
 
 
-def configuration(flags: Any, file: Path | None) -> TrainConfig:
+def configuration(flags: Any, file: Path | None, base: TrainConfig | None = None) -> TrainConfig:
     """The configuration of flags over a file over the defaults.
+
+    Args:
+        flags: of the command line.
+        file: TOML or an official parameter file.
+        base: what to take the defaults from, options of another loss or sampler excepted.
 
     Raises:
         UserError: the file cannot be read, or a value is refused.
@@ -64,7 +69,20 @@ def configuration(flags: Any, file: Path | None) -> TrainConfig:
     for table in ("loss_options", "sampler_options"):
         if table in flagged and isinstance(values.get(table), dict):
             flagged[table] = values[table] | flagged[table]
-    return from_mapping(values | flagged, source="configuration")
+    values |= flagged
+    return from_mapping(_defaults_from(base, values) | values, source="configuration")
+
+
+def _defaults_from(base: TrainConfig | None, values: dict[str, Any]) -> dict[str, Any]:
+    defaults = to_mapping(base) if base is not None else {}
+    for chosen, options in (
+        ("loss", (*LOSS_OPTION_FIELDS, "loss_options")),
+        ("sampler", ("sampler_options",)),
+        ("score", ("temperature",)),
+    ):
+        if values.get(chosen, defaults.get(chosen)) != defaults.get(chosen):
+            defaults = {name: value for name, value in defaults.items() if name not in options}
+    return defaults
 
 
 def _literal(text: str) -> Any:

@@ -89,9 +89,13 @@ class RowOptimiser(ABC):
     Args:
         network: whose parameters are updated in place.
         slots: names of the states kept for every entry, all beginning at zero.
+
+    Attributes:
+        steps_before: updates that the state holds already when the run begins.
     """
 
     def __init__(self, network: Network, slots: Sequence[str]):
+        self.steps_before = 0
         self._parameters = {"output_table": network.output_table, "output_bias": network.output_bias}
         if not network.constrained:
             self._parameters["input_table"] = network.input_table
@@ -207,8 +211,9 @@ class RowAdamW(RowOptimiser):
         return self.learning_rate * share
 
     def begin_step(self, step: int) -> None:
-        self._scale = -self.rate(step) / (1 - self.FIRST_DECAY ** (step + 1))
-        self._root_correction = math.sqrt(1 - self.SECOND_DECAY ** (step + 1))
+        updates = self.steps_before + step + 1
+        self._scale = -self.rate(step) / (1 - self.FIRST_DECAY**updates)
+        self._root_correction = math.sqrt(1 - self.SECOND_DECAY**updates)
 
     @torch.no_grad()
     def update_rows(self, name: str, rows: Rows, gradient: Tensor) -> None:

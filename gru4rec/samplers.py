@@ -22,6 +22,8 @@ from inference.errors import UserError, unknown_choice
 class Sampler(Protocol):
     """What the trainer asks of a sampler.
 
+    An item of the catalogue may have no support: one that only the model knows which the training begins with.
+
     Attributes:
         n_sample: additional columns per step.
         every_item: True when every item of the catalogue is scored in every step, so that nothing is drawn.
@@ -41,7 +43,7 @@ class PopularitySampler:
     """Independent draws with replacement, in proportion to support ** alpha.
 
     Args:
-        support: int64 [N], events per item in the training log; every item must occur.
+        support: int64 [N], events per item in the training log. Items without any are drawn with alpha 0 only.
         n_sample: additional negatives per step; 0 draws none, which leaves the in-batch negatives.
         sample_alpha: 0 draws uniformly, 1 by popularity.
     """
@@ -50,7 +52,8 @@ class PopularitySampler:
 
     def __init__(self, support: np.ndarray, *, n_sample: int, sample_alpha: float):
         self.n_sample = n_sample
-        log_weight = sample_alpha * np.log(support.astype(np.float64))
+        absent = -np.inf if sample_alpha else 0.0
+        log_weight = np.where(support > 0, sample_alpha * np.log(np.maximum(support, 1.0)), absent)
         self.log_weight = log_weight.astype(np.float32)
         cumulative = np.cumsum(np.exp(log_weight - log_weight.max()))
         self._cumulative = cumulative / cumulative[-1]

@@ -61,7 +61,7 @@ class SessionParallel:
             device=device,
         )
         self._diagonal = torch.arange(config.batch_size, device=device)
-        self._log_support = torch.from_numpy(np.log(log.support)).to(device, torch.float32)
+        self._log_support = torch.from_numpy(np.log(np.maximum(log.support, 1))).to(device, torch.float32)
         self._log_weight = torch.from_numpy(sampler.log_weight).to(device, torch.float32)
 
     def run(self, learner: Learner, epoch: int) -> Iterator[tuple[int, Tensor]]:

@@ -21,6 +21,7 @@ from gru4rec.config import TrainConfig, from_mapping, read_config, to_mapping
 from gru4rec.evaluation import evaluate
 from gru4rec.sessions import EncodedLog, Sessions
 from gru4rec.trainer import EpochReport, Trainer
+from gru4rec.warm_start import WarmStart
 from inference.errors import UserError
 
 SELECTION_METRIC = "mrr@20"
@@ -97,6 +98,7 @@ def train(
     directory: str | Path | None = None,
     resume: bool = False,
     watcher: Watcher | None = None,
+    start: WarmStart | None = None,
 ) -> checkpoint.Model:
     """Train a model.
 
@@ -108,6 +110,7 @@ def train(
         directory: where to keep the model and to go on from; None keeps nothing on disk.
         resume: go on with the run that `directory` holds.
         watcher: is told of every step and epoch.
+        start: a model to begin from; the log is then the one that it has extended.
 
     Returns:
         The model of the best epoch.
@@ -119,7 +122,9 @@ def train(
     if valid is not None and valid.n_pairs == 0:
         raise UserError("expected validation sessions of at least two known items, got none")
     trainer = Trainer(config, log)
-    run = _Run(trainer, valid)
+    if start is not None:
+        start.hand_over(trainer)
+    run = _Run(trainer, valid, start.sha256() if start is not None else None)
     if directory is None:
         run.go(watcher)
         return checkpoint.Model(trainer.network, log.vocabulary, config, run.metrics())
@@ -160,9 +165,10 @@ def in_use(directory: Path, by: str = "run") -> Iterator[None]:
 class _Run:
     """The history of a run, and where it is kept."""
 
-    def __init__(self, trainer: Trainer, valid: Sessions | None):
+    def __init__(self, trainer: Trainer, valid: Sessions | None, start_digest: str | None):
         self._trainer = trainer
         self._valid = valid
+        self._start_digest = start_digest
         self._history: list[dict[str, Any]] = []
         self._best_arrays: dict[str, np.ndarray] | None = None
         self._directory: Path | None = None
@@ -174,6 +180,7 @@ class _Run:
             "best_epoch": self._best_epoch(),
             "last_epoch": len(self._history),
             "data_sha256": self._digest,
+            "start_sha256": self._start_digest,
             "n_items": len(self._trainer.log.vocabulary),
             "n_sessions": self._trainer.log.sessions.n_sessions,
             "n_pairs": self._trainer.log.sessions.n_pairs,
@@ -195,6 +202,10 @@ class _Run:
         if not resume:
             raise UserError(f"{directory} holds a model already; go on with it (--resume) or choose another folder")
         metrics = checkpoint.read_metrics(directory)
+        if metrics.get("start_sha256") != self._start_digest:
+            raise UserError(
+                f"{directory}: cannot go on: it began from another model, or from none; give the same --init"
+            )
         _check_same_run(directory, self._trainer.config, metrics, self._digest)
         if metrics["last_epoch"] > self._trainer.config.n_epochs:
             raise UserError(f"n_epochs: {metrics['last_epoch']} epochs are done already; give at least as many")
