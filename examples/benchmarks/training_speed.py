@@ -120,9 +120,9 @@ def show(result: dict[str, Any]) -> None:
         "events/s",
         "ms/step",
         "ratio",
-        "ratio with drawing",
-        "products fp32",
-        "products bf16",
+        "with drawing",
+        "fp32 floor",
+        "bf16 floor",
         "start + warm-up",
     ]
     for number, name in enumerate(columns):
