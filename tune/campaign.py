@@ -28,6 +28,7 @@ from tune.cluster import check_gpus, connected, trial_resources
 from tune.data import SearchData, read_search_data
 from tune.finals import Finalist, Finals
 from tune.folder import BEST_FILE, MODEL_FILE, MODEL_FOLDER, Identity, Round, SearchFolder, SearchState, held
+from tune.grid import Grid, by_point, runs
 from tune.narrowing import search_space
 from tune.preflight import check_nodes
 from tune.published import first_points
@@ -73,18 +74,22 @@ def run_search(request: Request) -> Outcome:
         UserError: the arguments or the input are wrong, the folder holds another search, or no trial got anywhere.
     """
     import_plugins(TrainConfig(plugins=request.plugins))
-    space = search_space(request.narrowed, n_epochs=request.n_epochs, seed=request.seed, plugins=request.plugins)
+    space = search_space(
+        request.narrowed, n_epochs=request.n_epochs, seed=request.seed, plugins=request.plugins, grid=request.grid
+    )
+    if request.grid is not None:
+        request = replace(request, n_trials=len(runs(space, request.repeats)))
     check_gpus(request.gpus_per_trial, request.address)
     with held(request.out) as folder:
         state = folder.read()
         if state is not None and not request.resume:
             raise UserError(f"{request.out} holds a search already; go on with it (--resume) or choose another folder")
         data = read_search_data(request.train, request.valid, request.test, request.columns)
-        identity = Identity.of(space, data.sha256)
+        identity = Identity.of(space, _manner(request), data.sha256)
         if state is not None:
             folder.check_same(state.identity, identity)
             if request.n_trials < state.n_trials:
-                raise UserError(f"trials: the search in {request.out} has {state.n_trials}; give that many, or more")
+                raise UserError(f"the search in {request.out} has {state.n_trials} trials; give that many, or more")
         sessions = data.trial.train.sessions
         say(
             f"{request.train}: {sessions.n_clicks:,} clicks, {sessions.n_sessions:,} sessions, "
@@ -155,7 +160,7 @@ def _run(
 
 def _finals_to_run(request: Request, folder: SearchFolder, state: SearchState) -> Finals | None:
     """The finals that are asked for and not complete."""
-    if not request.finalists:
+    if request.grid is not None or not request.finalists:
         return None
     finals = Finals.of(_trials(folder, len(state.rounds)), request.finalists, request.repeats)
     return finals if finals.finalists and finals.name not in state.finals else None
@@ -164,17 +169,30 @@ def _finals_to_run(request: Request, folder: SearchFolder, state: SearchState) -
 def _finalists(
     request: Request, folder: SearchFolder, state: SearchState, trials: Sequence[TrialResult]
 ) -> list[Finalist]:
-    """What came of the finals that are asked for; empty if none are, or they are not complete."""
+    """What came of the finals that are asked for, or of a grid's points; empty if there are none, or not all yet."""
+    if request.grid is not None:
+        return by_point(trials) if all(part.complete for part in state.rounds) else []
     finals = Finals.of(trials, request.finalists, request.repeats)
     if not finals.finalists or finals.name not in state.finals:
         return []
     return finals.results(read_trials(folder.finals_folder(finals.name)))
 
 
-def _study(request: Request, space: SearchSpace, n_trials: int, earlier: Sequence[TrialResult]) -> Study:
+def _manner(request: Request) -> dict[str, Any]:
+    """How models are chosen and stopped, which must not change while a search goes on."""
+    chosen = {"search": request.search} if request.grid is None else {"grid": sorted(request.grid)}
+    return {**chosen, "scheduler": request.scheduler}
+
+
+def _study(request: Request, space: SearchSpace, n_trials: int, earlier: Sequence[TrialResult]) -> Runnable:
+    if request.grid is not None:
+        models = runs(space, request.repeats)[len(earlier) : len(earlier) + n_trials]
+        return Grid(models, len(earlier), request.n_epochs, request.scheduler)
     known = [Experience(to_mapping(trial.config), _best_so_far(trial)) for trial in earlier]
     points = first_points(space, (n_trials + 1) // 2) if request.published and not earlier else []
-    return Study(space, points, n_trials, request.n_epochs, request.seed, known)
+    return Study(
+        space, points, n_trials, request.n_epochs, request.seed, known, search=request.search, rule=request.scheduler
+    )
 
 
 def _best_so_far(trial: TrialResult) -> list[float]:

@@ -2,7 +2,11 @@
 
 A checkpoint is three times the size of a model, and a search may run hundreds of trials. Those that run keep their
 latest and their best checkpoint (Ray sees to that); one that is over needs none, since nothing is ever continued from
-it and the best model can be trained again from its configuration, bit for bit."""
+it and the best model can be trained again from its configuration, bit for bit.
+
+When a search is interrupted, Ray calls every trial terminated. Those go on from their checkpoints later, so what counts
+here is which trials were said to be complete.
+"""
 
 from typing import Any
 
@@ -16,14 +20,15 @@ class CheckpointSweeper(ray_tune.Callback):  # type: ignore[misc]  # Ray is unty
 
     def __init__(self) -> None:
         self._kept: dict[str, list[Any]] = {}
+        self._over: set[str] = set()
 
     def get_state(self) -> dict[str, Any]:
         """What goes on when the search does."""
-        return {"kept": self._kept}
+        return {"kept": self._kept, "over": self._over}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take up where another process stopped."""
-        self._kept = state["kept"]
+        self._kept, self._over = state["kept"], state["over"]
 
     def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **_: Any) -> None:
         """A trial left a checkpoint."""
@@ -31,6 +36,7 @@ class CheckpointSweeper(ray_tune.Callback):  # type: ignore[misc]  # Ray is unty
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """A trial is over."""
+        self._over.add(trial.trial_id)
         self._sweep(trials)
 
     def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
@@ -39,10 +45,9 @@ class CheckpointSweeper(ray_tune.Callback):  # type: ignore[misc]  # Ray is unty
 
     def _sweep(self, trials: list[Any]) -> None:
         best = max(trials, key=lambda trial: trial.last_result.get(METRIC, 0.0))
-        for trial in trials:
-            if trial is not best and trial.status == "TERMINATED":
-                for checkpoint in self._kept.pop(trial.trial_id, []):
-                    _delete(checkpoint)
+        for over in self._over - {best.trial_id}:
+            for checkpoint in self._kept.pop(over, []):
+                _delete(checkpoint)
 
 
 def _delete(checkpoint: Any) -> None:

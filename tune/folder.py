@@ -43,21 +43,23 @@ class Identity:
     Attributes:
         data_sha256: digest of the training and validation data.
         space: the search space as plain values.
+        manner: how models are chosen from it and stopped.
         versions: of the packages that compute.
     """
 
     data_sha256: str
     space: Mapping[str, Any]
+    manner: Mapping[str, Any]
     versions: Mapping[str, str]
 
     @classmethod
-    def of(cls, space: SearchSpace, data_sha256: str) -> "Identity":
+    def of(cls, space: SearchSpace, manner: Mapping[str, Any], data_sha256: str) -> "Identity":
         """The identity of a search that begins now."""
         plain = asdict(space)
-        for kind in ("losses", "samplers"):
+        for kind in ("batchings", "losses", "samplers"):
             plain[kind] = {alternative["name"]: alternative["options"] for alternative in plain[kind]}
         versions = {name: version(name) for name in ("gru4rec", "torch", "ray", "optuna")}
-        return cls(data_sha256, json.loads(json.dumps(plain)), versions)
+        return cls(data_sha256, json.loads(json.dumps(plain)), dict(manner), versions)
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,11 @@ class SearchFolder:
                 f"{self.path}: cannot go on: the training or validation data are not those it began with; "
                 "give the same data or choose another folder"
             )
-        for what, old, new in (("space", before.space, now.space), ("version", before.versions, now.versions)):
+        for what, old, new in (
+            ("space", before.space, now.space),
+            ("manner", before.manner, now.manner),
+            ("version", before.versions, now.versions),
+        ):
             difference = _first_difference(what, old, new)
             if difference:
                 raise UserError(f"{self.path}: cannot go on: {difference}; give the same or choose another folder")

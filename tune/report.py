@@ -148,9 +148,7 @@ def _finals(finalists: Sequence[Finalist]) -> str:
         for finalist in finalists
     ]
     body = "".join(_cells("td", row, range(6)) for row in rows)
-    return (
-        f"<h2>The finals: the best once more, with other seeds</h2><table>{_cells('th', head, range(6))}{body}</table>"
-    )
+    return f"<h2>With several seeds</h2><table>{_cells('th', head, range(6))}{body}</table>"
 
 
 def _cells(tag: str, values: Sequence[str], numbers: range) -> str:

@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gru4rec.events import Columns
+
+if TYPE_CHECKING:  # Ray takes seconds to import; help should not
+    from tune.stopping import Rule
+    from tune.suggestions import Search
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,10 @@ class Request:
         test: click log for the evaluation of the final model; None for none.
         out: folder of the search.
         columns: the names of the logs' columns.
-        n_trials: models to try, those of an earlier call included.
+        grid: dimensions of which every combination is tried; None for a search.
+        search: what suggests the trials; of no account for a grid.
+        scheduler: which trials are stopped early.
+        n_trials: models to try, those of an earlier call included; 0 for a grid, which has its own number.
         n_epochs: of a trial that is not stopped early.
         seed: of the search and of every trial.
         address: of a Ray cluster; None for this machine, or the cluster whose job this is.
@@ -28,7 +35,7 @@ class Request:
         published: whether the published best parameters are tried first.
         resume: whether to go on with the search that the folder holds.
         finalists: how many of the best trials are run again with other seeds; 0 for none.
-        repeats: runs of each finalist.
+        repeats: runs of each finalist, or of each point of a grid.
         time_budget: seconds for the trials; None for no limit.
         plugins: modules that register losses or samplers.
         narrowed: the search space, as `tune.narrowing.search_space` reads it.
@@ -39,6 +46,9 @@ class Request:
     test: Path | None
     out: Path
     columns: Columns
+    grid: tuple[str, ...] | None
+    search: "Search"
+    scheduler: "Rule"
     n_trials: int
     n_epochs: int
     seed: int

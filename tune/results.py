@@ -91,8 +91,16 @@ def _trial_result(trial: Any, result: Any) -> TrialResult:
         metrics=metrics,
         history=json.loads(metrics.get(HISTORY, "[]")),
         error=error,
-        checkpoints={int(about["epoch"]): checkpoint for checkpoint, about in kept if checkpoint and "epoch" in about},
+        checkpoints={int(about["epoch"]): saved for saved, about in kept if "epoch" in about and _is_there(saved)},
     )
+
+
+def _is_there(checkpoint: Any) -> bool:
+    """Whether a checkpoint has not been deleted since Ray wrote down that there is one."""
+    if checkpoint is None:
+        return False
+    found: bool = checkpoint.filesystem.get_file_info(checkpoint.path).type.name == "Directory"
+    return found
 
 
 def _cause(error: Any) -> str:

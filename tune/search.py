@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 try:
     from cyclopts import App, Parameter
@@ -40,6 +40,8 @@ For example:
     python -m tune.search --train train.parquet --valid valid.parquet --test test.parquet --out search --trials 50
 
     python -m tune.search --train clicks.tsv --out search --loss bpr-max --layers 100,200 --epochs 5
+
+    python -m tune.search --train clicks.tsv --out study --grid loss n_sample --n-sample 0,512,2048 --repeats 3
 """
 
 WIDTH_OF_FILES = 160
@@ -52,13 +54,16 @@ Flags = Annotated[SpaceFlags, Parameter(name="*", group="Search space")]  # type
 
 
 @app.default
-def search(
+def run(
     *,
     train: Path,
     out: Path,
     valid: Path | None = None,
     test: Path | None = None,
-    trials: int = 20,
+    grid: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None,
+    search: Literal["optuna", "random"] | None = None,
+    scheduler: Literal["asha", "median", "none"] | None = None,
+    trials: int | None = None,
     epochs: int = 10,
     seed: int = 42,
     address: str | None = None,
@@ -68,7 +73,7 @@ def search(
     seeds: bool = True,
     resume: bool = True,
     finalists: int = 0,
-    repeats: int = 3,
+    repeats: int | None = None,
     time_budget: str | None = None,
     space: Path | None = None,
     plugin: Annotated[list[str] | None, Parameter(negative=())] = None,
@@ -85,7 +90,11 @@ def search(
         out: folder for the results
         valid: click log to validate on; without it, the last tenth of the training sessions
         test: click log on which the final model is evaluated, once
-        trials: models to try; more than a finished search had adds some
+        grid: names of parameters; every combination of their values is tried, in place of a search
+        search: optuna learns from the trials so far, random does not [default: optuna]
+        scheduler: which trials are stopped early: asha (of those that got as far as 1, 3, 9 … epochs one in three goes
+            on), median (what stays below the others' median is stopped) or none [default: asha; none for a grid]
+        trials: models to try; more than a finished search had adds some [default: 20]
         epochs: passes over the training sessions, for a trial that is not stopped early
         seed: of the search and of every trial
         address: of a Ray cluster; without it, trials run on this machine (or on the cluster whose job this is)
@@ -95,7 +104,7 @@ def search(
         seeds: try the published best parameters first, as half of the trials at most
         resume: go on with the search that is in the folder; otherwise a folder with a search is refused
         finalists: that many of the best trials are run again, with other seeds, and name the winner
-        repeats: runs of each finalist
+        repeats: runs of each finalist [default: 3], or of each point of a grid [default: 1], with a seed each
         time_budget: for the trials, such as 90s, 30m or 2h; the best model so far is made when it is up
         space: TOML file that narrows the search space (learning_rate = {low = 0.01, high = 0.1}); flags win over it
         plugin: module that registers losses or samplers
@@ -104,19 +113,24 @@ def search(
         item_column: name of the column with the item ids
         time_column: name of the column with the times
     """
-    counts = {"trials": trials, "epochs": epochs, "repeats": repeats, "threads": 1 if threads is None else threads}
+    counts = {"trials": trials, "epochs": epochs, "repeats": repeats, "threads": threads}
     for name, value in counts.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise UserError(f"{name}: expected at least 1, got {value}")
     if finalists < 0:
         raise UserError(f"finalists: expected at least 0, got {finalists}")
+    if grid is not None:
+        _check_grid(grid, trials=trials, search=search, finalists=finalists)
     request = Request(
         train=train,
         valid=valid,
         test=test,
         out=out,
         columns=Columns(session_column, item_column, time_column),
-        n_trials=trials,
+        grid=None if grid is None else tuple(name.replace("-", "_") for part in grid for name in part.split(",")),
+        search=search or "optuna",
+        scheduler=scheduler or ("asha" if grid is None else "none"),
+        n_trials=0 if grid is not None else 20 if trials is None else trials,
         n_epochs=epochs,
         seed=seed,
         address=address,
@@ -127,7 +141,7 @@ def search(
         published=seeds,
         resume=resume,
         finalists=finalists,
-        repeats=repeats,
+        repeats=repeats or (3 if grid is None else 1),
         time_budget=None if time_budget is None else seconds_of(time_budget),
         plugins=tuple(plugin or ()),
         narrowed=narrowed(flags, _space_file(space)),
@@ -135,6 +149,14 @@ def search(
     from tune.campaign import run_search  # Ray takes seconds to import; help should not
 
     return _told(request, run_search(request))
+
+
+def _check_grid(grid: list[str], **others: Any) -> None:
+    if not grid:
+        raise UserError("grid: expected the names of parameters, such as --grid loss n_sample")
+    for name, value in others.items():
+        if value:
+            raise UserError(f"{name}: a grid tries every combination, each with --repeats seeds; leave it out")
 
 
 def _space_file(path: Path | None) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 A space is a function of an Optuna trial (define-by-run): it suggests only what the choices so far leave open, so that
 no two points are the same model. `sample_alpha` exists only where samples are drawn, `logq` only for losses that it
-corrects, `bpreg` and `elu_param` only for the loss that has them.
+corrects, `bpreg` and `elu_param` only for the loss that has them, `temperature` only for cosine scores, `momentum` only
+for adagrad. Each way of walking the log has ranges of its own.
 
 A space is plain data; `tune.narrowing` builds it from the registries of losses and samplers and from what the user asks
 for. So other processes, and a resumed search, can read it without importing plug-ins first.
@@ -20,11 +21,7 @@ POINT = "point"
 """Key of a search's own parameters in a trial's configuration."""
 MODEL = "model"
 """Key of the `TrainConfig` values in a trial's configuration."""
-EVERY_MODEL = ("layers", "batch_size", "learning_rate", "dropout_p_embed", "dropout_p_hidden", "momentum")
-FIXED_FIELDS = (
-    *("n_epochs", "seed", "device", "plugins"),
-    *("batching", "score", "temperature", "optimizer", "precision"),  # a search walks the log as the papers do
-)
+FIXED_FIELDS = ("n_epochs", "seed", "device", "plugins")
 """Configuration keys that are the same in every trial."""
 
 Chooser = Callable[[str, Dimension], Any]
@@ -32,17 +29,20 @@ Chooser = Callable[[str, Dimension], Any]
 
 @dataclass(frozen=True)
 class Alternative:
-    """A loss or a sampler that may be chosen, and what may be searched if it is.
+    """A way of walking the log, a loss or a sampler that may be chosen, and what may be searched if it is.
 
     Attributes:
         name: as registered.
-        options: dimensions by configuration key; "loss_options.x" is the option x of a plugged-in loss.
+        options: dimensions by configuration key; "loss_options.x" is the option x of a plugged-in loss. A way of
+            walking the log has score and optimizer, and has them first.
         every_item: of a sampler, whether it scores the whole catalogue, so that there is no sampling to correct.
+        only_for_dot: options of a loss that keep their defaults where scores are cosines.
     """
 
     name: str
     options: dict[str, Dimension] = field(default_factory=dict)
     every_item: bool = False
+    only_for_dot: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,13 @@ class SearchSpace:
     """The models a search may try; called with an Optuna trial it suggests one.
 
     Attributes:
-        dimensions: by configuration key, of what every model has.
-        losses, samplers: the alternatives; one of each is chosen.
+        dimensions: by configuration key, of what every model has, whichever alternatives are chosen.
+        batchings, losses, samplers: the alternatives; one of each is chosen.
         fixed: configuration values that are the same in all trials.
     """
 
     dimensions: dict[str, Dimension]
+    batchings: tuple[Alternative, ...]
     losses: tuple[Alternative, ...]
     samplers: tuple[Alternative, ...]
     fixed: dict[str, Any]
@@ -98,18 +99,18 @@ class SearchSpace:
         Raises:
             UserError: the choices contradict each other.
         """
+        batching = _alternative("batching", self.batchings, choose)
         loss = _alternative("loss", self.losses, choose)
         sampler = _alternative("sampler", self.samplers, choose)
-        values: dict[str, Any] = {**self.fixed, "loss": loss.name, "sampler": sampler.name, "n_sample": 0}
-        for name in (*EVERY_MODEL, "constrained_embedding"):
-            values[name] = choose(name, self.dimensions[name])
+        values: dict[str, Any] = {**self.fixed, "batching": batching.name, "loss": loss.name, "sampler": sampler.name}
+        if "n_sample" not in sampler.options:
+            values["n_sample"] = 0
+        values["constrained_embedding"] = choose("constrained_embedding", self.dimensions["constrained_embedding"])
         if not values["constrained_embedding"]:
             values["embedding"] = choose("embedding", self.dimensions["embedding"])
-        for alternative in (sampler, loss):
+        for alternative in (batching, sampler, loss):
             for name, dimension in alternative.options.items():
-                if name == "sample_alpha" and not values["n_sample"]:
-                    continue
-                if name == "logq" and sampler.every_item:
+                if _has_no_effect(name, values, alternative, sampler):
                     continue
                 value = choose(f"{alternative.name}/{name}", dimension)
                 table, _, option = name.rpartition(".")
@@ -118,6 +119,18 @@ class SearchSpace:
                 else:
                     values[name] = value
         return to_mapping(from_mapping(values, source="search space"))
+
+
+def _has_no_effect(name: str, values: Mapping[str, Any], alternative: Alternative, sampler: Alternative) -> bool:
+    """Whether an option of an alternative means nothing beside the values chosen so far."""
+    if values.get("score") == "cosine" and name in alternative.only_for_dot:
+        return True
+    return {
+        "temperature": values.get("score") != "cosine",
+        "momentum": values.get("optimizer") != "adagrad",
+        "sample_alpha": not values.get("n_sample"),
+        "logq": sampler.every_item,
+    }.get(name, False)
 
 
 def model_key(model: Mapping[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """Running the trials of a search with Ray Tune.
 
-Optuna suggests, ASHA stops what falls behind, every epoch leaves a checkpoint, and a trial whose process dies goes on
-from it. Ray Tune keeps the state of all this in the round's folder, from which another process goes on: finished trials
-stay as they are, unfinished ones continue from their checkpoints.
+A searcher suggests, a scheduler stops what falls behind, every epoch leaves a checkpoint, and a trial whose process
+dies goes on from it. Ray Tune keeps the state of all this in the round's folder, from which another process goes on:
+finished trials stay as they are, unfinished ones continue from their checkpoints.
 
 The number of trials of an experiment cannot be raised later, so more trials are another round: a new experiment whose
 searcher and scheduler have been told of the trials before.
@@ -16,25 +16,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal, Protocol
 
 from ray import tune as ray_tune
-from ray.tune.schedulers import ASHAScheduler
 
 from tune.checkpoints import CheckpointSweeper
 from tune.cluster import TrialResources
 from tune.finished import FinishedTrials, read_finished
 from tune.progress import SearchView
 from tune.space import SearchSpace
-from tune.suggestions import NUMBER, DistinctSuggestions, Experience
+from tune.stopping import Rule, scheduler
+from tune.suggestions import NUMBER, DistinctSuggestions, Experience, Search
 from tune.trial import EPOCH_METRIC, METRIC, TrialData, run_trial
 
 Ending = Literal["complete", "interrupted", "out of time"]
 
 ATTEMPTS_AFTER_FAILURE = 3
-REDUCTION_FACTOR = 3
-"""Of the trials that get as far as 1, 3, 9 … epochs, about one in three goes on."""
 
 
 class Runnable(Protocol):
@@ -61,7 +58,7 @@ class Runnable(Protocol):
 
 @dataclass(frozen=True)
 class Study:
-    """A round of a search: Optuna suggests its trials, ASHA stops them.
+    """A round of a search, its trials suggested one after the other.
 
     Attributes:
         space: what they may try.
@@ -70,6 +67,8 @@ class Study:
         n_epochs: of a trial that is not stopped early.
         seed: of the search.
         experience: the trials of earlier rounds.
+        search: "optuna" learns from the trials so far, "random" does not.
+        rule: which trials are stopped early.
     """
 
     space: SearchSpace
@@ -78,6 +77,8 @@ class Study:
     n_epochs: int
     seed: int
     experience: Sequence[Experience] = ()
+    search: Search = "optuna"
+    rule: Rule = "asha"
 
     @property
     def n_total(self) -> int:
@@ -85,32 +86,19 @@ class Study:
         return self.n_trials + len(self.experience)
 
     def searcher(self) -> Any:
-        """Optuna, told of the earlier trials."""
+        """Suggestions, told of the earlier trials."""
         return DistinctSuggestions(
             self.space,
             metric=METRIC,
             first_points=self.first_points,
             seed=self.seed,
             experience=self.experience,
+            search=self.search,
         )
 
     def scheduler(self) -> Any:
-        """ASHA, told how the earlier trials went, so that new ones are measured against them."""
-        scheduler = ASHAScheduler(
-            time_attr="epoch",
-            metric=METRIC,
-            mode="max",
-            max_t=self.n_epochs,
-            grace_period=1,
-            reduction_factor=REDUCTION_FACTOR,
-        )
-        for number, trial in enumerate(self.experience):
-            earlier = SimpleNamespace(trial_id=f"earlier-{number}")
-            scheduler.on_trial_add(None, earlier)
-            for epoch, value in enumerate(trial.values, start=1):
-                scheduler.on_trial_result(None, earlier, {"epoch": epoch, METRIC: value})
-            scheduler.on_trial_remove(None, earlier)
-        return scheduler
+        """The rule, told how the earlier trials went."""
+        return scheduler(self.rule, self.n_epochs, self.experience)
 
 
 def run_study(

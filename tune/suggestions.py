@@ -1,4 +1,4 @@
-"""Which model to try next: Optuna's TPE through Ray Tune's searcher, without trying any model twice.
+"""Which model to try next: Optuna's TPE, or chance, through Ray Tune's searcher, without trying any model twice.
 
 In a space of few values TPE soon suggests what it has suggested before; such a trial would cost as much as a new one
 and teach nothing. So a repeated suggestion is withdrawn and another is asked for, in the end at random; where even that
@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.samplers import RandomSampler, TPESampler
@@ -22,6 +22,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from gru4rec.config import TrainConfig, from_mapping, to_mapping
 from tune.space import MODEL, SearchSpace, model_key
+
+Search = Literal["optuna", "random"]
 
 NUMBER = "number"
 """Key of a trial's number, from 1, in its configuration."""
@@ -51,6 +53,7 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
         first_points: parameters to begin with.
         seed: of the search.
         experience: trials that were run before; their models are not suggested again.
+        search: "optuna" for its TPE, "random" for suggestions that do not depend on the trials so far.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
         first_points: list[dict[str, Any]],
         seed: int,
         experience: Sequence[Experience] = (),
+        search: Search = "optuna",
     ):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._seen = {model_key(trial.model) for trial in experience}
@@ -71,7 +75,7 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
             metric=metric,
             mode="max",
             points_to_evaluate=first_points,
-            sampler=TPESampler(seed=sampler_seed),
+            sampler=TPESampler(seed=sampler_seed) if search == "optuna" else self._at_random,
         )
         for trial in experience:
             told = as_optuna_trial(space, from_mapping(trial.model), trial.values[-1]) if trial.values else None
@@ -102,11 +106,13 @@ class GivenModels(Searcher):  # type: ignore[misc]  # Ray is untyped
 
     Args:
         models: their configuration values.
+        first_number: of the first one's trial.
     """
 
-    def __init__(self, models: Sequence[Mapping[str, Any]]):
+    def __init__(self, models: Sequence[Mapping[str, Any]], first_number: int = 1):
         super().__init__(metric=None, mode=None)
         self._models = list(models)
+        self._first_number = first_number
         self._given = 0
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -114,8 +120,9 @@ class GivenModels(Searcher):  # type: ignore[misc]  # Ray is untyped
         if self._given == len(self._models):
             finished: str = Searcher.FINISHED
             return finished
+        place = self._given
         self._given += 1
-        return {NUMBER: self._given, MODEL: dict(self._models[self._given - 1])}
+        return {NUMBER: self._first_number + place, MODEL: dict(self._models[place])}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing is learnt."""

@@ -45,7 +45,7 @@ def _row(trial: TrialResult) -> dict[str, Any]:
     config["plugins"] = ",".join(trial.config.plugins)
     for table in ("loss_options", "sampler_options"):
         config[table] = json.dumps(dict(config[table]), sort_keys=True)
-    unset: dict[str, float | None] = {"bpreg": None, "elu_param": None, "logq": None}
+    unset: dict[str, float | None] = dict.fromkeys(("temperature", "bpreg", "elu_param", "logq"))
     if not trial.config.n_sample:
         config["sample_alpha"] = None
     number = ("events_per_second", "peak_memory_mib")
@@ -79,7 +79,7 @@ def _repeats(finalist: Finalist | None) -> dict[str, Any]:
 def leaderboard(trials: Sequence[TrialResult], finalists: Sequence[Finalist] = (), rows: int = 10) -> Table:
     """A table of the best trials for people; finalists come first, in the order of their means."""
     table = Table(title=f"best of {len(trials)} trials", title_justify="left")
-    again = [f"with {finalists[0].repeats} other seeds"] if finalists else []
+    again = [f"mean of {finalists[0].repeats} runs"] if finalists else []
     for name in ("trial", METRIC, *again, "recall@20", "epochs", "status", "s", "model"):
         table.add_column(name, justify="left" if name in ("status", "model") else "right", overflow="fold")
     first = {finalist.trial.number: finalist for finalist in finalists}
