@@ -3,7 +3,7 @@
 import optuna
 import pytest
 
-from gru4rec.config import from_mapping
+from gru4rec.config import TrainConfig, from_mapping
 from inference.errors import UserError
 from tests.ray_fixture import plugged_in  # noqa: F401
 from tune.dimensions import Choice, Span, ladder, read_dimension
@@ -83,6 +83,47 @@ def test_no_two_points_are_the_same_model_though_samplers_overlap(samplers):
         alpha = 0 if model["sampler"] == "uniform" else model["sample_alpha"]
         drawn.add(((n_sample, alpha if n_sample else None), model["sampler"]))
     assert len({negatives for negatives, _ in drawn}) == len(drawn)
+
+
+def test_whole_sessions_have_ranges_of_their_own():
+    models = random_models(space_of(batching="whole-session"), 200)
+    configs = [from_mapping(model) for model in models]
+    assert {(config.batching, config.score, config.optimizer) for config in configs} == {
+        ("whole-session", "cosine", "adamw")
+    }
+    assert {config.temperature for config in configs} == set(range(8, 33, 2))
+    assert all(5e-4 <= config.learning_rate <= 1e-2 for config in configs)
+    assert {config.n_sample for config in configs} == {512, 1024, 2048, 4096, 8192}
+    assert {config.momentum for config in configs} == {0.0}
+    assert all("bpreg" not in model and "elu_param" not in model for model in models)  # not for cosine scores
+
+
+def test_both_ways_of_walking_the_log_can_be_searched_at_once():
+    models = random_models(space_of(batching="session-parallel,whole-session"), 60)
+    for model in models:
+        assert ("temperature" in model) == (model["batching"] == "whole-session")
+        assert model["batching"] == "session-parallel" or model["momentum"] == 0
+        assert ("bpreg" in model) == (model["loss"] == "bpr-max" and model["batching"] == "session-parallel")
+    assert {model["batching"] for model in models} == {"session-parallel", "whole-session"}
+    assert len({model_key(model) for model in models}) == 60
+
+
+def test_a_score_brings_its_temperature_and_an_optimizer_its_momentum():
+    models = random_models(space_of(score="dot,cosine", optimizer="adagrad,adamw", bpreg="0.5"), 100)
+    for model in models:
+        assert ("temperature" in model) == (model["score"] == "cosine")
+        assert model["optimizer"] == "adagrad" or model["momentum"] == 0
+        assert ("bpreg" in model) == (model["loss"] == "bpr-max")  # given, so it is meant
+        assert ("elu_param" in model) == (model["loss"] == "bpr-max" and model["score"] == "dot")
+
+
+def test_a_search_over_whole_sessions_begins_with_what_the_way_was_developed_with():
+    space = space_of(batching="whole-session")
+    study = optuna.create_study()
+    (point,) = first_points(space, 99)
+    study.enqueue_trial(point)
+    recipe = TrainConfig(batching="whole-session", n_epochs=3, seed=7)
+    assert from_mapping(space(study.ask())[MODEL]).replace(logq=None) == recipe
 
 
 def test_plugged_in_losses_and_samplers_bring_their_own_ranges():
@@ -165,9 +206,12 @@ def test_a_ladder_has_no_rounding_errors():
         ({"loss_options": {"margin": "1"}}, "loss_options.margin: no loss of this search"),
         ({"embedding": "64"}, "constrained_embedding = false"),
         ({"sampler": "popularity,in-batch", "n_sample": "0"}, "leave 'in-batch' out"),
+        ({"temperature": "16"}, "temperature: no score of this search has such an option"),
+        ({"batching": "whole-session", "momentum": "0.5"}, "momentum: no optimizer of this search has such an option"),
+        ({"batching": "whole-sessions"}, "unknown batching 'whole-sessions'; available: "),
         ({"seed": 3}, "unknown key 'seed'"),
         ({"loss_options": 3}, "loss_options: expected a table of options, got 3"),
-        ({"learningrate": 0.1}, "unknown key 'learningrate'; available: loss, layers"),
+        ({"learningrate": 0.1}, "unknown key 'learningrate'; available: loss, batching"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_in_one_line(given, message):
@@ -222,6 +266,19 @@ def test_no_model_is_suggested_twice_and_an_exhausted_space_ends_the_search():
     assert suggested[4] == "FINISHED"
     assert len({model_key(trial[MODEL]) for trial in suggested[:4]}) == 4
     assert [trial[NUMBER] for trial in suggested[:4]] == [1, 2, 3, 4]
+
+
+def test_a_random_search_does_not_depend_on_what_came_of_its_trials():
+    def suggested(search, quality):
+        searcher = DistinctSuggestions(space_of(), metric="mrr@20", first_points=[], seed=1, search=search)
+        models = []
+        for place in range(25):
+            models.append(searcher.suggest(f"trial-{place}")[MODEL])
+            searcher.on_trial_complete(f"trial-{place}", {"mrr@20": quality(place)})
+        return models
+
+    assert suggested("random", lambda place: place) == suggested("random", lambda place: -place)
+    assert suggested("optuna", lambda place: place) != suggested("optuna", lambda place: -place)
 
 
 def test_published_parameters_are_suggested_first():

@@ -28,6 +28,7 @@ FEWEST_FOR_IMPORTANCE = 10
 Reader = Callable[[TrialResult], Any]
 
 PARAMETERS: dict[str, Reader] = {
+    "batching": lambda trial: trial.config.batching,
     "loss": lambda trial: trial.config.loss,
     "sampler": lambda trial: trial.config.sampler,
     "n_sample": lambda trial: trial.config.n_sample,
@@ -36,6 +37,7 @@ PARAMETERS: dict[str, Reader] = {
     "batch_size": lambda trial: trial.config.batch_size,
     "learning_rate": lambda trial: trial.config.learning_rate,
     "momentum": lambda trial: trial.config.momentum,
+    "temperature": lambda trial: trial.config.temperature,
     "dropout_p_embed": lambda trial: trial.config.dropout_p_embed,
     "dropout_p_hidden": lambda trial: trial.config.dropout_p_hidden,
 }

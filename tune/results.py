@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ray import tune as ray_tune
 
-from gru4rec.config import TrainConfig, from_mapping
+from gru4rec.config import SESSION_PARALLEL, TrainConfig, from_mapping
 from inference.errors import UserError
 from tune.space import MODEL
 from tune.suggestions import NUMBER
@@ -150,8 +150,9 @@ def winning_config(trial: TrialResult) -> TrainConfig:
 def described(config: TrainConfig) -> str:
     """A model in a few words: its loss, what it samples, its size and rates."""
     sampling = f"{config.n_sample} samples" + (f" α {config.sample_alpha:g}" if config.n_sample else "")
+    way = "" if config.batching == SESSION_PARALLEL else f"{config.batching}, "
     sampler = "" if config.sampler == "popularity" else f"{config.sampler} "
     return (
-        f"{config.loss}, {sampler}{sampling}, layers {'/'.join(map(str, config.layers))}, batch {config.batch_size}, "
-        f"lr {config.learning_rate:g}"
+        f"{way}{config.loss}, {sampler}{sampling}, layers {'/'.join(map(str, config.layers))}, "
+        f"batch {config.batch_size}, lr {config.learning_rate:g}"
     )
