@@ -18,7 +18,7 @@ from inference.errors import UserError
 from tests.ray_fixture import plugged_in, ray_here  # noqa: F401
 from tests.small_logs import frame_of, markov_sessions
 from tune.cluster import Cluster, Node, TrialResources, trial_resources
-from tune.preflight import NodeAnswer, check_nodes, judge
+from tune.preflight import NodeAnswer, check_nodes, judge, marked
 
 ROOT = Path(__file__).parents[1]
 LAPTOP = Cluster((Node(8, 0),), None)
@@ -60,21 +60,50 @@ def test_what_no_node_has_is_refused(cluster, gpus, cpus, message):
 
 
 def test_nodes_that_can_run_trials_are_accepted(tmp_path, ray_here, plugged_in):  # noqa: F811
-    check_nodes(tmp_path, [plugged_in])
+    with marked(str(tmp_path)) as (marker, token):
+        check_nodes(marker, token, [plugged_in])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_plugin_that_only_the_driver_can_import_is_refused(tmp_path, ray_here):  # noqa: F811
-    with pytest.raises(UserError, match="cannot run trials: cannot import 'only_on_the_laptop'"):
-        check_nodes(tmp_path, ["only_on_the_laptop"])
+    with (
+        pytest.raises(UserError, match="cannot run trials: cannot import 'only_on_the_laptop'"),
+        marked(str(tmp_path)) as (marker, token),
+    ):
+        check_nodes(marker, token, ["only_on_the_laptop"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_storage_that_gives_back_something_else_is_refused(tmp_path, ray_here):  # noqa: F811
+    with (
+        pytest.raises(UserError, match=r"storage: 1 of 1 nodes \(first .*\) do not see "),
+        marked(f"file://{tmp_path}") as (marker, _),
+    ):
+        check_nodes(marker, "another token", [])
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        (
+            "nfs://somewhere/x",
+            "storage: expected a folder, or a URI such as s3://bucket/folder, got 'nfs://somewhere/x'",
+        ),
+        ("/proc/no-such-folder", r"storage: cannot write to /proc/no-such-folder \(.*\); do you have access to it"),
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_refused(storage, message):
+    with pytest.raises(UserError, match=message), marked(storage):
+        pass
 
 
 def test_a_folder_that_some_nodes_do_not_see_is_refused(tmp_path):
     answers = [NodeAnswer("10.0.0.1", True, ""), NodeAnswer("10.0.0.2", False, ""), NodeAnswer("10.0.0.3", False, "")]
-    with pytest.raises(UserError, match=r"2 of 3 nodes \(first 10.0.0.2\) do not see .*: choose a folder on storage"):
-        judge(answers, tmp_path)
-    judge(answers[:1], tmp_path)
+    with pytest.raises(
+        UserError, match=r"2 of 3 nodes \(first 10.0.0.2\) do not see .*: choose --out, or --storage, on"
+    ):
+        judge(answers, str(tmp_path))
+    judge(answers[:1], str(tmp_path))
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ REQUEST = Request(
     n_trials=4,
     n_epochs=3,
     seed=0,
+    storage=None,
     address=None,
     gpus_per_trial="auto",
     cpus_per_trial=None,

@@ -175,6 +175,25 @@ def test_a_search_does_not_go_on_with_another_version(finished, capsys, monkeypa
     assert "cannot go on: version.gru4rec was " in capsys.readouterr().err
 
 
+def test_trials_are_kept_in_a_storage_and_go_on_from_there(tmp_path, capsys, ray_here):  # noqa: F811
+    log, out, storage = log_file(tmp_path, 60), tmp_path / "out", tmp_path / "bucket"
+    command = command_of(log, out, f"--storage=file://{storage}", trials=2)
+    assert main(command) == 0
+    assert not (out / "trials").exists()
+    (kept,) = storage.iterdir()
+    assert len(read_finished(f"file://{kept}/round-1")) == 2
+    assert list((kept / "round-1").glob("trial-0001-*/events.out.tfevents.*"))  # for TensorBoard
+    before = pl.read_parquet(out / "results.parquet")
+
+    assert main(command_of(log, out, f"--storage=file://{storage}", trials=3)) == 0
+    assert pl.read_parquet(out / "results.parquet").filter(pl.col("trial") <= 2).equals(before)
+    assert [folder.name for folder in storage.iterdir()] == [kept.name]
+
+    capsys.readouterr()
+    assert main(command_of(log, out, trials=3)) == 2
+    assert f"was begun with --storage file://{storage}; go on with that" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", ["", "{}", '{"schema_version": 0}', "[1]"])
 def test_a_damaged_state_is_refused(tmp_path, capsys, content):
     out = tmp_path / "out"

@@ -27,15 +27,26 @@ from inference.errors import UserError
 from tune.cluster import check_gpus, connected, trial_resources
 from tune.data import SearchData, read_search_data
 from tune.finals import Finalist, Finals
-from tune.folder import BEST_FILE, MODEL_FILE, MODEL_FOLDER, Identity, Round, SearchFolder, SearchState, held
+from tune.folder import (
+    BEST_FILE,
+    MODEL_FILE,
+    MODEL_FOLDER,
+    Identity,
+    Round,
+    SearchFolder,
+    SearchState,
+    held,
+    round_name,
+)
 from tune.grid import Grid, by_point, runs
 from tune.narrowing import search_space
-from tune.preflight import check_nodes
+from tune.preflight import check_nodes, marked
 from tune.published import first_points
 from tune.report import write_report
 from tune.request import Request
 from tune.results import TrialResult, read_trials, winner, winning_config
 from tune.space import SearchSpace
+from tune.storage import has_experiment, new_location
 from tune.study import Ending, Runnable, Study, run_study
 from tune.suggestions import Experience
 from tune.tables import write_results
@@ -88,6 +99,7 @@ def run_search(request: Request) -> Outcome:
         identity = Identity.of(space, _manner(request), data.sha256)
         if state is not None:
             folder.check_same(state.identity, identity)
+            folder.check_same_storage(state, request.storage)
             if request.n_trials < state.n_trials:
                 raise UserError(f"the search in {request.out} has {state.n_trials} trials; give that many, or more")
         sessions = data.trial.train.sessions
@@ -95,8 +107,10 @@ def run_search(request: Request) -> Outcome:
             f"{request.train}: {sessions.n_clicks:,} clicks, {sessions.n_sessions:,} sessions, "
             f"{len(data.trial.train.vocabulary):,} items to train on; {data.trial.valid.n_pairs:,} events to validate"
         )
-        state, ending = _run(request, folder, state or SearchState(identity), space, data)
-        trials = _trials(folder, len(state.rounds))
+        if state is None:
+            state = SearchState(identity, storage=new_location(request.storage) if request.storage else "")
+        state, ending = _run(request, folder, state, space, data)
+        trials = _trials(folder, state)
         finalists = _finalists(request, folder, state, trials)
         if trials:
             write_results(request.out, trials, finalists, data.sha256)
@@ -123,15 +137,15 @@ def _run(
         resources = trial_resources(
             cluster, gpus=request.gpus_per_trial, cpus=request.cpus_per_trial, n_trials=request.n_trials
         )
-        if cluster.address or request.plugins:
-            check_nodes(request.out, request.plugins)
+        with marked(state.storage or str(request.out.absolute())) as (marker, token):
+            if cluster.address or request.plugins:
+                check_nodes(marker, token, request.plugins)
         state = replace(state, rounds=rounds, threads=resources.cpus)
         folder.write(state)
-        folder.round_folder(1).parent.mkdir(exist_ok=True)
 
-        def run(study: Runnable, where: Path) -> Ending:
+        def run(study: Runnable, experiment: str) -> Ending:
             left = None if until is None else max(until - time.monotonic(), 0.0)
-            return run_study(study, data.trial, resources, where, left)
+            return run_study(study, data.trial, resources, folder.location(state, experiment), left)
 
         say(
             f"{state.n_trials} trials of up to {request.n_epochs} epochs, each on {resources.cpus} CPU"
@@ -140,9 +154,8 @@ def _run(
         for number, part in enumerate(rounds, start=1):
             if part.complete:
                 continue
-            ending = run(
-                _study(request, space, part.n_trials, _trials(folder, number - 1)), folder.round_folder(number)
-            )
+            study = _study(request, space, part.n_trials, _trials(folder, state, number - 1))
+            ending = run(study, round_name(number))
             if ending != "complete":
                 return state, ending
             state = state.with_round_complete(number)
@@ -150,7 +163,7 @@ def _run(
         finals = _finals_to_run(request, folder, state)
         if finals:
             say(f"the best {len(finals.finalists)} once more, each with {finals.repeats} other seeds")
-            ending = run(finals, folder.finals_folder(finals.name))
+            ending = run(finals, finals.name)
             if ending != "complete":
                 return state, ending
             state = replace(state, finals=(*state.finals, finals.name))
@@ -162,7 +175,7 @@ def _finals_to_run(request: Request, folder: SearchFolder, state: SearchState) -
     """The finals that are asked for and not complete."""
     if request.grid is not None or not request.finalists:
         return None
-    finals = Finals.of(_trials(folder, len(state.rounds)), request.finalists, request.repeats)
+    finals = Finals.of(_trials(folder, state), request.finalists, request.repeats)
     return finals if finals.finalists and finals.name not in state.finals else None
 
 
@@ -175,7 +188,7 @@ def _finalists(
     finals = Finals.of(trials, request.finalists, request.repeats)
     if not finals.finalists or finals.name not in state.finals:
         return []
-    return finals.results(read_trials(folder.finals_folder(finals.name)))
+    return finals.results(read_trials(folder.location(state, finals.name)))
 
 
 def _manner(request: Request) -> dict[str, Any]:
@@ -199,9 +212,11 @@ def _best_so_far(trial: TrialResult) -> list[float]:
     return list(itertools.accumulate((epoch[EPOCH_METRIC] for epoch in trial.history), max))
 
 
-def _trials(folder: SearchFolder, n_rounds: int) -> list[TrialResult]:
-    """The trials of the first rounds."""
-    return [trial for number in range(1, n_rounds + 1) for trial in read_trials(folder.round_folder(number))]
+def _trials(folder: SearchFolder, state: SearchState, n_rounds: int | None = None) -> list[TrialResult]:
+    """The trials of the first rounds, or of all."""
+    numbers = range(1, (len(state.rounds) if n_rounds is None else n_rounds) + 1)
+    locations = [folder.location(state, round_name(number)) for number in numbers]
+    return [trial for location in locations if has_experiment(location) for trial in read_trials(location)]
 
 
 def _make_model(

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from inference.atomic import written_file
 from inference.errors import UserError
 from tune.space import SearchSpace
+from tune.storage import absolute
 
 SCHEMA_VERSION = 1
 LOCK_FILE = ".lock"
@@ -85,6 +86,7 @@ class SearchState:
         threads: CPU threads of a trial.
         finals: the folders of finals that are complete.
         outcome: what was made of the winner; empty until then.
+        storage: where the trials are kept, if not in the search's folder.
     """
 
     identity: Identity
@@ -92,6 +94,7 @@ class SearchState:
     threads: int = 1
     finals: tuple[str, ...] = ()
     outcome: Mapping[str, Any] = field(default_factory=dict)
+    storage: str = ""
 
     @property
     def n_trials(self) -> int:
@@ -115,13 +118,9 @@ class SearchFolder:
     def __init__(self, path: Path):
         self.path = path
 
-    def round_folder(self, number: int) -> Path:
-        """Where Ray keeps a round's trials, numbered from 1."""
-        return self.path / TRIALS_FOLDER / f"round-{number}"
-
-    def finals_folder(self, name: str) -> Path:
-        """Where Ray keeps the runs of finals."""
-        return self.path / TRIALS_FOLDER / name
+    def location(self, state: SearchState, experiment: str) -> str:
+        """Where Ray keeps an experiment: the trials of a round, or the runs of finals."""
+        return f"{state.storage or (self.path / TRIALS_FOLDER).absolute()}/{experiment}"
 
     def read(self) -> SearchState | None:
         """The state of the search in this folder, None where there is none.
@@ -141,7 +140,9 @@ class SearchFolder:
                 raise KeyError("schema_version")
             rounds = tuple(Round(**part) for part in content["rounds"])
             identity, finals = Identity(**content["identity"]), tuple(content["finals"])
-            return SearchState(identity, rounds, content["threads"], finals, content["outcome"])
+            return SearchState(
+                identity, rounds, content["threads"], finals, content["outcome"], content.get("storage", "")
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{file}: expected the state of a search, schema {SCHEMA_VERSION}, got an error: {error!r}"
@@ -172,6 +173,22 @@ class SearchFolder:
             difference = _first_difference(what, old, new)
             if difference:
                 raise UserError(f"{self.path}: cannot go on: {difference}; give the same or choose another folder")
+
+    def check_same_storage(self, state: SearchState, storage: str | None) -> None:
+        """Fail if the trials are kept elsewhere than asked for.
+
+        Raises:
+            UserError: naming where they are.
+        """
+        kept = state.storage.rpartition("/")[0]
+        if (absolute(storage) if storage else "") != kept:
+            there = f"--storage {kept}" if kept else "no --storage"
+            raise UserError(f"storage: the search in {self.path} was begun with {there}; go on with that")
+
+
+def round_name(number: int) -> str:
+    """The experiment of a round, numbered from 1."""
+    return f"round-{number}"
 
 
 def _first_difference(path: str, before: Any, now: Any) -> str:

@@ -1,18 +1,19 @@
 """Looking before leaping: whether every node of a cluster can run trials.
 
-Two mistakes show late and badly. Where nodes do not share the search's folder, the trials on the others fail at their
+Two mistakes show late and badly. Where nodes do not share the search's storage, the trials on the others fail at their
 first checkpoint; where a node lacks a package or a plug-in, every trial on it fails. Both take a second to find out: a
-task pinned to each node looks for a marker file in the folder and imports what a trial imports.
+task pinned to each node looks for a marker file in the storage and imports what a trial imports.
 """
 
 import importlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from inference.errors import UserError
+from tune.storage import filesystem_of
 
 SECONDS_TO_ANSWER = 120
 """A node that is given packages, or imports torch from a slow disk, takes its time."""
@@ -24,20 +25,51 @@ class NodeAnswer:
 
     Attributes:
         node: its address.
-        sees_folder: whether the search's folder is the same there.
+        sees_storage: whether what is written to the search's storage can be read there.
         missing: why something could not be imported; empty if all could.
     """
 
     node: str
-    sees_folder: bool
+    sees_storage: bool
     missing: str
 
 
-def check_nodes(folder: Path, plugins: Sequence[str]) -> None:
+@contextmanager
+def marked(storage: str) -> Iterator[tuple[str, str]]:
+    """A file in a storage that is there for as long as the block lasts: its location, and what it says.
+
+    Args:
+        storage: path or URI of the folder that the trials are to be kept in.
+
+    Raises:
+        UserError: it cannot be written to, or does not give back what was written.
+    """
+    filesystem, path = filesystem_of(storage)
+    token = secrets.token_hex(8)
+    marker = f"{path}/.marker-{token}"
+    try:
+        filesystem.create_dir(path)
+        with filesystem.open_output_stream(marker) as file:
+            file.write(token.encode())
+        with filesystem.open_input_stream(marker) as file:
+            same = file.readall() == token.encode()
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"storage: cannot write to {storage} ({reason}); do you have access to it?") from None
+    if not same:
+        raise UserError(f"storage: {storage} does not give back what is written to it; choose another one")
+    try:
+        yield f"{storage}/.marker-{token}", token
+    finally:
+        filesystem.delete_file(marker)
+
+
+def check_nodes(marker: str, token: str, plugins: Sequence[str]) -> None:
     """Ask every node of the connected Ray whether it can run trials.
 
     Args:
-        folder: of the search, existing.
+        marker: location of a file in the search's storage.
+        token: its content.
         plugins: modules that trials import.
 
     Raises:
@@ -47,27 +79,22 @@ def check_nodes(folder: Path, plugins: Sequence[str]) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    token = secrets.token_hex(8)
-    marker = folder.absolute() / f".marker-{token}"
-    marker.write_text(token, encoding="ascii")
-    look = ray.remote(num_cpus=0, max_retries=0)(_looking(str(marker), token, ("tune.trial", *plugins)))
+    look = ray.remote(num_cpus=0, max_retries=0)(_looking(marker, token, ("tune.trial", *plugins)))
+    pinned = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    asked = [look.options(scheduling_strategy=strategy).remote() for strategy in pinned]
+    names = [node["NodeManagerAddress"] for node in nodes]
     try:
-        pinned = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-        asked = [look.options(scheduling_strategy=strategy).remote() for strategy in pinned]
-        names = [node["NodeManagerAddress"] for node in nodes]
-        try:
-            answers = ray.get(asked, timeout=SECONDS_TO_ANSWER)
-        except ray.exceptions.GetTimeoutError:
-            raise UserError(
-                f"address: a node of the cluster did not answer within {SECONDS_TO_ANSWER} s; "
-                "see `ray status` for nodes that hang"
-            ) from None
-        judge([NodeAnswer(name, *answer) for name, answer in zip(names, answers, strict=True)], folder)
-    finally:
-        marker.unlink(missing_ok=True)
+        answers = ray.get(asked, timeout=SECONDS_TO_ANSWER)
+    except ray.exceptions.GetTimeoutError:
+        raise UserError(
+            f"address: a node of the cluster did not answer within {SECONDS_TO_ANSWER} s; "
+            "see `ray status` for nodes that hang"
+        ) from None
+    storage = marker.rpartition("/")[0]
+    judge([NodeAnswer(name, *answer) for name, answer in zip(names, answers, strict=True)], storage)
 
 
-def judge(answers: Sequence[NodeAnswer], folder: Path) -> None:
+def judge(answers: Sequence[NodeAnswer], storage: str) -> None:
     """Fail if a node cannot run trials.
 
     Raises:
@@ -79,11 +106,11 @@ def judge(answers: Sequence[NodeAnswer], folder: Path) -> None:
                 f"node {answer.node} cannot run trials: {answer.missing}; install it there, or ship it with the job's "
                 "runtime environment"
             )
-    blind = [answer.node for answer in answers if not answer.sees_folder]
+    blind = [answer.node for answer in answers if not answer.sees_storage]
     if blind:
         raise UserError(
-            f"out: {len(blind)} of {len(answers)} nodes (first {blind[0]}) do not see {folder}; trials there could not "
-            "leave checkpoints: choose a folder on storage that all nodes share"
+            f"storage: {len(blind)} of {len(answers)} nodes (first {blind[0]}) do not see {storage}; trials there "
+            "could not leave checkpoints: choose --out, or --storage, on what all nodes share"
         )
 
 
@@ -92,15 +119,18 @@ def _looking(marker: str, token: str, modules: tuple[str, ...]) -> Any:
 
     def look() -> tuple[bool, str]:
         try:
-            with open(marker, encoding="ascii") as file:
-                sees_folder = file.read() == token
-        except OSError:
-            sees_folder = False
+            from pyarrow.fs import FileSystem
+
+            filesystem, path = FileSystem.from_uri(marker)
+            with filesystem.open_input_stream(path) as file:
+                sees_storage = file.readall() == token.encode()
+        except (OSError, ValueError, ImportError):
+            sees_storage = False
         for module in modules:
             try:
                 importlib.import_module(module)
             except ImportError as error:
-                return sees_folder, f"cannot import {module!r} ({error})"
-        return sees_folder, ""
+                return sees_storage, f"cannot import {module!r} ({error})"
+        return sees_storage, ""
 
     return look

@@ -27,6 +27,7 @@ class Request:
         n_trials: models to try, those of an earlier call included; 0 for a grid, which has its own number.
         n_epochs: of a trial that is not stopped early.
         seed: of the search and of every trial.
+        storage: folder or URI that the trials are kept in; None for the folder of the search.
         address: of a Ray cluster; None for this machine, or the cluster whose job this is.
         gpus_per_trial: "auto" or a number.
         cpus_per_trial: None for an even share.
@@ -52,6 +53,7 @@ class Request:
     n_trials: int
     n_epochs: int
     seed: int
+    storage: str | None
     address: str | None
     gpus_per_trial: str
     cpus_per_trial: int | None

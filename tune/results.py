@@ -58,13 +58,13 @@ class TrialResult:
     checkpoints: dict[int, Any]
 
 
-def read_trials(folder: str | Path) -> list[TrialResult]:
+def read_trials(location: str | Path) -> list[TrialResult]:
     """The trials of an experiment of Ray Tune, by number.
 
     Args:
-        folder: of the experiment.
+        location: of the experiment, an absolute path or a URI.
     """
-    analysis = ray_tune.ExperimentAnalysis(str(Path(folder).absolute()))  # a relative path is taken for a URI
+    analysis = ray_tune.ExperimentAnalysis(str(location))
     grid = ray_tune.ResultGrid(analysis)
     pairs = zip(analysis.trials, grid, strict=True)
     return sorted((_trial_result(trial, result) for trial, result in pairs), key=lambda row: row.number)

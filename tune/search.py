@@ -66,6 +66,7 @@ def run(
     trials: int | None = None,
     epochs: int = 10,
     seed: int = 42,
+    storage: str | None = None,
     address: str | None = None,
     gpus_per_trial: str = "auto",
     cpus_per_trial: int | None = None,
@@ -97,6 +98,8 @@ def run(
         trials: models to try; more than a finished search had adds some [default: 20]
         epochs: passes over the training sessions, for a trial that is not stopped early
         seed: of the search and of every trial
+        storage: folder or URI (s3://bucket/folder) that trials leave checkpoints in, where the nodes of a cluster do
+            not share the folder of the search [default: OUT/trials]
         address: of a Ray cluster; without it, trials run on this machine (or on the cluster whose job this is)
         gpus_per_trial: auto (one where there are any), 0, a share such as 0.25, or a number
         cpus_per_trial: processors, and so threads, of a trial [default: an even share]
@@ -133,6 +136,7 @@ def run(
         n_trials=0 if grid is not None else 20 if trials is None else trials,
         n_epochs=epochs,
         seed=seed,
+        storage=storage,
         address=address,
         gpus_per_trial=gpus_per_trial,
         cpus_per_trial=cpus_per_trial,

@@ -9,7 +9,6 @@ searcher and scheduler have been told of the trials before.
 """
 
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from tune.finished import FinishedTrials, read_finished
 from tune.progress import SearchView
 from tune.space import SearchSpace
 from tune.stopping import Rule, scheduler
+from tune.storage import forget, has_experiment
 from tune.suggestions import NUMBER, DistinctSuggestions, Experience, Search
 from tune.trial import EPOCH_METRIC, METRIC, TrialData, run_trial
 
@@ -102,33 +102,34 @@ class Study:
 
 
 def run_study(
-    study: Runnable, data: TrialData, resources: TrialResources, folder: Path, time_budget: float | None = None
+    study: Runnable, data: TrialData, resources: TrialResources, location: str | Path, time_budget: float | None = None
 ) -> Ending:
-    """Run the trials, or go on with them; what came out is in the folder.
+    """Run the trials, or go on with them; what came out is at the location.
 
     Args:
         study: what to run; of a study that goes on, what it was begun with counts.
         data: what the trials read; put into the object store once.
         resources: of each trial.
-        folder: of the experiment; its parent exists.
+        location: of the experiment, an absolute path or a URI.
         time_budget: seconds after which the trials are interrupted; None for no limit.
 
     Returns:
         How it ended: after an interruption, or when its time was up, another call goes on.
     """
     trainable = ray_tune.with_resources(
-        ray_tune.with_parameters(run_trial, data=data, place=resources.place, over=read_finished(folder)),
+        ray_tune.with_parameters(run_trial, data=data, place=resources.place, over=read_finished(location)),
         {"cpu": resources.cpus, "gpu": resources.gpus},
     )
-    if any(folder.glob("experiment_state-*.json")):
-        tuner = ray_tune.Tuner.restore(str(folder.absolute()), trainable=trainable, resume_errored=True)
+    if has_experiment(location):
+        tuner = ray_tune.Tuner.restore(str(location), trainable=trainable, resume_errored=True)
     else:
-        shutil.rmtree(folder, ignore_errors=True)  # killed before anything of it was written down
-        tuner = _new_tuner(study, trainable, folder)
+        forget(location)  # killed before anything of it was written down
+        tuner = _new_tuner(study, trainable, str(location))
     return _fit(tuner, time_budget)
 
 
-def _new_tuner(study: Runnable, trainable: Any, folder: Path) -> Any:
+def _new_tuner(study: Runnable, trainable: Any, location: str) -> Any:
+    storage, _, name = location.rpartition("/")
     return ray_tune.Tuner(
         trainable,
         tune_config=ray_tune.TuneConfig(
@@ -139,8 +140,8 @@ def _new_tuner(study: Runnable, trainable: Any, folder: Path) -> Any:
             trial_dirname_creator=_trial_folder,
         ),
         run_config=ray_tune.RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent.absolute()),
+            name=name,
+            storage_path=storage,
             verbose=0,
             callbacks=[
                 SearchView(study.n_total, study.n_epochs),
