@@ -5,11 +5,13 @@ is its place in the answer; how many items tie with it is read off the scores. O
 the answer does the answer not tell the rank, and the whole catalogue is asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gru4rec.evaluation import Evaluation, Ties, metrics_of
+from gru4rec.evaluation import Evaluation, metrics_of
+from gru4rec.metrics import check_cutoffs
+from gru4rec.rankings import Rankings, Ties, check_ties
 from gru4rec.sessions import Sessions
 from inference.recommender import Recommendation, Recommender
 
@@ -28,15 +30,37 @@ def evaluate_artifact(
         ties: how to rank the target among items of the same score.
 
     Raises:
-        UserError: there is no pair to rank, or a cutoff is not positive.
+        UserError: there is no pair to rank, a cutoff is not positive, or `ties` is none of the three.
     """
-    n_items = len(recommender.vocabulary)
-    k = min(max(cutoffs, default=1) + 1, n_items)
-    terms = recommender.vocabulary.terms()
+    check_cutoffs(cutoffs)
+    check_ties(ties)
+    ranked = rank_with_artifact(recommender, sessions, max(cutoffs)).ranks(ties)
+    return metrics_of(ranked, cutoffs=cutoffs, ties=ties)
+
+
+def rank_with_artifact(
+    recommender: Recommender, sessions: Sessions, cutoff: int, progress: Callable[[int], None] | None = None
+) -> Rankings:
+    """How the next items rank in the answers of an exported model.
+
+    Args:
+        recommender: the model.
+        sessions: in the item numbers of its vocabulary.
+        cutoff: ranks beyond it are not looked at: such a target counts as below all other items.
+        progress: called with the number of events ranked so far.
+    """
+    vocabulary = recommender.vocabulary
+    n_items, terms = len(vocabulary), vocabulary.terms()
+    number = {term: place for place, term in enumerate(terms)}
+    k, n_best = min(cutoff + 1, n_items), min(cutoff, n_items)
+    n_events = sessions.n_pairs
+    above, tied = np.empty(n_events, dtype=np.int64), np.empty(n_events, dtype=np.int64)
+    best = np.empty((n_events, n_best), dtype=np.int32)
     lengths = sessions.lengths
+    first_event = np.concatenate([[0], np.cumsum(np.maximum(lengths - 1, 0))])
     order = np.argsort(lengths, kind="stable")
     order = order[lengths[order] > 1]
-    ranks: list[float] = []
+    done = 0
     for begin in range(0, len(order), SESSIONS_PER_BATCH):
         batch = order[begin : begin + SESSIONS_PER_BATCH]
         states = {session: recommender.new_state() for session in batch}
@@ -48,28 +72,28 @@ def evaluate_artifact(
             for row, session in enumerate(live):
                 states[session], answer = answers[row]
                 target = terms[sessions.items[sessions.offsets[session] + click + 1]]
-                rank = _rank(answer, target, ties, complete=k == n_items)
-                if rank is None:
+                counts = _counts(answer, target, n_items)
+                if counts is None:
                     _, everything = recommender.step(before[row], clicked[row], n_items)
-                    rank = _rank(everything, target, ties, complete=True)
-                    assert rank is not None
-                ranks.append(rank)
-    return metrics_of(np.array(ranks), cutoffs=cutoffs, ties=ties)
+                    counts = _counts(everything, target, n_items)
+                    assert counts is not None
+                event = first_event[session] + click
+                above[event], tied[event] = counts
+                best[event] = [number[item] for item in answer.items[:n_best]]
+            done += len(live)
+            if progress is not None:
+                progress(done)
+    return Rankings(above, tied, best)
 
 
-def _rank(answer: Recommendation, target: str, ties: Ties, *, complete: bool) -> float | None:
-    """The target's rank, infinity where it is beyond the answer, None where the answer does not tell."""
+def _counts(answer: Recommendation, target: str, n_items: int) -> tuple[int, int] | None:
+    """Items above the target and items of its score; None where the answer does not tell."""
     scores = np.array(answer.scores)
+    is_complete = len(scores) == n_items
+    ends_in_tie = not is_complete and len(scores) > 1 and scores[-2] == scores[-1]
+    score = scores[answer.items.index(target)] if target in answer.items else scores[-1]
+    if score == scores[-1] and ends_in_tie:
+        return None  # in the answer or not, it may tie with the last items and with others that are not in it
     if target not in answer.items:
-        # It scores at most as much as the last item. Where that one ties with those before it, so may the target.
-        beyond = len(scores) < 2 or scores[-2] > scores[-1]
-        return np.inf if beyond else None
-    score = scores[answer.items.index(target)]
-    if score == scores[-1] and not complete and ties != "standard":
-        return None
-    above, tied = int((scores > score).sum()), int((scores == score).sum())
-    if ties == "standard":
-        return above + 1
-    if ties == "conservative":
-        return above + tied
-    return above + 0.5 * (tied - 1) + 1
+        return n_items - 1, 1
+    return int((scores > score).sum()), int((scores == score).sum())

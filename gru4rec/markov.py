@@ -27,13 +27,13 @@ def transition_recall(train: Clicks, test: Clicks, cutoff: int = 20) -> float:
         Recall@cutoff over all consecutive pairs of the test.
     """
     n_items = int(max(train.item.max(initial=0), test.item.max(initial=0))) + 1
-    pairs, counts = np.unique(_pairs(train, n_items), return_counts=True)
+    pairs, counts = np.unique(pairs_at(1, train.item, train.session, n_items), return_counts=True)
     item = pairs // n_items
     order = np.lexsort((pairs, -counts, item))
     begins = np.flatnonzero(np.diff(item[order], prepend=-1))  # sorted by item: where each one's successors begin
     rank = np.arange(len(order)) - np.repeat(begins, np.diff(begins, append=len(order)))
     likely = np.sort(pairs[order[rank < cutoff]])
-    wanted = _pairs(test, n_items)
+    wanted = pairs_at(1, test.item, test.session, n_items)
     return float(np.isin(wanted, likely).mean())
 
 
@@ -44,8 +44,15 @@ def popularity_recall(train: Clicks, test: Clicks, cutoff: int = 20) -> float:
     return float(np.isin(test.item[follows], popular).mean())
 
 
-def _pairs(clicks: Clicks, n_items: int) -> np.ndarray:
-    """Consecutive pairs within sessions, as one number each."""
-    same = clicks.session[1:] == clicks.session[:-1]
-    pairs: np.ndarray = clicks.item[:-1][same].astype(np.int64) * n_items + clicks.item[1:][same]
+def pairs_at(distance: int, item: np.ndarray, session: np.ndarray, n_items: int) -> np.ndarray:
+    """Pairs of clicks within sessions, so many clicks apart, as one number each: first · n_items + second.
+
+    Args:
+        distance: at least 1, which gives consecutive clicks.
+        item: [E], grouped by session and in time order.
+        session: [E], the session of each click.
+        n_items: greater than every item number.
+    """
+    same = session[distance:] == session[:-distance]
+    pairs: np.ndarray = item[:-distance][same].astype(np.int64) * n_items + item[distance:][same]
     return pairs

@@ -44,8 +44,10 @@ def ranks_one_session_at_a_time(network: Network, sessions: list[list[int]]) -> 
 
 @pytest.mark.parametrize("layers", [(8,), (6, 8)])
 def test_batched_ranks_equal_a_plain_loop_and_states_start_at_zero(layers, monkeypatch):
-    monkeypatch.setattr("gru4rec.evaluation.SESSIONS_PER_BATCH", 7)
-    monkeypatch.setattr("gru4rec.evaluation.SCORES_PER_CHUNK", 150)
+    monkeypatch.setattr("gru4rec.full_ranking.SESSIONS_PER_BATCH", 7)
+    monkeypatch.setattr("gru4rec.full_ranking.STATES_AT_ONCE", 40)
+    monkeypatch.setattr("gru4rec.full_ranking.STATES_PER_CHUNK", 16)
+    monkeypatch.setattr("gru4rec.full_ranking.ITEMS_PER_BLOCK", 9)
     generator = np.random.default_rng(0)
     sessions = [generator.integers(0, 50, size=size).tolist() for size in generator.integers(1, 12, size=40)]
     network = network_of(50, layers)
