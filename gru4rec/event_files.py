@@ -110,8 +110,8 @@ def _kind_by_name(path: Path) -> Kind:
     return KINDS.get(Path(name).suffix, "text")
 
 
-def _lines(path: Path) -> pl.LazyFrame:
-    """The lines of a text file as one column "line", as they are."""
+def _lines(path: Path, rows: int | None = None) -> pl.LazyFrame:
+    """The lines of a text file, the first ones or all of them, as one column "line", as they are."""
     return pl.scan_csv(
         path,
         has_header=False,
@@ -121,11 +121,12 @@ def _lines(path: Path) -> pl.LazyFrame:
         new_columns=["line"],
         encoding="utf8-lossy",
         empty_string_is_null=False,
+        n_rows=rows,
     )
 
 
 def _first_line(path: Path) -> str:
-    frame = _lines(path).head(1).collect()
+    frame = _lines(path, 1).collect()
     if frame.is_empty():
         raise pl.exceptions.NoDataError("no line")
     return str(frame.item()).removeprefix("\ufeff").removesuffix("\r")

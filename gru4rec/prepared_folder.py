@@ -116,7 +116,9 @@ def write_clicks(path: Path, clicks: Clicks, names: Names, clock: Clock) -> None
             }
         )
 
-    numbers.map_batches(rows, schema=schema, streamable=True).sink_parquet(path, engine="streaming")
+    numbers.map_batches(rows, schema=schema, streamable=True).sink_parquet(
+        path, compression_level=1, engine="streaming"
+    )
 
 
 def _times(ticks: pl.Series, clock: Clock) -> pl.Series:

@@ -96,13 +96,13 @@ class _Reader:
         assert self._columns.time is not None
         self._item, self._time = self._columns.item, self._columns.time
         times = self._sample(self._time)
+        self._time_is_text = times.dtype == pl.String
         format_of_time = "ms" if self._columns.day else reading.time_format
         self._time_column = time_column(times, self._time, format_of_time, reading.time_zone)
 
     def log(self) -> RawLog:
         frame = self._collect()
-        is_text = self._sample(self._time).dtype == pl.String
-        if frame["time"].null_count() and is_text and self._time_column.dtype.is_integer():
+        if frame["time"].null_count() and self._time_is_text and self._time_column.dtype.is_integer():
             self._time_column = replace(self._time_column, dtype=pl.Float64())  # whole numbers at first, others later
             frame = self._collect()
         if frame.is_empty():
@@ -137,7 +137,7 @@ class _Reader:
                 pl.col(self._columns.group).cast(pl.String).cast(groups).alias("group"),
                 pl.col(self._item).cast(pl.String).cast(items).alias("item"),
                 self._time_column.ticks(pl.col(self._time)).alias("time"),
-                self._is_wanted().alias("wanted"),
+                *([self._is_wanted().alias("wanted")] if self._reading.event_kinds else []),
             )
         )
 
