@@ -5,6 +5,7 @@ written, so that "007" stays "007" and nothing is guessed from the first rows. N
 collects the frame turns what polars says into one line with the help of `explained`, which looks the place up.
 """
 
+import codecs
 import glob
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,8 @@ def open_event_file(path: Path, *, names: tuple[str, ...] = (), delimiter: str |
             magic = file.read(4)
         if magic == b"PAR1" or (_kind_by_name(path) == "parquet" and magic):
             return EventFile(path, "parquet", tuple(pl.read_parquet_schema(path)), pl.scan_parquet(path))
+        if magic.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise UserError(f"{path}: expected UTF-8 text, got UTF-16; save the file as UTF-8")
         first = _first_line(path)
         if first.lstrip().startswith("{"):
             return _json_file(path)
@@ -168,6 +171,9 @@ def explained(error: Exception, file: EventFile) -> UserError:
     reason = one_line(error)
     if file.kind == "parquet":
         return UserError(f"{file.path}: expected a parquet file, got an error: {reason}")
+    cut_off = any(sign in reason.lower() for sign in ("end of file", "incomplete frame", "corrupt"))
+    if cut_off and file.path.suffix.lower() in PACKED:
+        return UserError(f"{file.path}: expected a whole packed file, got an error: {reason}; is it cut off?")
     if file.kind == "json":
         place = _first_line_where(file.path, ~pl.col("line").str.contains(r"^\s*(\{.*\}\s*)?$"))
         where = f"line {place}: " if place else ""

@@ -1,5 +1,6 @@
 """Bad logs: one clear line that names the file and the row, exit code 2, and nothing half-written."""
 
+import gzip
 import json
 import os
 import resource
@@ -18,6 +19,11 @@ START = 1_700_000_000
 HEADER = "SessionId,ItemId,Time\n"
 GOOD = HEADER + "".join(f"{row // 2},{row % 3},{START + row}\n" for row in range(8))
 EASY = ("--min-item-support", "1", "--min-session-length", "1", "--keep-repeats", "--no-valid")
+
+
+def zstandard(data: bytes) -> bytes:
+    """The data, packed."""
+    return pyarrow.compress(data, codec="zstd", asbytes=True)
 
 
 def failure(tmp_path, capsys, *arguments: str, log: str | bytes = GOOD, name: str = "log.csv") -> str:
@@ -78,10 +84,30 @@ def with_row(number: int, text: str) -> str:
         (with_row(6, f'1,"2,{START}'), 'log.csv: line 7: expected every quote (") to be closed, got an open one'),
         (with_row(6, "").replace("\n\n", "\n \n"), "log.csv: row 6: expected a value in column 'Time', got none"),
         (GOOD.encode().replace(b"\n1,", b"\n\xff,"), "log.csv: line 4: expected UTF-8 text, got other bytes"),
+        (GOOD.encode("utf-16"), "log.csv: expected UTF-8 text, got UTF-16; save the file as UTF-8"),
     ],
 )
 def test_bad_text_is_one_line_with_the_place(tmp_path, capsys, log, message):
     assert message in failure(tmp_path, capsys, *EASY, log=log)
+
+
+@pytest.mark.parametrize(("name", "pack"), [("log.csv.gz", gzip.compress), ("log.csv.zst", zstandard)])
+def test_packed_file_that_is_cut_off_is_one_line(tmp_path, capsys, name, pack):
+    packed = pack("".join([HEADER, *(f"{row},{row * 7919 % 10007},{START + row}\n" for row in range(50_000))]).encode())
+    line = failure(tmp_path, capsys, *EASY, log=packed[: len(packed) // 2], name=name)
+    assert f"{name}: expected a whole packed file, got an error" in line
+    assert line.endswith("is it cut off?")
+
+
+def test_quoted_line_break_in_a_column_that_is_not_read_changes_nothing(tmp_path):
+    parts = []
+    for name, title in (("plain", "a title"), ("broken", '"a ""title""\nof two, lines"')):
+        log = "".join(f"{row // 2},{title},{row % 3},{START + row}\n" for row in range(8))
+        (tmp_path / f"{name}.csv").write_text("SessionId,Title,ItemId,Time\n" + log)
+        assert main(["prepare", str(tmp_path / f"{name}.csv"), "--out", str(tmp_path / name), *EASY]) == 0
+        parts.append([pl.read_parquet(tmp_path / name / f"{part}.parquet").rows() for part in ("train", "test")])
+    assert parts[0] == parts[1]
+    assert len(parts[0][0]) + len(parts[0][1]) == 8
 
 
 @pytest.mark.parametrize(
