@@ -76,7 +76,7 @@ def test_a_search_with_finals_names_its_winner_by_them_and_runs_them_once(tmp_pa
     assert main(command) == 0
     said = capsys.readouterr()
     assert "the best 2 once more, each with 2 other seeds" in said.err
-    assert "with 2 other seeds" in said.out
+    assert "mean of 2 runs" in said.out
 
     rows = pl.read_parquet(out / "results.parquet")
     finalists = rows.filter(pl.col("repeats") == 2).sort("repeat_mrr@20", descending=True)

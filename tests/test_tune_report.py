@@ -12,6 +12,7 @@ import pytest
 from gru4rec.config import from_mapping
 from gru4rec.events import Columns
 from tune.narrowing import search_space
+from tune.overhead import Effort
 from tune.plots import all_plots, parameter_importance
 from tune.report import reproduction, write_report
 from tune.request import Request
@@ -19,6 +20,7 @@ from tune.results import TrialResult, winner, winning_config
 from tune.space import MODEL
 
 SPACE = search_space({"loss": "bpr-max,cross-entropy", "sampler": "popularity"}, n_epochs=3, seed=0)
+SPENT = Effort(seconds=60.0, available=120.0, worked=90.0)
 REQUEST = Request(
     train=Path("my clicks.tsv"),
     valid=None,
@@ -94,7 +96,7 @@ class Page(HTMLParser):
 def test_the_page_refers_to_nothing_outside_and_every_reference_inside_is_there(tmp_path):
     trials = trials_of(14, lambda config: config.learning_rate)
     request = replace(REQUEST, out=tmp_path)
-    write_report(request, SPACE, trials, [], winning_config(winner(trials)), {"mrr@20": 0.25, "recall@20": 0.5})
+    write_report(request, SPACE, trials, [], winning_config(winner(trials)), {"mrr@20": 0.25, "recall@20": 0.5}, SPENT)
     text = (tmp_path / "report.html").read_text()
     page = Page(text)
     assert page.references
@@ -105,6 +107,7 @@ def test_the_page_refers_to_nothing_outside_and_every_reference_inside_is_there(
     assert "script" not in page.tags
     assert page.tags.count("svg") == 5
     assert "0.2500" in text
+    assert "The trials took 60 s, 25% of it neither training nor validation." in text
     assert {path.stem for path in (tmp_path / "plots").iterdir()} == {
         *("learning-curves", "n-sample", "sample-alpha", "importance", "parallel-coordinates")
     }
@@ -113,7 +116,7 @@ def test_the_page_refers_to_nothing_outside_and_every_reference_inside_is_there(
 def test_what_users_wrote_is_escaped(tmp_path):
     (trial,) = trials_of(1, lambda config: 0.1)
     trial = replace(trial, status="failed", error="<script>alert(1)</script>")
-    write_report(replace(REQUEST, out=tmp_path), SPACE, [trial], [], trial.config, {})
+    write_report(replace(REQUEST, out=tmp_path), SPACE, [trial], [], trial.config, {}, Effort())
     text = (tmp_path / "report.html").read_text()
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
@@ -121,21 +124,21 @@ def test_what_users_wrote_is_escaped(tmp_path):
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_few_trials_make_a_report_too(tmp_path, count):
-    write_report(replace(REQUEST, out=tmp_path), SPACE, trials_of(count, lambda config: 0.1), [], None, {})
+    write_report(replace(REQUEST, out=tmp_path), SPACE, trials_of(count, lambda config: 0.1), [], None, {}, Effort())
     assert (tmp_path / "plots" / "learning-curves.png").exists()
 
 
 def test_trials_that_finished_no_epoch_have_no_pictures(tmp_path):
     trials = [replace(trial, history=[], mrr=0.0, best_epoch=0) for trial in trials_of(3, lambda config: 0.1)]
     assert all_plots(trials, SPACE) == {}
-    write_report(replace(REQUEST, out=tmp_path), SPACE, trials, [], None, {})
+    write_report(replace(REQUEST, out=tmp_path), SPACE, trials, [], None, {}, Effort())
     assert "3 trials (3 finished)" in (tmp_path / "report.html").read_text()
 
 
 def test_pictures_of_an_earlier_report_do_not_stay(tmp_path):
     request = replace(REQUEST, out=tmp_path)
-    write_report(request, SPACE, trials_of(14, lambda config: config.learning_rate), [], None, {})
-    write_report(request, SPACE, trials_of(1, lambda config: 0.1), [], None, {})
+    write_report(request, SPACE, trials_of(14, lambda config: config.learning_rate), [], None, {}, Effort())
+    write_report(request, SPACE, trials_of(1, lambda config: 0.1), [], None, {}, Effort())
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["learning-curves.png"]
 
 

@@ -115,6 +115,8 @@ def test_the_end_says_what_was_found_and_what_to_do_next(logs, tmp_path, capsys,
     assert "best of 1 trials" in said.out  # the space holds no more
     assert f"next: gru4rec-infer --model {out / 'model.onnx'}" in said.out
     assert "trial 1/3 finished" in said.err
+    assert "% of it neither training nor validation" in said.out
+    assert json.loads((out / "search.json").read_text())["effort"]["worked"] > 0
     assert "\x1b" not in said.out + said.err  # no terminal, no control characters
 
     model = load_model(out / "model")  # as it was: the last tenth of the sessions was held out

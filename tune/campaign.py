@@ -24,7 +24,7 @@ from gru4rec.export import export
 from gru4rec.trainer import import_plugins
 from inference.atomic import written_file
 from inference.errors import UserError
-from tune.cluster import check_gpus, connected, trial_resources
+from tune.cluster import check_gpus, connected, places, trial_resources
 from tune.data import SearchData, read_search_data
 from tune.finals import Finalist, Finals
 from tune.folder import (
@@ -40,6 +40,7 @@ from tune.folder import (
 )
 from tune.grid import Grid, by_point, runs
 from tune.narrowing import search_space
+from tune.overhead import Effort, effort
 from tune.preflight import check_nodes, marked
 from tune.published import first_points
 from tune.report import write_report
@@ -64,6 +65,7 @@ class Outcome:
         trials: what came of them.
         finalists: what came of the best with other seeds, the winner first; empty without finals.
         test: figures of the final model on the test log; empty without one, or after an interruption.
+        effort: where the time of the trials went.
     """
 
     ending: Ending
@@ -71,6 +73,7 @@ class Outcome:
     trials: Sequence[TrialResult]
     finalists: Sequence[Finalist]
     test: dict[str, Any]
+    effort: Effort
 
     @property
     def n_over(self) -> int:
@@ -120,8 +123,8 @@ def run_search(request: Request) -> Outcome:
             best = finalists[0].as_winner if finalists else winner(trials)
             made, test = _make_model(request, folder, state, data, best)
         if trials:
-            write_report(request, space, trials, finalists, made, test)
-        return Outcome(ending, state.n_trials, trials, finalists, test)
+            write_report(request, space, trials, finalists, made, test, state.effort)
+        return Outcome(ending, state.n_trials, trials, finalists, test, state.effort)
 
 
 def _run(
@@ -132,6 +135,7 @@ def _run(
     rounds = (*state.rounds, Round(added)) if added else state.rounds
     if all(part.complete for part in rounds) and not _finals_to_run(request, folder, state):
         return state, "complete"
+    began = time.time()
     until = None if request.time_budget is None else time.monotonic() + request.time_budget
     with connected(request.address, data.n_bytes) as cluster:
         resources = trial_resources(
@@ -143,9 +147,17 @@ def _run(
         state = replace(state, rounds=rounds, threads=resources.cpus)
         folder.write(state)
 
-        def run(study: Runnable, experiment: str) -> Ending:
+        def run(study: Runnable, experiment: str, state: SearchState) -> tuple[SearchState, Ending]:
+            nonlocal began
+            location = folder.location(state, experiment)
+            before = read_trials(location) if has_experiment(location) else []
             left = None if until is None else max(until - time.monotonic(), 0.0)
-            return run_study(study, data.trial, resources, folder.location(state, experiment), left)
+            ending = run_study(study, data.trial, resources, location, left)
+            after, ended = (read_trials(location) if has_experiment(location) else []), time.time()
+            spent = effort(before, after, began=began, ended=ended, n_places=places(cluster, resources))
+            state, began = replace(state, effort=state.effort + spent), ended
+            folder.write(state)
+            return state, ending
 
         say(
             f"{state.n_trials} trials of up to {request.n_epochs} epochs, each on {resources.cpus} CPU"
@@ -155,7 +167,7 @@ def _run(
             if part.complete:
                 continue
             study = _study(request, space, part.n_trials, _trials(folder, state, number - 1))
-            ending = run(study, round_name(number))
+            state, ending = run(study, round_name(number), state)
             if ending != "complete":
                 return state, ending
             state = state.with_round_complete(number)
@@ -163,7 +175,7 @@ def _run(
         finals = _finals_to_run(request, folder, state)
         if finals:
             say(f"the best {len(finals.finalists)} once more, each with {finals.repeats} other seeds")
-            ending = run(finals, finals.name)
+            state, ending = run(finals, finals.name, state)
             if ending != "complete":
                 return state, ending
             state = replace(state, finals=(*state.finals, finals.name))

@@ -190,6 +190,15 @@ def trial_resources(cluster: Cluster, *, gpus: str, cpus: int | None, n_trials: 
     return TrialResources(cpus or max(1, min(MOST_THREADS, even, most_cpus)), share)
 
 
+def places(cluster: Cluster, resources: TrialResources) -> int:
+    """How many trials can run at the same time."""
+    by_cpu = [node.cpus // resources.cpus for node in cluster.nodes]
+    if not resources.gpus:
+        return sum(by_cpu)
+    by_gpu = [math.floor(node.gpus / resources.gpus) for node in cluster.nodes]
+    return sum(map(min, by_cpu, by_gpu))
+
+
 def check_gpus(gpus: str, address: str | None) -> None:
     """Fail before anything is read or started if GPUs are asked for that this machine cannot have.
 

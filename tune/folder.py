@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from inference.atomic import written_file
 from inference.errors import UserError
+from tune.overhead import Effort
 from tune.space import SearchSpace
 from tune.storage import absolute
 
@@ -87,6 +88,7 @@ class SearchState:
         finals: the folders of finals that are complete.
         outcome: what was made of the winner; empty until then.
         storage: where the trials are kept, if not in the search's folder.
+        effort: where the time went.
     """
 
     identity: Identity
@@ -95,6 +97,7 @@ class SearchState:
     finals: tuple[str, ...] = ()
     outcome: Mapping[str, Any] = field(default_factory=dict)
     storage: str = ""
+    effort: Effort = field(default_factory=Effort)
 
     @property
     def n_trials(self) -> int:
@@ -141,7 +144,13 @@ class SearchFolder:
             rounds = tuple(Round(**part) for part in content["rounds"])
             identity, finals = Identity(**content["identity"]), tuple(content["finals"])
             return SearchState(
-                identity, rounds, content["threads"], finals, content["outcome"], content.get("storage", "")
+                identity,
+                rounds,
+                content["threads"],
+                finals,
+                content["outcome"],
+                content["storage"],
+                Effort(**content["effort"]),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(

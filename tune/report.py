@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from gru4rec.config import TrainConfig, to_mapping
 from inference.atomic import written_file
 from tune.finals import Finalist
+from tune.overhead import Effort
 from tune.plots import all_plots
 from tune.request import Request
 from tune.results import TrialResult, described, ranked
@@ -50,6 +51,7 @@ def write_report(
     finalists: Sequence[Finalist],
     made: TrainConfig | None,
     test: Mapping[str, Any],
+    effort: Effort,
 ) -> None:
     """Write report.html and plots/ into the folder of a search.
 
@@ -60,10 +62,11 @@ def write_report(
         finalists: those that were run again with other seeds, the winner first.
         made: the winner's configuration, if a model was made of it.
         test: figures of the final model on the test log; empty without one.
+        effort: where the time of the trials went.
     """
     figures = all_plots(trials, space)
     _write_plots(request.out / PLOTS_FOLDER, figures)
-    sections = [_summary(trials, finalists, test), *([_winner(request, made)] if made else [])]
+    sections = [_summary(trials, finalists, test, effort), *([_winner(request, made)] if made else [])]
     sections += [*([_finals(finalists)] if finalists else []), _table(trials)]
     sections += [f"<h2>{escape(TITLES[name])}</h2>{_svg(figure, name)}" for name, figure in figures.items()]
     page = (
@@ -89,7 +92,9 @@ def reproduction(request: Request) -> str:
     return shlex.join([*command, "--out", "MODEL"]) + both
 
 
-def _summary(trials: Sequence[TrialResult], finalists: Sequence[Finalist], test: Mapping[str, Any]) -> str:
+def _summary(
+    trials: Sequence[TrialResult], finalists: Sequence[Finalist], test: Mapping[str, Any], effort: Effort
+) -> str:
     best = finalists[0].as_winner if finalists else ranked(trials)[0]
     counts = {status: sum(trial.status == status for trial in trials) for status in (trial.status for trial in trials)}
     parts = ", ".join(f"{count} {status}" for status, count in counts.items())
@@ -98,6 +103,7 @@ def _summary(trials: Sequence[TrialResult], finalists: Sequence[Finalist], test:
         figures += [("test MRR@20", f"{test['mrr@20']:.4f}"), ("test Recall@20", f"{test['recall@20']:.4f}")]
     boxes = "".join(f"<div><b>{value}</b>{escape(name)}</div>" for name, value in figures)
     text = f"{len(trials)} trials ({parts}); the best is trial {best.number}: {described(best.config)}."
+    text += f" The {effort}." if effort.available else ""
     return f"<p>{escape(text)}</p><div class=figures>{boxes}</div>"
 
 

@@ -185,6 +185,8 @@ def _told(request: Request, outcome: "Outcome") -> int:
     if outcome.test:
         test = outcome.test
         print(f"test: recall@20 {test['recall@20']:.4f}, mrr@20 {test['mrr@20']:.4f} on {test['events']:,} events")
+    if outcome.effort.available:
+        print(outcome.effort)
     print(f"report: {request.out / 'report.html'}")
     print(f"next: gru4rec-infer --model {request.out / 'model.onnx'} --session SESSIONS.tsv")
     return 3 if any(trial.status == "failed" for trial in outcome.trials) else 0

@@ -100,6 +100,9 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
         finished: str = Searcher.FINISHED
         return finished
 
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """An epoch is over: Optuna would only use it to stop trials, and takes none twice from one that goes on."""
+
 
 class GivenModels(Searcher):  # type: ignore[misc]  # Ray is untyped
     """Suggests models of a list, in its order.
