@@ -210,23 +210,11 @@ def evaluate(
         print(f"{left_out:,} of {events.height:,} clicks were left out: the model does not know their items")
 
 
-@app.command
-def export(model: Annotated[Path, Parameter(name="model")], /, *, out: Path) -> None:
-    """Write a model as one self-contained ONNX file, checked against torch before it appears.
-
-    Example: gru4rec export model --out model.onnx
-
-    Args:
-        model: model directory
-        out: the file to write
-    """
-    from gru4rec.checkpoint import load_model
-    from gru4rec.config import to_mapping
-    from gru4rec.export import export as export_model
-
-    loaded = load_model(model)
-    export_model(loaded.network, loaded.vocabulary, out, config=to_mapping(loaded.config), metrics=loaded.metrics)
-    print(f"{out}: {len(loaded.vocabulary):,} items, {out.stat().st_size / 2**20:.1f} MiB, equal to torch")
+app.command(
+    "gru4rec.export_command:export",
+    name="export",
+    help="Write a model as one self-contained ONNX file, checked against torch before it appears.",
+)
 
 
 def _columns(session: str, item: str, time: str) -> "Columns":

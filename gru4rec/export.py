@@ -13,8 +13,10 @@ import glob
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,12 +24,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from gru4rec.int8_scan import quantised
 from gru4rec.model import Network, ScoringWeights
 from gru4rec.parity import Parity, check_parity
+from gru4rec.scan_report import ScanReport, compared, spread, states_after
 from gru4rec.scoring_graph import scoring_graph
 from inference.artifact import FORMAT_VERSION, Artifact
 from inference.atomic import written_file
 from inference.errors import UserError
+from inference.scorer import Scorer
 from inference.vocabulary import Vocabulary
 
 OPSET = 20  # the GRU of opset 22 has no CUDA kernel in onnxruntime
@@ -65,34 +70,119 @@ def export(
         UserError: weights that are not finite or do not fit each other or the vocabulary, a result that differs from
             the network's, or a place that cannot be written; nothing is left behind.
     """
-    path = Path(path)
     graph, tensors = scoring_graph(_checked(network.scoring_weights(), vocabulary))
     properties = _metadata(graph, tensors, vocabulary, config, metrics)
+    with _unfinished(Path(path), graph, tensors, properties) as file:
+        return _compared(_opened(file.temporary), network)
+
+
+def export_with_scan(
+    network: Network,
+    vocabulary: Vocabulary,
+    path: str | Path,
+    *,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    calibration: Sequence[np.ndarray],
+) -> ScanReport:
+    """Write a network as an ONNX file that scans a large catalogue in 8 bits before it scores the best items exactly.
+
+    Args:
+        network, vocabulary, path, config, metrics: as for `export`.
+        calibration: item numbers of each of some real sessions. From one half of them rounding is fitted, the answers
+            to the other half are compared with those of the exact graph.
+
+    Returns:
+        How well they agree and how long both graphs take.
+
+    Raises:
+        UserError: as for `export`, no session, or too little agreement; nothing is left behind.
+    """
+    if not len(calibration):
+        raise UserError("cannot export with --scan int8: expected sessions with items that the model knows, got none")
+    path = Path(path)
+    sessions = spread(calibration)
+    fitted_on, measured_on = sessions[::2], sessions[1::2] or sessions
+    with _folder_beside(path) as folder:
+        export(network, vocabulary, folder / "exact.onnx", config=config, metrics=metrics)
+        artifact = Artifact.open(folder / "exact.onnx")
+        exact = Scorer(artifact, artifact.session())
+        queries = artifact.query(states_after(exact, fitted_on)[-1, :, : artifact.layer_widths[-1]])
+        weights = network.scoring_weights()
+        scan = quantised(weights.output_table, weights.output_bias, float(np.abs(queries).max()))
+        graph, tensors = scoring_graph(weights, scan)
+        properties = _metadata(graph, tensors, vocabulary, config, metrics)
+        with _unfinished(path, graph, tensors, properties | {"scan": _json("scan", {"kind": "int8"})}) as file:
+            report = _compared_with_exact(exact, _opened(file.temporary), network, measured_on)
+            file.write(properties | {"scan": _json("scan", {"kind": "int8", **report.as_dict()})})
+    return report
+
+
+def _compared_with_exact(
+    exact: Scorer, artifact: Artifact, network: Network, sessions: Sequence[np.ndarray]
+) -> ScanReport:
+    _compared(artifact, network, every_rank=False)
+    report = compared(exact, Scorer(artifact, artifact.session()), sessions, artifact.n_items)
+    report.check()
+    return report
+
+
+@contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".partial", dir=path.parent) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class _Unfinished:
+    """A model file that does not have its name yet; its large weights may be in a second file, finished."""
+
+    temporary: Path
+    graph: onnx.GraphProto
+    tensors: Mapping[str, np.ndarray]
+    outside: str | None
+
+    def write(self, properties: Mapping[str, str]) -> None:
+        """Write it, or write it again with other metadata."""
+        content = _model(self.graph, self.tensors, properties, self.outside).SerializeToString()
+        self.temporary.write_bytes(content)
+
+
+@contextmanager
+def _unfinished(
+    path: Path, graph: onnx.GraphProto, tensors: Mapping[str, np.ndarray], properties: Mapping[str, str]
+) -> Iterator[_Unfinished]:
+    """Yield the written file; when the block ends without an error, it becomes `path`."""
     n_bytes = sum(values.nbytes for values in tensors.values()) + sum(
         len(text.encode()) for text in properties.values()
     )
     outside = f"{path.name}.{properties['weights_sha256'][:16]}.data" if n_bytes > LARGEST_FILE else None
-    model = _model(graph, tensors, properties, outside)
     with _weights_beside(path, outside, tensors), written_file(path) as temporary:
-        with open(temporary, "wb") as file:
-            file.write(model.SerializeToString())
-        del model
-        parity = _compared(temporary, network)
+        file = _Unfinished(temporary, graph, tensors, outside)
+        file.write(properties)
+        yield file
     for other in path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 16}.data"):
         if other.name != outside:
             other.unlink()  # of the model that was here before
-    return parity
 
 
-def _compared(path: Path, network: Network) -> Parity:
-    artifact = Artifact.open(path)  # unmapped on return: some systems rename no file that is mapped
+def _opened(path: Path) -> Artifact:
+    artifact = Artifact.open(path)
     artifact.verify()
+    return artifact
+
+
+def _compared(artifact: Artifact, network: Network, *, every_rank: bool = True) -> Parity:
     return check_parity(
         artifact.session(),
         network.score,
         n_items=artifact.n_items,
         state_shape=(len(network.widths), max(network.widths)),
         device=network.dense.device,
+        every_rank=every_rank,
     )
 
 

@@ -5,7 +5,7 @@ nodes, while written down it is
 
     items → Gather → GRU, layer by layer → hidden
     if k > 0:  last layer's state (→ normalised, for cosine scores) → Gemm → ScatterElements (exclusions) → TopK
-               → ids, scores
+               → ids, scores    (or, for large catalogues, `int8_scan` in the place of Gemm … TopK)
 
 and one graph serves whole sessions, single clicks with a carried state, and, with k = 0, the state alone at next to
 no cost. Two conventions meet here. torch.nn.GRUCell orders its gates r, z, n, ONNX z, r, h (h being torch's n); both
@@ -19,24 +19,29 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from gru4rec.int8_scan import Scan, ranking_nodes
 from gru4rec.model import LayerWeights, ScoringWeights
 from inference.artifact import MINUS_INFINITY, OUTPUT_BIAS, OUTPUT_WEIGHT, SHORTEST_STATE
 
 INPUT_EMBEDDING = "input_embedding"
 
 
-def scoring_graph(weights: ScoringWeights) -> tuple[onnx.GraphProto, dict[str, np.ndarray]]:
+def scoring_graph(weights: ScoringWeights, scan: Scan | None = None) -> tuple[onnx.GraphProto, dict[str, np.ndarray]]:
     """The graph without its constants, and the constants by name, the large ones first.
 
     Args:
         weights: input table [N, E], output table [N, last width], bias [N] and the GRU layers; where both tables are
             the same array it becomes one constant.
+        scan: the rounded output table, to rank by a scan of it and exact scores of the best; None scores every item
+            exactly.
     """
     constrained = weights.input_table is weights.output_table
-    tensors = {
+    tensors: dict[str, np.ndarray] = {
         OUTPUT_WEIGHT: _with_sentinel(weights.output_table, 0.0),
         OUTPUT_BIAS: _with_sentinel(weights.output_bias, -np.inf),
     }
+    if scan is not None:
+        tensors |= scan.tensors()
     if not constrained:
         tensors[INPUT_EMBEDDING] = _with_sentinel(weights.input_table, 0.0)
     node = helper.make_node
@@ -57,7 +62,7 @@ def scoring_graph(weights: ScoringWeights) -> tuple[onnx.GraphProto, dict[str, n
         node("Squeeze", [f"state_{len(widths) - 1}", "axis_0"], ["session"]),  # (batch, last width)
         *_query(weights.temperature),
         node("Greater", ["k", "zero"], ["is_ranked"]),
-        node("If", ["is_ranked"], ["ids", "scores"], then_branch=_ranking(), else_branch=_no_ranking()),
+        node("If", ["is_ranked"], ["ids", "scores"], then_branch=_ranking(scan), else_branch=_no_ranking()),
     ]
     tensors |= {
         MINUS_INFINITY: np.array(-np.inf, np.float32),
@@ -125,16 +130,20 @@ def _layer(
     return nodes, tensors
 
 
-def _ranking() -> onnx.GraphProto:
+def _ranking(scan: Scan | None) -> onnx.GraphProto:
+    nodes = _exact_ranking() if scan is None else ranking_nodes(scan.has_bias)
+    return helper.make_graph(nodes, "ranking", [], _rankings("ranked_ids", "ranked_scores"))
+
+
+def _exact_ranking() -> list[onnx.NodeProto]:
     node = helper.make_node
-    nodes = [
+    return [
         node("Gemm", ["query", OUTPUT_WEIGHT, OUTPUT_BIAS], ["all_scores"], transB=1),  # (batch, N + 1)
         node("Shape", ["exclude"], ["exclude_shape"]),
         node("Expand", [MINUS_INFINITY, "exclude_shape"], ["exclude_scores"]),
         node("ScatterElements", ["all_scores", "exclude", "exclude_scores"], ["open_scores"], axis=1),
         node("TopK", ["open_scores", "k"], ["ranked_scores", "ranked_ids"], axis=1),  # (batch, k)
     ]
-    return helper.make_graph(nodes, "ranking", [], _rankings("ranked_ids", "ranked_scores"))
 
 
 def _no_ranking() -> onnx.GraphProto:

@@ -29,6 +29,12 @@ OUTPUT_WEIGHT = "output_weight"
 """The tensor [N + 1, last width] of output weights; under constrained embeddings the input embeddings as well."""
 OUTPUT_BIAS = "output_bias"
 """The tensor [N + 1] of output biases, the sentinel's being minus infinity."""
+SCAN_WEIGHT = "scan_weight"
+"""Where a catalogue is scanned first: the output weights (and biases) in 8 bits, a column for each item."""
+SCAN_SCALE = "scan_scale"
+"""The tensor [blocks] of what an integer step is worth in each block of items of `SCAN_WEIGHT`."""
+SCAN_BLOCK = 64
+"""Items of such a block."""
 MINUS_INFINITY = "minus_infinity"
 """The one constant besides the sentinel's bias that is not finite."""
 SHORTEST_STATE = 1e-12
@@ -53,6 +59,8 @@ class Artifact:
         exporter: the program and version that wrote the file.
         config: the training configuration, as the exporter gave it.
         metrics: figures the exporter gave, such as {"recall@20": …}.
+        scan: None where every item is scored exactly; else how a large catalogue is scanned first, such as
+            {"kind": "int8", "sessions": 1000, "agreement@20": 0.9999}.
     """
 
     path: Path
@@ -64,6 +72,7 @@ class Artifact:
     exporter: str
     config: Mapping[str, Any]
     metrics: Mapping[str, Any]
+    scan: Mapping[str, Any] | None
 
     @property
     def n_items(self) -> int:
@@ -117,6 +126,7 @@ class Artifact:
             exporter=metadata.text("exporter"),
             config=metadata.mapping("config"),
             metrics=metadata.mapping("metrics"),
+            scan=metadata.mapping("scan") if "scan" in file.metadata else None,
         )
         artifact._check_sizes(metadata)
         return artifact
@@ -134,6 +144,16 @@ class Artifact:
             if name not in self.file.tensors or self.file.tensors[name].shape != shape:
                 raise metadata.damaged(f"no tensor {name!r} of shape {list(shape)}")
             self.file.tensors[name].floats()
+        if self.scan is not None:
+            self._check_scan(metadata)
+
+    def _check_scan(self, metadata: "_Metadata") -> None:
+        n_blocks = self.n_items // SCAN_BLOCK + 1
+        weight, scale = (self.file.tensors.get(name) for name in (SCAN_WEIGHT, SCAN_SCALE))
+        if weight is None or len(weight.shape) != 2 or weight.shape[1] != n_blocks * SCAN_BLOCK:
+            raise metadata.damaged(f"no tensor {SCAN_WEIGHT!r} with {n_blocks * SCAN_BLOCK} columns")
+        if scale is None or scale.shape != (n_blocks,):
+            raise metadata.damaged(f"no tensor {SCAN_SCALE!r} of shape [{n_blocks}]")
 
     def _check_finite(self) -> None:
         # onnxruntime's sigmoid and tanh turn NaN into ordinary numbers, so NaN weights would go unnoticed

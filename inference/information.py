@@ -39,6 +39,7 @@ def description(artifact: Artifact, threads: int | None = None) -> dict[str, Any
         "layer_widths": list(artifact.layer_widths),
         "score_activation": artifact.score_activation,
         "score": "dot product" if artifact.temperature is None else f"cosine × {artifact.temperature:g}",
+        "scan": "none, every item is scored" if artifact.scan is None else dict(artifact.scan),
         "config": dict(artifact.config),
         "metrics": dict(artifact.metrics),
         **artifact.digests(),
