@@ -4,12 +4,11 @@ Only this module prints. Everything heavy (torch, polars) is imported inside the
 once.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from inference.errors import UserError
 
@@ -25,7 +24,7 @@ except ImportError:  # the base install only scores
     sys.stderr.write(TRAINING_PACKAGES_MISSING)
     raise SystemExit(2) from None
 
-from gru4rec.command_line import ProgressLines, run_app  # noqa: E402
+from gru4rec.command_line import ProgressLines, run_app, use_threads  # noqa: E402
 from gru4rec.flags import ConfigFlags, configuration  # noqa: E402
 
 EXAMPLES = """Examples:
@@ -116,7 +115,7 @@ def train(
         init: model directory to begin from: its items, weights, optimiser state and configuration
         drop_gone_items: with --init, forget the items that do not occur in --train
     """
-    from gru4rec import training
+    from gru4rec import memory, training
     from gru4rec.checkpoint import METRICS_FILE
     from gru4rec.encoded_log import read_training_log
     from gru4rec.events import encode, read_events
@@ -126,7 +125,7 @@ def train(
         raise UserError("drop_gone_items: expected --init with it: the items of which model?")
     start = WarmStart.read(init) if init else None
     settings = configuration(flags, config, start.config if start else None)
-    _use_threads(threads)
+    use_threads(threads)
     columns = _columns(session_column, item_column, time_column)
     log = read_training_log(train, columns)
     sessions = log.sessions
@@ -138,6 +137,9 @@ def train(
         kept, new, gone = start.counts(log.vocabulary)
         sys.stderr.write(f"{init}: {kept:,} items kept, {new:,} new, {gone:,} dropped\n")
     valid_sessions = encode(read_events(valid, columns, part="valid"), log.vocabulary).sessions if valid else None
+    expected = memory.forecast(log, settings, validates=valid is not None)
+    if expected.is_large:
+        sys.stderr.write(f"memory: {expected}\n")
     with ProgressLines(settings.n_epochs) as progress:
         model = training.train(
             log, settings, valid=valid_sessions, directory=out, resume=resume, watcher=progress, start=start
@@ -145,69 +147,11 @@ def train(
     print(f"{out}: epoch {model.metrics['best_epoch']} of {settings.n_epochs} kept; see {out / METRICS_FILE}")
 
 
-@app.command
-def evaluate(
-    model: Annotated[Path, Parameter(name="model")],
-    /,
-    *,
-    test: Path,
-    cutoffs: str = "1,5,10,20",
-    ties: Literal["standard", "conservative", "median"] = "standard",
-    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
-    session_column: SessionColumn = "SessionId",
-    item_column: ItemColumn = "ItemId",
-    time_column: TimeColumn = "Time",
-    threads: Threads = None,
-    device: str = "auto",
-) -> None:
-    """Recall and MRR on a test log, every item ranked.
-
-    Example: gru4rec evaluate model --test test.tsv --cutoffs 5,20
-
-    Args:
-        model: model directory, or exported model.onnx
-        test: click log; items that the model does not know are left out
-        cutoffs: the N of Recall@N and MRR@N
-        ties: how to rank the target among equal scores
-        json_file: write the figures here, too
-        device: auto, cpu or cuda
-    """
-    from rich.console import Console
-    from rich.table import Table
-
-    from gru4rec.events import encode, read_events
-    from inference.atomic import written_file
-
-    _use_threads(threads)
-    limits = _cutoffs(cutoffs)
-    events = read_events(test, _columns(session_column, item_column, time_column), part="test")
-    if model.suffix == ".onnx":
-        from gru4rec.artifact_evaluation import evaluate_artifact
-        from inference.recommender import Recommender
-
-        if device != "auto":
-            raise UserError(f"device: an exported model is evaluated with onnxruntime on the CPU, got {device!r}")
-        recommender = Recommender.load(model, threads=threads)
-        log = encode(events, recommender.vocabulary)
-        result = evaluate_artifact(recommender, log.sessions, cutoffs=limits, ties=ties)
-    else:
-        from gru4rec import evaluation
-        from gru4rec.checkpoint import load_model
-        from gru4rec.trainer import choose_device
-
-        loaded = load_model(model, device=str(choose_device(device)))
-        log = encode(events, loaded.vocabulary)
-        result = evaluation.evaluate(loaded.network, log.sessions, cutoffs=limits, ties=ties)
-    if json_file is not None:
-        with written_file(json_file) as file:
-            file.write_text(json.dumps(result.as_dict(), indent=1) + "\n")
-    table = Table("N", "Recall@N", "MRR@N", title=f"{result.events:,} events, {ties} ties", title_justify="left")
-    for cutoff in limits:
-        table.add_row(str(cutoff), f"{result.recall[cutoff]:.4f}", f"{result.mrr[cutoff]:.4f}")
-    Console().print(table)
-    left_out = events.height - log.sessions.n_clicks
-    if left_out:
-        print(f"{left_out:,} of {events.height:,} clicks were left out: the model does not know their items")
+app.command(
+    "gru4rec.evaluate_command:evaluate",
+    name="evaluate",
+    help="Recall, MRR and more on a test log, every item ranked; beside simple baselines and another model.",
+)
 
 
 app.command(
@@ -221,22 +165,6 @@ def _columns(session: str, item: str, time: str) -> "Columns":
     from gru4rec.events import Columns
 
     return Columns(session, item, time)
-
-
-def _use_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
-
-        if threads < 1:
-            raise UserError(f"threads: expected at least 1, got {threads}")
-        torch.set_num_threads(threads)
-
-
-def _cutoffs(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UserError(f"cutoffs: expected numbers such as 5,20, got {text!r}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -40,6 +40,20 @@ def run_app(app: "App", arguments: Sequence[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
+def use_threads(threads: int | None) -> None:
+    """Compute with that many CPU threads; None leaves it to torch.
+
+    Raises:
+        UserError: fewer than one.
+    """
+    if threads is not None:
+        import torch
+
+        if threads < 1:
+            raise UserError(f"threads: expected at least 1, got {threads}")
+        torch.set_num_threads(threads)
+
+
 class ProgressLines:
     """Shows a training run: a bar and a line per epoch on a terminal, only the lines elsewhere. Used as a context.
 

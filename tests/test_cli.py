@@ -52,9 +52,13 @@ def test_model_folder_and_exported_file_have_the_same_figures(folder, capsys):
         output = folder / f"{model}.json"
         command = ["evaluate", str(folder / model), "--test", str(folder / "clicks.tsv"), "--cutoffs", "5,20"]
         assert main([*command, "--json", str(output)]) == 0
-        figures[model] = json.loads(output.read_text())
+        figures[model] = {
+            name: value
+            for name, value in json.loads(output.read_text()).items()
+            if isinstance(value, int | float | str)
+        }
     assert figures["model"] == pytest.approx(figures["model.onnx"])
-    assert set(figures["model"]) == {"recall@5", "recall@20", "mrr@5", "mrr@20", "events", "ties"}
+    assert {"recall@5", "recall@20", "mrr@5", "mrr@20", "events", "ties"} <= set(figures["model"])
     assert figures["model"]["events"] == 60 * 7
     assert "420 events" in capsys.readouterr().out
 
