@@ -1,17 +1,8 @@
-"""A search on a real cluster: two nodes on this machine, one of which dies in the middle."""
+"""What is looked at before the first trial: whether there is what trials ask for, on every node."""
 
-import contextlib
-import os
-import secrets
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-from pathlib import Path
 
-import polars as pl
 import pytest
 
 from inference.errors import UserError
@@ -20,7 +11,6 @@ from tests.small_logs import frame_of, markov_sessions
 from tune.cluster import Cluster, Node, TrialResources, trial_resources
 from tune.preflight import NodeAnswer, check_nodes, judge, marked
 
-ROOT = Path(__file__).parents[1]
 LAPTOP = Cluster((Node(8, 0),), None)
 MIXED = Cluster((Node(64, 0), Node(16, 2), Node(4, 2)), "head:6379")
 
@@ -104,89 +94,6 @@ def test_a_folder_that_some_nodes_do_not_see_is_refused(tmp_path):
     ):
         judge(answers, str(tmp_path))
     judge(answers[:1], str(tmp_path))
-
-
-@pytest.fixture
-def cluster():
-    """The address of a head node and a worker node with one processor each, their processes, and the environment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
-    environment.pop("RAY_ADDRESS", None)
-    address = f"127.0.0.1:{port}"
-    with contextlib.ExitStack() as cleanup:
-        head = started_node(["--head", f"--port={port}", "--include-dashboard=false"], environment, cleanup)
-        worker = started_node([f"--address={address}"], environment, cleanup)
-        yield address, (head, worker), environment
-
-
-def started_node(flags, environment, cleanup):
-    """A node's session, once it runs; `cleanup` ends it."""
-    folder = f"/tmp/ray-{secrets.token_hex(3)}"  # socket paths must be short
-    cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
-    ray = Path(sys.executable).parent / "ray"
-    limits = ["--num-cpus=1", "--object-store-memory=80000000", f"--temp-dir={folder}"]
-    session = subprocess.Popen(
-        [ray, "start", "--block", *flags, *limits],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    cleanup.callback(end_session, session)
-    wait_until(
-        lambda: any(title.startswith("ray::RuntimeEnvAgent") for title in processes_of(session).values()),
-        still=lambda: session.poll() is None,
-    )
-    return session
-
-
-def wait_until(condition, still=lambda: True):
-    began = time.monotonic()
-    while not condition():
-        assert still()
-        assert time.monotonic() - began < 120
-        time.sleep(0.2)
-
-
-def processes_of(session):
-    """The processes of a session that a test began: their ids and titles."""
-    listing = subprocess.run(["ps", "-ww", "-eo", "pid=,sid=,args="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(maxsplit=2) for line in listing.splitlines()]
-    return {int(row[0]): row[2] for row in rows if int(row[1]) == session.pid and len(row) == 3}
-
-
-def end_session(session):
-    for pid in processes_of(session):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    session.wait(timeout=30)
-
-
-@pytest.mark.slow
-def test_a_search_on_a_cluster_survives_the_loss_of_a_node(cluster, tmp_path):
-    address, nodes, environment = cluster
-    log, out = tmp_path / "clicks.tsv", tmp_path / "out"
-    frame_of(markov_sessions(2500, 60, seed=6)).write_csv(log, separator="\t")
-    flags = ["--trials=4", "--epochs=4", "--layers=16", "--n-sample=16", "--batch-size=8", "--no-seeds", "--threads=1"]
-    command = [sys.executable, "-m", "tune.search", f"--train={log}", f"--out={out}", f"--address={address}", *flags]
-    search = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-    def trials_on_the_worker():
-        return [title for title in processes_of(nodes[1]).values() if title.startswith("ray::ImplicitFunc")]
-
-    wait_until(trials_on_the_worker, still=lambda: search.poll() is None)
-    end_session(nodes[1])
-    said, noise = search.communicate(timeout=300)
-    assert search.returncode == 0, noise
-    rows = pl.read_parquet(out / "results.parquet")
-    assert sorted(rows["trial"]) == [1, 2, 3, 4]
-    assert rows["status"].is_in(["finished", "stopped"]).all()
-    assert (out / "model.onnx").exists()
-    assert "next: gru4rec-infer" in said
 
 
 @pytest.mark.slow

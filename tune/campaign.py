@@ -136,8 +136,8 @@ def _run(
     if all(part.complete for part in rounds) and not _finals_to_run(request, folder, state):
         return state, "complete"
     began = time.time()
-    until = None if request.time_budget is None else time.monotonic() + request.time_budget
     with connected(request.address, data.n_bytes) as cluster:
+        until = None if request.time_budget is None else time.monotonic() + request.time_budget
         resources = trial_resources(
             cluster, gpus=request.gpus_per_trial, cpus=request.cpus_per_trial, n_trials=request.n_trials
         )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from gru4rec.encoded_log import read_training_log
 from gru4rec.events import Columns, encode, hold_out_last, read_events
 from gru4rec.sessions import EncodedLog, Sessions
 from gru4rec.training import data_digest
@@ -53,14 +54,13 @@ def read_search_data(train: Path, valid: Path | None, test: Path | None, columns
     Raises:
         UserError: a log cannot be read, or has no two clicks in a row to learn from or to rank.
     """
-    events = read_events(train, columns)
     test_events = read_events(test, columns, part="test") if test else None
     if valid is None:
-        everything = encode(events)
+        everything = read_training_log(train, columns)
         log, held_out = hold_out_last(everything, HELD_OUT)
         where = f"{train}: the last tenth of the sessions"
     else:
-        valid_events = read_events(valid, columns, part="valid")
+        events, valid_events = read_events(train, columns), read_events(valid, columns, part="valid")
         log = encode(events)
         held_out = encode(valid_events, log.vocabulary).sessions
         everything = encode(_together(events, valid_events))
