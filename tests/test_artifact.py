@@ -2,6 +2,7 @@ import random
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -274,6 +275,23 @@ def test_weights_outside_the_folder_of_the_model_are_refused(outside, location):
     outside.write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match="model's folder"):
         Artifact.open(outside)
+
+
+@pytest.mark.parametrize("place", ["above", "link"])
+def test_the_installed_onnxruntime_refuses_weights_outside_the_folder_as_well(outside, place):
+    data = outside.parent / "weights.data"
+    folder = outside.parent / "folder"
+    folder.mkdir()
+    if place == "link":
+        (folder / "weights.data").symlink_to(data)
+    model = onnx.load(outside, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location" and place == "above":
+                entry.value = "../weights.data"
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(Exception, match=r"(?i)escapes|outside|symlink|external data"):
+        onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
 
 
 @pytest.mark.parametrize(

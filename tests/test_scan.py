@@ -201,6 +201,36 @@ def test_a_scan_of_another_size_than_the_catalogue_is_refused(tmp_path, name):
         Artifact.open(tmp_path / "short.onnx")
 
 
+def test_a_flipped_bit_is_refused_or_changes_no_recommendation(tmp_path):
+    _, scan = both(tmp_path, network_of(300, layers=(4,)), TERMS[:300])
+    sessions = [TERMS[:2], []]
+    expected = scan.recommend(sessions, k=300)
+    path = tmp_path / "scan.onnx"
+    content = path.read_bytes()
+    generator = np.random.default_rng(0)
+    for place, bit in zip(generator.integers(0, len(content), 200), generator.integers(0, 8, 200), strict=True):
+        changed = bytearray(content)
+        changed[place] ^= 1 << int(bit)
+        path.write_bytes(changed)
+        try:
+            recommender = Recommender.load(path)
+            recommender.artifact.verify()
+        except UserError:
+            continue
+        assert recommender.recommend(sessions, k=300) == expected
+
+
+@pytest.mark.parametrize("name", [SCAN_SCALE, "query_scale"])
+def test_steps_that_are_no_numbers_are_refused(tmp_path, name):
+    both(tmp_path, network_of(300, layers=(4,)), TERMS[:300])
+    model = onnx.load(tmp_path / "scan.onnx")
+    (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(tensor), np.nan), name))
+    (tmp_path / "nan.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=f"NaN or infinite weights in '{name}'"):
+        Recommender.load(tmp_path / "nan.onnx")
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A folder with a log and a model directory of it."""
