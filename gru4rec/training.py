@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from filelock import FileLock, Timeout
 
-from gru4rec import checkpoint
+from gru4rec import checkpoint, memory
 from gru4rec.config import TrainConfig, from_mapping, read_config, to_mapping
 from gru4rec.evaluation import evaluate
 from gru4rec.sessions import EncodedLog, Sessions
@@ -116,11 +116,12 @@ def train(
         The model of the best epoch.
 
     Raises:
-        UserError: the configuration or the data do not allow a run, `directory` is in use, holds a run already (without
-            `resume`) or another run than this (with it), or the training diverged.
+        UserError: the configuration or the data do not allow a run, it does not fit into memory, `directory` is in use,
+            holds a run already (without `resume`) or another run than this (with it), or the training diverged.
     """
     if valid is not None and valid.n_pairs == 0:
         raise UserError("expected validation sessions of at least two known items, got none")
+    memory.check(memory.forecast(log, config, validates=valid is not None))
     trainer = Trainer(config, log)
     if start is not None:
         start.hand_over(trainer)
@@ -132,7 +133,9 @@ def train(
         run.open(Path(directory), resume)
         run.go(watcher)
         run.close()
-    return checkpoint.load_model(directory, device=str(trainer.device))
+    device = str(trainer.device)
+    del run, trainer  # or the model would be there twice, beside the optimiser
+    return checkpoint.load_model(directory, device=device)
 
 
 @contextmanager
