@@ -1,0 +1,323 @@
+"""The figures of "Recurrent Neural Networks with Top-k Gains" (arXiv 1706.03847) on your own log, with one command.
+
+    python examples/paper_figures.py --train train.parquet --test test.parquet --out figures
+
+(a) Recall@20 and MRR@20 against the number of additional samples, for TOP1, cross-entropy, TOP1-max and BPR-max, as
+figure 4; (b) training time against it, as figure 5; (c) quality against alpha with few and with many samples; (d) the
+argument behind it all: the gradient on the target, and the share of the negatives that still carry gradient.
+
+The models are grids of the search (`tune`), each in a folder of its own, so that a study that was interrupted goes on
+by the same command. The learning rate of every loss is chosen with 512 samples on the last tenth of the training
+sessions. All other models are trained on all of them, without a look at the test before the end of their last epoch.
+OUT gets figures.md, which says where the curves agree with the paper, PNG pictures and CSV tables.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from paper_gradients import Probe, probes_over_training
+from paper_report import Results, write_report
+
+from gru4rec.config import TrainConfig
+from gru4rec.events import Columns, encode, hold_out_last, read_events
+from gru4rec.sessions import EncodedLog, Sessions
+from inference.atomic import written_file
+from inference.errors import UserError
+from tune.campaign import run_search
+from tune.cluster import connected
+from tune.request import Request
+from tune.results import TrialResult
+from tune.trial import EPOCH_METRIC
+
+LOSSES = ("top1", "cross-entropy", "top1-max", "bpr-max")
+SAMPLES = "0,32,128,512,2048,8192,all"
+TUNED_WITH = 512
+RATES = "0.02,0.05,0.1,0.2"
+ALPHAS = "0,0.25,0.5,0.75,1"
+CLOCK_FILE = "seconds.json"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is run.
+
+    Attributes:
+        out: folder of the results.
+        log: training sessions.
+        test: sessions that the curves are measured on.
+        arguments: the flags.
+    """
+
+    out: Path
+    log: EncodedLog
+    test: Sessions
+    arguments: argparse.Namespace
+
+    def grid(self, name: str, over: Sequence[str], narrowed: dict[str, str], *, on_test: bool) -> list[TrialResult]:
+        """The finished trials of a grid, run or read.
+
+        Args:
+            name: of its folder.
+            over: the dimensions that are varied.
+            narrowed: their values, and those of other dimensions.
+            on_test: whether to measure on the test, or on the end of the training sessions.
+        """
+        flags = self.arguments
+        request = Request(
+            train=self.out / "data" / "train.parquet",
+            valid=self.out / "data" / "test.parquet" if on_test else None,
+            test=None,
+            out=self.out / "grids" / name,
+            columns=Columns(),
+            grid=tuple(over),
+            search="optuna",
+            scheduler="none",
+            n_trials=0,
+            n_epochs=flags.epochs,
+            seed=flags.seed,
+            storage=None,
+            address=None,
+            gpus_per_trial="auto",
+            cpus_per_trial=flags.threads,
+            threads=flags.threads,
+            refit=False,
+            published=False,
+            resume=True,
+            finalists=0,
+            repeats=1,
+            time_budget=None,
+            plugins=(),
+            narrowed={"layers": str(flags.layers), "batch_size": str(flags.batch_size)} | narrowed,
+        )
+        say(f"{name}: {', '.join(over)}")
+        outcome = run_search(request)
+        if outcome.ending != "complete":
+            raise KeyboardInterrupt
+        return [trial for trial in outcome.trials if trial.status == "finished"]
+
+
+def learning_rates(study: Study) -> list[dict[str, Any]]:
+    """Quality of every loss with every learning rate, on held-out training sessions."""
+    losses = study.arguments.losses
+    narrowed = {"loss": ",".join(losses), "learning_rate": study.arguments.rates, "n_sample": str(TUNED_WITH)}
+    trials = study.grid("learning-rate", ("loss", "learning_rate"), narrowed, on_test=False)
+    return [
+        {"loss": trial.config.loss, "learning_rate": trial.config.learning_rate, **_quality(trial)} for trial in trials
+    ]
+
+
+def best_rates(study: Study, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The best of them for every loss."""
+    best: dict[str, str] = {}
+    for loss in study.arguments.losses:
+        of_loss = [row for row in rows if row["loss"] == loss]
+        if not of_loss:
+            raise UserError(
+                f"{loss}: no learning rate of {study.arguments.rates} was trained to the end; give lower --rates"
+            )
+        best[loss] = str(max(of_loss, key=lambda row: row["mrr@20"])["learning_rate"])
+    return best
+
+
+def over_samples(study: Study, rates: dict[str, str]) -> list[dict[str, Any]]:
+    """Quality and time of every loss with every number of samples."""
+    wanted = study.arguments.samples.split(",")
+    numbers = ",".join(number for number in wanted if number != "all")
+    samplers = "popularity,full" if "all" in wanted else "popularity"
+    rows = []
+    for loss, rate in rates.items():
+        narrowed = {"loss": loss, "learning_rate": rate, "sampler": samplers, "n_sample": numbers}
+        for trial in study.grid(f"samples-{loss}", ("sampler", "n_sample"), narrowed, on_test=True):
+            is_full = trial.config.sampler == "full"
+            n_sample = len(study.log.vocabulary) if is_full else trial.config.n_sample
+            seconds = study.log.sessions.n_pairs / trial.history[-1]["events_per_second"]
+            rows.append({"loss": loss, "n_sample": n_sample, **_quality(trial), "seconds per epoch": round(seconds, 3)})
+    return rows
+
+
+def over_alpha(study: Study, rates: dict[str, str]) -> list[dict[str, Any]]:
+    """Quality of every loss with every alpha, with few and with many samples."""
+    rows = []
+    for loss, rate in rates.items():
+        narrowed = {
+            "loss": loss,
+            "learning_rate": rate,
+            "n_sample": f"{study.arguments.few},{study.arguments.many}",
+            "sample_alpha": study.arguments.alphas,
+        }
+        rows += [
+            {
+                "loss": loss,
+                "n_sample": trial.config.n_sample,
+                "sample_alpha": trial.config.sample_alpha,
+                **_quality(trial),
+            }
+            for trial in study.grid(f"alpha-{loss}", ("n_sample", "sample_alpha"), narrowed, on_test=True)
+        ]
+    return rows
+
+
+def over_training(study: Study, rates: dict[str, str]) -> list[Probe]:
+    """Gradients of every loss with few, some and many samples, while it is trained."""
+    flags = study.arguments
+    early, held_out = hold_out_last(study.log)
+    folder = study.out / "gradients"
+    folder.mkdir(exist_ok=True)
+    probes = []
+    for loss, rate in rates.items():
+        for n_sample in sorted({flags.few, TUNED_WITH, flags.many}):
+            say(f"gradients: {loss}, {n_sample} samples")
+            config = TrainConfig(
+                loss=loss,
+                learning_rate=float(rate),
+                n_sample=n_sample,
+                layers=(flags.layers,),
+                batch_size=flags.batch_size,
+                n_epochs=flags.epochs,
+                seed=flags.seed,
+                device="cpu",
+            )
+            probes += probes_over_training(config, early, held_out, folder / f"{loss}-{n_sample}.json")
+    return probes
+
+
+def _quality(trial: TrialResult) -> dict[str, float]:
+    """Of the last epoch: the best one would be chosen by what it is measured on."""
+    last = trial.history[-1]
+    return {"recall@20": last["epoch_recall@20"], "mrr@20": last[EPOCH_METRIC]}
+
+
+def read_logs(flags: argparse.Namespace) -> tuple[EncodedLog, Sessions]:
+    """The latest part of the training sessions and a sample of the test sessions, in numbers and as files of --out."""
+    columns = Columns(flags.session_column, flags.item_column, flags.time_column)
+    everything = encode(read_events(flags.train, columns))
+    first = everything.sessions.n_sessions - max(2, round(everything.sessions.n_sessions * flags.fraction))
+    events = _events(everything, everything.sessions.slice(max(first, 0), everything.sessions.n_sessions))
+    log = encode(events)
+    known = encode(read_events(flags.test, columns, part="test"), log.vocabulary).sessions
+    longer = [number for number in range(known.n_sessions) if known.lengths[number] > 1]
+    if not longer:
+        raise UserError(f"{flags.test}: expected sessions with two items of the training sessions, got none")
+    every = max(1, len(longer) // flags.test_sessions)
+    items = [
+        known.items[known.offsets[number] : known.offsets[number + 1]].tolist()
+        for number in longer[::every][: flags.test_sessions]
+    ]
+    test = Sessions.from_lists(items)
+    folder = flags.out / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, frame in (("train", events), ("test", _events(log, test))):
+        names = {"session": "SessionId", "item": "ItemId", "time": "Time"}
+        with written_file(folder / f"{name}.parquet") as file:
+            frame.rename(names).write_parquet(file)
+    return log, test
+
+
+def _events(log: EncodedLog, sessions: Sessions) -> pl.DataFrame:
+    """Sessions as events, in their order."""
+    terms = pl.Series("item", log.vocabulary.terms())
+    number = (
+        pl.Series("session", range(sessions.n_sessions), dtype=pl.Int64)
+        .repeat_by(pl.Series(sessions.lengths))
+        .explode()
+    )
+    return pl.DataFrame(
+        {
+            "session": number.cast(pl.String),
+            "item": terms.gather(sessions.items),
+            "time": pl.Series(range(sessions.n_clicks), dtype=pl.Int64),
+        }
+    )
+
+
+def run(flags: argparse.Namespace) -> None:
+    """All figures, from what is there already."""
+    began = time.time()
+    clock = flags.out / CLOCK_FILE
+    log, test = read_logs(flags)
+    before = json.loads(clock.read_text()) if clock.exists() else 0.0
+    study = Study(flags.out, log, test, flags)
+    (flags.out / "grids").mkdir(exist_ok=True)
+    try:
+        with connected(None, log.sessions.items.nbytes + 64 * len(log.vocabulary)):
+            rate_rows = learning_rates(study)
+            rates = best_rates(study, rate_rows)
+            sample_rows = over_samples(study, rates)
+            alpha_rows = over_alpha(study, rates)
+        probes = over_training(study, rates)
+    finally:
+        seconds = before + time.time() - began
+        with written_file(clock) as file:
+            file.write_text(json.dumps(seconds))
+    run_in_words = (
+        f"{log.sessions.n_clicks:,} clicks to train on ({log.sessions.n_sessions:,} sessions, "
+        f"{len(log.vocabulary):,} items), {test.n_pairs:,} events to test on; {flags.epochs} epochs, "
+        f"{flags.layers} units, batches of {flags.batch_size}, seed {flags.seed}; learning rates, chosen on the last "
+        f"tenth of the training sessions: {', '.join(f'{loss} {rate}' for loss, rate in rates.items())}. "
+        f"All of it took {seconds / 60:.1f} minutes. Trials ran side by side: compare their times with each other only."
+    )
+    results = Results(rate_rows, sample_rows, alpha_rows, [vars(probe) for probe in probes])
+    write_report(flags.out, results, run_in_words)
+    print(flags.out / "figures.md")
+
+
+def say(line: str) -> None:
+    """Tell the user how it goes on."""
+    sys.stderr.write(line + "\n")
+
+
+def arguments() -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--train", type=Path, required=True, help="click log to train on")
+    add("--test", type=Path, required=True, help="click log to measure on")
+    add("--out", type=Path, required=True, help="folder of the results; one with a part of them is gone on with")
+    add("--losses", default=",".join(LOSSES), type=lambda text: text.split(","), help="[default: %(default)s]")
+    add("--samples", default=SAMPLES, help="additional samples of (a) and (b) [default: %(default)s]")
+    add("--rates", default=RATES, help="learning rates to choose from [default: %(default)s]")
+    add("--alphas", default=ALPHAS, help="of (c) [default: %(default)s]")
+    add("--few", type=int, default=32, help="samples of (c) and (d) [default: %(default)s]")
+    add("--many", type=int, default=2048, help="samples of (c) and (d) [default: %(default)s]")
+    add("--epochs", type=int, default=3, help="of every model [default: %(default)s]")
+    add("--fraction", type=float, default=0.1, help="of the training sessions, the latest [default: %(default)s]")
+    add("--test-sessions", type=int, default=2000, help="at most, evenly over the test [default: %(default)s]")
+    add("--layers", type=int, default=100, help="units [default: %(default)s]")
+    add("--batch-size", type=int, default=64, help="[default: %(default)s]")
+    add("--threads", type=int, default=1, help="processors of a trial [default: %(default)s]")
+    add("--seed", type=int, default=1, help="[default: %(default)s]")
+    for role, name in (("session", "SessionId"), ("item", "ItemId"), ("time", "Time")):
+        add(f"--{role}-column", default=name, help=f"name of the column with the {role} [default: %(default)s]")
+    flags = parser.parse_args()
+    if not 0 < flags.fraction <= 1:
+        parser.error(f"--fraction: expected more than 0 and at most 1, got {flags.fraction}")
+    if flags.test_sessions < 1:
+        parser.error(f"--test-sessions: expected at least 1, got {flags.test_sessions}")
+    if flags.few >= flags.many:
+        parser.error(f"--few: expected fewer than the {flags.many} of --many, got {flags.few}")
+    return flags
+
+
+def main() -> int:
+    """Run the study; gives the exit code."""
+    flags = arguments()
+    try:
+        run(flags)
+    except UserError as error:
+        say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

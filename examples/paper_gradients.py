@@ -1,0 +1,124 @@
+"""Why averaging losses fade with many negatives: what their gradients do while a model learns.
+
+A model is trained; now and then its states of held-out sessions are scored against their targets and fresh negatives,
+as a training step would, and the loss is differentiated with respect to these scores. From the gradient of every row
+come two numbers: that on the target's score, which is all that pulls the target up, and the share of the negatives that
+still carry gradient, which is those with at least a hundredth of the largest gradient on a negative of the row.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gru4rec.config import TrainConfig, to_mapping
+from gru4rec.losses import get_loss
+from gru4rec.samplers import build_sampler
+from gru4rec.sessions import EncodedLog, Sessions
+from gru4rec.trainer import Trainer
+from inference.atomic import written_file
+
+PROBES = 8
+HELD_OUT_SESSIONS = 256
+CLICKS_PER_SESSION = 10
+CARRIES = 0.01
+"""Share of a row's largest gradient on a negative, from which on a negative carries gradient."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the gradient looked like at one moment.
+
+    Attributes:
+        loss, n_sample: of the model.
+        epochs: trained so far, with fractions.
+        on_target: mean absolute gradient on a target's score.
+        carrying: mean share of the negatives that carry gradient.
+    """
+
+    loss: str
+    n_sample: int
+    epochs: float
+    on_target: float
+    carrying: float
+
+
+def probes_over_training(config: TrainConfig, log: EncodedLog, held_out: Sessions, file: Path) -> list[Probe]:
+    """Train a model and look at its gradients on the way; the file keeps them, so that they are not made twice."""
+    described = to_mapping(config)
+    if file.exists():
+        kept = json.loads(file.read_text())
+        if kept["config"] == json.loads(json.dumps(described)) and kept["pairs"] == log.sessions.n_pairs:
+            return [Probe(**probe) for probe in kept["probes"]]
+    trainer = Trainer(config, log)
+    n_steps = config.n_epochs * trainer.n_steps
+    moments = {round(n_steps * part / PROBES) for part in range(PROBES + 1)}
+    probes = [probe(trainer, held_out, 0.0)]
+    for epoch in range(config.n_epochs):
+
+        def look(done: int, before: int = epoch * trainer.n_steps) -> None:
+            if before + done in moments:
+                probes.append(probe(trainer, held_out, (before + done) / trainer.n_steps))
+
+        trainer.run_epoch(look)
+    with written_file(file) as temporary:
+        content = {"config": described, "pairs": log.sessions.n_pairs, "probes": [asdict(each) for each in probes]}
+        temporary.write_text(json.dumps(content))
+    return probes
+
+
+@torch.no_grad()
+def probe(trainer: Trainer, held_out: Sessions, epochs: float) -> Probe:
+    """Differentiate the loss of held-out steps with respect to their scores."""
+    network, config = trainer.network, trainer.config
+    loss = get_loss(config.loss)
+    options = loss.chosen_options(config)
+    sampler = build_sampler(trainer.log.support, config)
+    generator = np.random.default_rng(config.seed)
+    on_target, carrying = [], []
+    for query, targets in _steps(trainer, held_out):
+        drawn = torch.from_numpy(sampler.draw(1, generator)[0]).long()
+        columns = torch.cat([targets, drawn])
+        scores = query @ network.scoring(network.output_table[columns]).T + network.output_bias[columns]
+        gradient = gradients(loss.function, options, scores)
+        rows = torch.arange(len(targets))
+        size = gradient.abs()
+        on_target.append(size[rows, rows])
+        size[rows, rows] = 0.0  # the target is not its own negative
+        largest = size.max(dim=1, keepdim=True).values
+        carrying.append((size >= CARRIES * largest).sum(dim=1) / (size.shape[1] - 1))
+    mean = [float(torch.cat(values).double().mean()) for values in (on_target, carrying)]
+    return Probe(config.loss, config.n_sample, epochs, *mean)
+
+
+def gradients(function, options: dict, scores: Tensor) -> Tensor:
+    """The gradient [B, C] of every row's loss on its scores [B, C], whose target is the column of its own number."""
+    with torch.enable_grad():
+        scores = scores.detach().requires_grad_()
+        losses = function(scores, torch.arange(len(scores)), None, **options)
+        (gradient,) = torch.autograd.grad(losses.sum(), scores)
+    return gradient
+
+
+def _steps(trainer: Trainer, held_out: Sessions) -> Iterator[tuple[Tensor, Tensor]]:
+    """As many states and targets as a training step has, again and again, from the first held-out sessions."""
+    longer = np.flatnonzero(held_out.lengths > 1)[:HELD_OUT_SESSIONS]
+    lengths = np.minimum(held_out.lengths[longer], CLICKS_PER_SESSION + 1)
+    clicks = torch.zeros(len(longer), int(lengths.max()), dtype=torch.int64)
+    for row, (session, length) in enumerate(zip(longer, lengths, strict=True)):
+        begin = held_out.offsets[session]
+        clicks[row, :length] = torch.from_numpy(held_out.items[begin : begin + length].astype(np.int64))
+    n_inputs = torch.from_numpy(lengths - 1)
+    walk = trainer.network.encode(clicks[:, :-1], n_inputs, trainer.network.zero_state(len(longer)))
+    states, targets = [], []
+    for step, (live, state) in enumerate(walk):
+        states.append(trainer.network.query(state[-1][live]))
+        targets.append(clicks[live, step + 1])
+    size = trainer.config.batch_size
+    for query, target in zip(torch.cat(states).split(size), torch.cat(targets).split(size), strict=True):
+        if len(target) == size:
+            yield query, target

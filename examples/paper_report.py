@@ -1,0 +1,132 @@
+"""Tables, pictures and the page of `paper_figures`."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import paper_claims as claims
+from matplotlib.figure import Figure
+
+from inference.atomic import written_file
+from tune.plots import COLOURS
+
+MARKERS = "osD^vP*"
+SAMPLES = "additional samples"
+Row = Mapping[str, Any]
+Curve = dict[float, float]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that was measured, as rows.
+
+    Attributes:
+        rates: loss, learning_rate, recall@20, mrr@20, on held-out training sessions.
+        samples: loss, n_sample, recall@20, mrr@20, seconds per epoch.
+        alphas: loss, n_sample, sample_alpha, recall@20, mrr@20.
+        gradients: loss, n_sample, epochs, on_target, carrying.
+    """
+
+    rates: Sequence[Row]
+    samples: Sequence[Row]
+    alphas: Sequence[Row]
+    gradients: Sequence[Row]
+
+
+def write_report(out: Path, results: Results, run: str) -> None:
+    """Write a CSV table and a PNG picture for every figure, and figures.md.
+
+    Args:
+        out: folder for them.
+        results: what was measured.
+        run: what was run, in words.
+    """
+    tables = {
+        "learning-rates": results.rates,
+        "samples": results.samples,
+        "alpha": results.alphas,
+        "gradients": results.gradients,
+    }
+    for name, rows in tables.items():
+        _write(out / f"{name}.csv", rows)
+    recall, mrr, seconds = (
+        curves(results.samples, "n_sample", y) for y in ("recall@20", "mrr@20", "seconds per epoch")
+    )
+    picture(out / "a-samples.png", [(SAMPLES, "Recall@20", recall), (SAMPLES, "MRR@20", mrr)])
+    picture(out / "b-time.png", [(SAMPLES, "seconds per epoch", seconds)])
+
+    numbers = sorted({row["n_sample"] for row in results.alphas})
+    of_alpha = {
+        n: curves([row for row in results.alphas if row["n_sample"] == n], "sample_alpha", "mrr@20") for n in numbers
+    }
+    panels = [("alpha", f"MRR@20 with {n:,} samples", of_alpha[n]) for n in numbers]
+    picture(out / "c-alpha.png", panels, by_magnitude=False)
+
+    names = {"on_target": "gradient on the target", "carrying": "share of negatives that carry gradient"}
+    probes = results.gradients
+    picture(
+        out / "d-gradients.png", [("epochs", names[y], over_training(probes, y)) for y in names], by_magnitude=False
+    )
+    end = max(row["epochs"] for row in probes)
+    on_target, carrying = (curves([row for row in probes if row["epochs"] == end], "n_sample", y) for y in names)
+    claims.write_page(
+        out / "figures.md",
+        [
+            ("Quality against the number of additional samples", "a-samples.png", claims.claims_on_quality(mrr)),
+            ("Training time against the number of additional samples", "b-time.png", claims.claims_on_time(seconds)),
+            ("Quality against alpha", "c-alpha.png", claims.claims_on_alpha(of_alpha)),
+            ("The gradient while a model learns", "d-gradients.png", claims.claims_on_gradients(on_target, carrying)),
+        ],
+        run,
+    )
+
+
+def curves(rows: Iterable[Row], x: str, y: str) -> dict[str, Curve]:
+    """By loss, one quantity of the rows against another."""
+    found: dict[str, Curve] = {}
+    for row in rows:
+        found.setdefault(row["loss"], {})[row[x]] = row[y]
+    return found
+
+
+def over_training(probes: Sequence[Row], quantity: str) -> dict[str, Curve]:
+    """By loss, with the fewest and with the most samples, a quantity against the epochs trained."""
+    numbers = {min(probe["n_sample"] for probe in probes), max(probe["n_sample"] for probe in probes)}
+    lines: dict[str, Curve] = {}
+    for probe in probes:
+        if probe["n_sample"] in numbers:
+            label = f"{probe['loss']}, {probe['n_sample']:,} samples"
+            lines.setdefault(label, {})[probe["epochs"]] = probe[quantity]
+    return lines
+
+
+def picture(file: Path, panels: Sequence[tuple[str, str, Mapping[str, Curve]]], *, by_magnitude: bool = True) -> None:
+    """Curves side by side.
+
+    Args:
+        file: the PNG file.
+        panels: for each, the names of its axes, and by label the points of a line.
+        by_magnitude: whether the horizontal axis is logarithmic (but for its beginning, which is 0).
+    """
+    figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained")
+    for axes, (x, y, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for number, (label, curve) in enumerate(lines.items()):
+            places = sorted(curve)
+            style = {"marker": MARKERS[number % len(MARKERS)], "color": COLOURS[number % len(COLOURS)]}
+            axes.plot(places, [curve[place] for place in places], label=label, **style)
+        if by_magnitude:
+            axes.set_xscale("symlog", base=2, linthresh=16)
+        axes.set(xlabel=x, ylabel=y)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    with written_file(file) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def _write(file: Path, rows: Sequence[Row]) -> None:
+    with written_file(file) as temporary, open(temporary, "w", newline="", encoding="utf-8") as text:
+        table = csv.DictWriter(text, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
