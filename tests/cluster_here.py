@@ -54,7 +54,7 @@ def running_cluster(n_workers: int) -> Iterator[ClusterHere]:
         ]
         wait_until_up(started[1:])
         jobs = f"http://127.0.0.1:{dashboard}"
-        wait_until(lambda: listening(dashboard))
+        wait_until(lambda: takes_jobs(jobs, environment))
         yield ClusterHere(address, jobs, started[1:], environment)
 
 
@@ -67,10 +67,10 @@ def free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-def listening(port: int) -> bool:
-    """Whether something listens there."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def takes_jobs(jobs: str, environment: dict[str, str]) -> bool:
+    """Whether a job server, which listens before it has found the agent of its head, takes a job."""
+    command = [BIN / "ray", "job", "submit", "--no-wait", "--address", jobs, "--", "true"]
+    return subprocess.run(command, env=environment, capture_output=True).returncode == 0
 
 
 def started_node(
@@ -79,8 +79,10 @@ def started_node(
     """The session of a node that has been started; `cleanup` ends it."""
     folder = f"/tmp/ray-{secrets.token_hex(3)}"  # socket paths must be short
     cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+    (agent,) = free_ports(1)  # by default all nodes of a machine want the same, and one of them gets it
+    limits = ["--object-store-memory=80000000", f"--temp-dir={folder}", f"--dashboard-agent-listen-port={agent}"]
     session = subprocess.Popen(
-        [BIN / "ray", "start", "--block", *flags, "--object-store-memory=80000000", f"--temp-dir={folder}"],
+        [BIN / "ray", "start", "--block", *flags, *limits],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

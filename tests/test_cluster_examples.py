@@ -45,14 +45,19 @@ def test_a_search_submitted_as_a_job_survives_the_loss_of_a_node(cluster, tmp_pa
     (tmp_path / "env.yaml").write_text(yaml.safe_dump(environment))
     out = tmp_path / "out"
     flags = [f"--train={log_in(tmp_path, 2000)}", f"--out={out}", "--trials=4", "--epochs=4", *SMALL]
-    job = subprocess.Popen(
-        ["bash", EXAMPLES / "submit.sh", cluster.jobs, *flags],
-        env=cluster.environment | {"RUNTIME_ENV": str(tmp_path / "env.yaml")},
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    said = tmp_path / "job.log"
+    with open(said, "w") as file:
+        job = subprocess.Popen(
+            ["bash", EXAMPLES / "submit.sh", cluster.jobs, *flags],
+            env=cluster.environment | {"RUNTIME_ENV": str(tmp_path / "env.yaml")},
+            cwd=tmp_path,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+
+    def goes_on():
+        assert job.poll() is None, said.read_text()
+        return True
 
     def trials_on(worker):
         return [title for title in processes_of(worker).values() if title.startswith("ray::ImplicitFunc")]
@@ -60,13 +65,12 @@ def test_a_search_submitted_as_a_job_survives_the_loss_of_a_node(cluster, tmp_pa
     def both_are_training():
         return all(trials_on(worker) for worker in cluster.workers) and list(out.glob("trials/*/*/checkpoint_*"))
 
-    wait_until(both_are_training, still=lambda: job.poll() is None)
+    wait_until(both_are_training, still=goes_on)
     over_before = read_finished(out / "trials" / "round-1")
     end_session(cluster.workers[0])
-    said, _ = job.communicate(timeout=400)
-    assert job.returncode == 0, said
-    assert "succeeded" in said
-    assert "next: gru4rec-infer" in said
+    assert job.wait(timeout=400) == 0, said.read_text()
+    assert "succeeded" in said.read_text()
+    assert "next: gru4rec-infer" in said.read_text()
     rows = pl.read_parquet(out / "results.parquet")
     assert sorted(rows["trial"]) == [1, 2, 3, 4]
     assert rows["status"].is_in(["finished", "stopped"]).all()
