@@ -14,12 +14,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gru4rec import kernels
+
 
 class _Gates(torch.autograd.Function):
     """`apply(from_input [B, 3H], from_hidden [B, 3H], hidden [B, H])` gives the next hidden [B, H]."""
 
     @staticmethod
     def forward(ctx: Any, from_input: Tensor, from_hidden: Tensor, hidden: Tensor) -> Tensor:
+        ctx.compiled = kernels.fit(from_input, from_hidden, hidden)
+        if ctx.compiled:
+            following, activations = kernels.gates(from_input, from_hidden, hidden, None, 0)
+            ctx.save_for_backward(activations, from_hidden, hidden)
+            return following
         units = hidden.shape[1]
         gates = (from_input[:, : 2 * units] + from_hidden[:, : 2 * units]).sigmoid_()
         reset, update = gates[:, :units], gates[:, units:]
@@ -30,8 +37,11 @@ class _Gates(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        gates, new, recurrent, hidden = ctx.saved_tensors
         (gradient,) = upstream
+        if ctx.compiled:
+            to_input, to_hidden, kept = kernels.gates_gradient(gradient.contiguous(), None, 0, *ctx.saved_tensors)
+            return to_input, to_hidden, kept if ctx.needs_input_grad[2] else None
+        gates, new, recurrent, hidden = ctx.saved_tensors
         units = hidden.shape[1]
         reset, update = gates[:, :units], gates[:, units:]
         kept = gradient * update  # to the hidden state, directly

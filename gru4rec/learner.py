@@ -6,6 +6,7 @@ everything that is the same in both is here, once.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Learner:
         """Where everything is computed."""
         return self.network.dense.device
 
-    @property
+    @cached_property
     def product_type(self) -> torch.dtype:
         """The type in which states and items are multiplied; all else is float32."""
         return native_precision(self.config.precision, self.device)
@@ -64,14 +65,22 @@ class Learner:
         """Make the dropout masks of an epoch (numbered from 0) what they always are for this seed."""
         self.dropout.manual_seed(int(np.random.default_rng([self.config.seed, epoch]).integers(1 << 62)))
 
+    def uniform(self, shape: torch.Size, share: float) -> Tensor | None:
+        """The random numbers that decide which values of this shape are dropped: those below the share."""
+        return torch.rand(shape, generator=self.dropout, device=self.device) if share else None
+
     def dropped(self, values: Tensor, share: float) -> Tensor:
         """The values with a share of them set to 0 and the others scaled up to keep the mean."""
-        if share == 0:
-            return values
-        kept = torch.rand(values.shape, generator=self.dropout, device=values.device).ge_(share)
-        return values * kept.div_(1 - share)
+        uniform = self.uniform(values.shape, share)
+        return values if uniform is None else values * uniform.ge_(share).div_(1 - share)
 
     def row_losses(self, scores: Tensor, positive: Tensor, excluded: Tensor | None) -> Tensor:
         """The loss per row [B] of scores [B, C]."""
         losses: Tensor = self.loss.function(scores, positive, excluded, **self.loss_options)
         return losses
+
+    def loss_gradient(
+        self, scores: Tensor, bias: Tensor, positive: Tensor, scale: float, excluded: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Losses per row [B] and their gradients [B, C]; arguments as of `Loss.gradient`."""
+        return self.loss.gradient(self.loss_options, scores, bias, positive, scale, excluded)

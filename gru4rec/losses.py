@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gru4rec import kernels
 from gru4rec.config import LOSS_OPTION_FIELDS, TrainConfig
 from gru4rec.loss_gradients import BPRMaxGradient
 from inference.errors import UserError, unknown_choice
@@ -43,6 +44,8 @@ class Loss:
         lowered_is_excluded: whether a column with a score far below all others is as good as excluded, which spares a
             pass over the scores where few columns are.
         cosine_defaults: defaults of options that are others where scores are cosines.
+        compiled: value and gradient in one, `(scores, bias, positive, scale, **options)` as in `kernels`, for where
+            nothing is excluded and `kernels` fit.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Loss:
     corrects_sampling: bool = False
     lowered_is_excluded: bool = False
     cosine_defaults: Mapping[str, Any] = field(default_factory=dict)
+    compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
 
     def chosen_options(self, config: TrainConfig) -> dict[str, Any]:
         """The options that a configuration sets for this loss, checked; `logq` is not among them.
@@ -83,6 +87,32 @@ class Loss:
                 raise UserError(f"loss_options: the loss {self.name!r} has no option {name!r}; {self._known_options()}")
         return given
 
+    def gradient(
+        self,
+        options: Mapping[str, Any],
+        scores: Tensor,
+        bias: Tensor,
+        positive: Tensor,
+        scale: float,
+        excluded: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Scaled losses per row [B] and their gradients [B, C], in the type of the scores.
+
+        Args:
+            options: chosen for the loss; those left out have their defaults.
+            scores: [B, C], float32 or bfloat16, without the bias.
+            bias: [C].
+            positive: int64 [B], the targets' columns.
+            scale: factor of the losses.
+            excluded: bool [B, C], columns that are no negatives of a row.
+        """
+        if excluded is None and self.compiled is not None and kernels.fit(bias) and scores.is_contiguous():
+            return self.compiled(scores, bias, positive, scale, **{**self.options, **options})
+        biased = (scores + bias).requires_grad_()
+        losses = self.function(biased, positive, excluded, **options) * scale
+        (gradient,) = torch.autograd.grad(losses.sum(), biased)
+        return losses.detach(), gradient.to(scores.dtype)
+
     def _known_options(self) -> str:
         known = [*self.options, *(["logq"] if self.corrects_sampling else [])]
         return f"its options: {', '.join(known)}" if known else "it has no options"
@@ -99,6 +129,7 @@ def register_loss(
     corrects_sampling: bool = False,
     lowered_is_excluded: bool = False,
     cosine_defaults: Mapping[str, Any] | None = None,
+    compiled: Callable[..., tuple[Tensor, Tensor]] | None = None,
 ) -> Callable[[LossFunction], LossFunction]:
     """Make a function a loss that can be chosen by name.
 
@@ -108,6 +139,7 @@ def register_loss(
         corrects_sampling: True lets `logq` correct the scores for the sampling before the function sees them.
         cosine_defaults: defaults of options that have to be others for cosine scores.
         lowered_is_excluded: True where a very low score takes a column out of the loss, as it does out of a softmax.
+        compiled: the same function with its gradient, as in `kernels`.
     """
 
     def register(function: LossFunction) -> LossFunction:
@@ -124,6 +156,7 @@ def register_loss(
             corrects_sampling,
             lowered_is_excluded,
             dict(cosine_defaults or {}),
+            compiled,
         )
         return function
 
@@ -141,7 +174,13 @@ def get_loss(name: str) -> Loss:
     return LOSSES[name]
 
 
-@register_loss("cross-entropy", search_ranges={"logq": [1.0]}, corrects_sampling=True, lowered_is_excluded=True)
+@register_loss(
+    "cross-entropy",
+    search_ranges={"logq": [1.0]},
+    corrects_sampling=True,
+    lowered_is_excluded=True,
+    compiled=kernels.cross_entropy,
+)
 def cross_entropy(scores: Tensor, positive: Tensor, excluded: Tensor | None = None) -> Tensor:
     """Softmax cross-entropy: −r_i + log Σ_c exp(r_c), over the target and its negatives.
 
@@ -193,6 +232,7 @@ def top1_max(scores: Tensor, positive: Tensor, excluded: Tensor | None = None) -
     search_ranges={"bpreg": (0.0, 2.0), "elu_param": [0.0, 0.5, 1.0]},
     # cosine scores are bounded already: regularised on top of that, they collapse
     cosine_defaults={"bpreg": 0.0, "elu_param": 0.0},
+    compiled=kernels.bpr_max,
 )
 def bpr_max(
     scores: Tensor,

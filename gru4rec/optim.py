@@ -17,11 +17,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gru4rec import kernels
 from gru4rec.model import Network
 
 EPSILON = 1e-6
@@ -43,11 +45,19 @@ class Rows:
     repeats: Tensor
     into: Tensor
 
-    def merged(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Distinct row numbers [u] and the sum of each one's gradients [u, …]; `gradient` [n, …] is used up."""
+    def merge(self, gradient: Tensor) -> None:
+        """Add the gradients [n, …] of repeats to that of each row's first occurrence, in place."""
+        if self.kept is None:
+            return
+        if kernels.fit(gradient):
+            kernels.merge(gradient, self.repeats, self.into)
+        else:
+            gradient.index_add_(0, self.into, gradient.index_select(0, self.repeats))
+
+    def distinct(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Distinct row numbers [u] and their rows [u, …] of a merged gradient [n, …]."""
         if self.kept is None:
             return self.items, gradient
-        gradient.index_add_(0, self.into, gradient.index_select(0, self.repeats))
         return self.items.index_select(0, self.kept), gradient.index_select(0, self.kept)
 
 
@@ -147,11 +157,17 @@ class RowAdagrad(RowOptimiser):
         super().__init__(network, ["accumulator", "velocity"] if momentum else ["accumulator"])
         self.learning_rate = learning_rate
         self.momentum = momentum
+        self._numbers = {"rate": learning_rate, "momentum": momentum, "epsilon": EPSILON}
 
     @torch.no_grad()
     def update_rows(self, name: str, rows: Rows, gradient: Tensor) -> None:
-        items, gradient = rows.merged(gradient)
-        accumulators = self._state["accumulator"][name]
+        rows.merge(gradient)
+        parameter, accumulators = self._parameters[name], self._state["accumulator"][name]
+        if kernels.fit(parameter, gradient):
+            velocity = self._state["velocity"][name] if self.momentum else accumulators
+            kernels.adagrad(parameter, accumulators, velocity, rows.items, gradient, rows.kept, **self._numbers)
+            return
+        items, gradient = rows.distinct(gradient)
         accumulated = accumulators.index_select(0, items).addcmul_(gradient, gradient)
         accumulators.index_copy_(0, items, accumulated)
         root = accumulated.add_(EPSILON).sqrt_()
@@ -162,19 +178,23 @@ class RowAdagrad(RowOptimiser):
             velocities.index_copy_(0, items, change)
         else:
             change = gradient.div_(root).mul_(-self.learning_rate)
-        self._parameters[name].index_add_(0, items, change)
+        parameter.index_add_(0, items, change)
 
     @torch.no_grad()
     def update_all(self, name: str, gradient: Tensor) -> None:
-        accumulators = self._state["accumulator"][name].addcmul_(gradient, gradient)
-        root = accumulators.add(EPSILON).sqrt_()
+        parameter, accumulators = self._parameters[name], self._state["accumulator"][name]
+        if kernels.fit(parameter, gradient):
+            velocity = self._state["velocity"][name] if self.momentum else accumulators
+            kernels.adagrad_all(parameter, accumulators, velocity, gradient, **self._numbers)
+            return
+        root = accumulators.addcmul_(gradient, gradient).add(EPSILON).sqrt_()
         if self.momentum:
             change = (
                 self._state["velocity"][name].mul_(self.momentum).addcdiv_(gradient, root, value=-self.learning_rate)
             )
-            self._parameters[name].add_(change)
+            parameter.add_(change)
         else:
-            self._parameters[name].addcdiv_(gradient, root, value=-self.learning_rate)
+            parameter.addcdiv_(gradient, root, value=-self.learning_rate)
 
 
 class RowAdamW(RowOptimiser):
@@ -214,24 +234,39 @@ class RowAdamW(RowOptimiser):
         updates = self.steps_before + step + 1
         self._scale = -self.rate(step) / (1 - self.FIRST_DECAY**updates)
         self._root_correction = math.sqrt(1 - self.SECOND_DECAY**updates)
+        self._numbers: dict[str, Any] = {
+            "decays": (self.FIRST_DECAY, self.SECOND_DECAY),
+            "scale": self._scale,
+            "root_correction": self._root_correction,
+            "epsilon": self.EPSILON,
+        }
 
     @torch.no_grad()
     def update_rows(self, name: str, rows: Rows, gradient: Tensor) -> None:
-        items, gradient = rows.merged(gradient)
+        rows.merge(gradient)
+        parameter = self._parameters[name]
         firsts, seconds = self._state["first_moment"][name], self._state["second_moment"][name]
+        if kernels.fit(parameter, gradient):
+            kernels.adamw(parameter, firsts, seconds, rows.items, gradient, rows.kept, **self._numbers)
+            return
+        items, gradient = rows.distinct(gradient)
         first = firsts.index_select(0, items).lerp_(gradient, 1 - self.FIRST_DECAY)
         firsts.index_copy_(0, items, first)
         second = seconds.index_select(0, items).mul_(self.SECOND_DECAY)
         second.addcmul_(gradient, gradient, value=1 - self.SECOND_DECAY)
         seconds.index_copy_(0, items, second)
-        self._parameters[name].index_add_(0, items, first.mul_(self._scale).div_(self._divisor(second)))
+        parameter.index_add_(0, items, first.mul_(self._scale).div_(self._divisor(second)))
 
     @torch.no_grad()
     def update_all(self, name: str, gradient: Tensor) -> None:
+        parameter = self._parameters[name]
         first, second = self._state["first_moment"][name], self._state["second_moment"][name]
+        if kernels.fit(parameter, gradient):
+            kernels.adamw_all(parameter, first, second, gradient, **self._numbers)
+            return
         first.lerp_(gradient, 1 - self.FIRST_DECAY)
         second.mul_(self.SECOND_DECAY).addcmul_(gradient, gradient, value=1 - self.SECOND_DECAY)
-        self._parameters[name].addcdiv_(first, self._divisor(second.clone()), value=self._scale)
+        parameter.addcdiv_(first, self._divisor(second.clone()), value=self._scale)
 
     def _divisor(self, second: Tensor) -> Tensor:
         """√(v / (1 − β₂ᵗ)) + ε, in place."""

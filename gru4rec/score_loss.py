@@ -13,12 +13,27 @@ Products take their inputs in the given type (bfloat16 where that is fast) and e
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gru4rec.losses import lowest
 
 SCORES_PER_CHUNK = 1 << 18  # 1 MiB of float32
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Pairs of a row and a negative that is its target.
+
+    Attributes:
+        rows, negatives: int64 [X]; rows ascending.
+        rows_on_host: the rows once more, where cutting them into chunks makes nobody wait for a device.
+    """
+
+    rows: Tensor
+    negatives: Tensor
+    rows_on_host: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -41,13 +56,13 @@ class Gradients:
 
 
 def score_loss(
-    row_losses: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    loss_gradient: Callable[[Tensor, Tensor, Tensor, float, Tensor | None], tuple[Tensor, Tensor]],
     query: Tensor,
     target: Tensor,
     negative: Tensor,
     target_bias: Tensor,
     negative_bias: Tensor,
-    hits: tuple[Tensor, Tensor],
+    hits: Hits,
     scale: float,
     *,
     lowered_is_excluded: bool,
@@ -56,14 +71,13 @@ def score_loss(
     """The scaled sum of the losses of R rows, each with its own target and C shared negatives, and its gradients.
 
     Args:
-        row_losses: scores [r, 1 + C], positive [r] (all 0: the target is the first column) and excluded [r, 1 + C] give
-            losses [r].
+        loss_gradient: as `Learner.loss_gradient`, of scores [r, 1 + C] with the target in the first column.
         query: [R, H], the states' side of the product.
         target: [R, H], the scoring row of each row's target.
         negative: [C, H], the scoring rows of the negatives.
         target_bias: [R].
         negative_bias: [C], less the sampling correction.
-        hits: int64 [X] rows, ascending, and [X] negatives: where a negative is that row's very target.
+        hits: where a negative is a row's very target.
         scale: factor of the sum.
         lowered_is_excluded: exclude the hits by a very low score instead of by a mask.
         product_type: of the inputs of the products.
@@ -75,9 +89,9 @@ def score_loss(
     rows_per_chunk = max(8, SCORES_PER_CHUNK // (n_negatives + 1))
     left, right = query.to(product_type), negative.to(product_type)
     own_scores = (query * target).sum(dim=1) + target_bias  # [R]
-    hit_rows, hit_negatives = hits
     starts = range(0, n_rows, rows_per_chunk)
-    hit_bounds = torch.searchsorted(hit_rows, torch.tensor([*starts, n_rows], device=query.device)).tolist()
+    hit_bounds = np.searchsorted(hits.rows_on_host, [*starts, n_rows])
+    no_bias = torch.zeros(n_negatives + 1, device=query.device)
 
     to_query = torch.empty_like(query)
     to_negative = torch.zeros_like(negative)
@@ -93,15 +107,13 @@ def score_loss(
         excluded = None
         here = slice(hit_bounds[number], hit_bounds[number + 1])
         if here.start < here.stop and lowered_is_excluded:
-            scores[hit_rows[here] - start, hit_negatives[here] + 1] = lowest(scores)
+            scores[hits.rows[here] - start, hits.negatives[here] + 1] = lowest(scores)
         elif here.start < here.stop:
             excluded = torch.zeros(count, n_negatives + 1, dtype=torch.bool, device=query.device)
-            excluded[hit_rows[here] - start, hit_negatives[here] + 1] = True
-        scores.requires_grad_()
+            excluded[hits.rows[here] - start, hits.negatives[here] + 1] = True
         positive = torch.zeros(count, dtype=torch.int64, device=query.device)
-        loss = row_losses(scores, positive, excluded).sum() * scale
-        (gradient,) = torch.autograd.grad(loss, scores)
-        total += loss.detach()
+        losses, gradient = loss_gradient(scores, no_bias, positive, scale, excluded)
+        total += losses.sum()
         to_own[rows] = gradient[:, 0]
         to_scores = gradient[:, 1:]
         to_negative_bias += to_scores.sum(dim=0)

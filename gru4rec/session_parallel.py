@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gru4rec import compiled_step
+from gru4rec.compiled_step import Gradients
 from gru4rec.config import TrainConfig
 from gru4rec.learner import Learner
 from gru4rec.losses import correct_for_sampling
@@ -84,6 +86,12 @@ class SessionParallel:
     def _run_step(self, learner: Learner, step: Step, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Train on one step; gives its loss and the next state, both detached."""
         network, config = learner.network, self._config
+        if compiled_step.fits(learner):
+            bias = self._corrected(network.output_bias.index_select(0, step.columns.items), step)
+            positive = self._diagonal[: len(step.targets)]
+            loss, following, gradients = compiled_step.run(learner, step, state, bias, positive)
+            self._update(learner, step, gradients)
+            return loss, following
         inputs = network.input_table.index_select(0, step.inputs.items).requires_grad_()  # [B, E]
         dense = network.dense.detach().requires_grad_()
         if self._sampler.every_item:
@@ -106,8 +114,10 @@ class SessionParallel:
         )
         loss = learner.row_losses(scores, positive, None).sum() / config.batch_size
 
-        gradients = torch.autograd.grad(loss, [inputs, columns, bias, dense])
-        self._update(learner, step, *gradients)
+        to_inputs, to_columns, to_bias, to_dense = torch.autograd.grad(loss, [inputs, columns, bias, dense])
+        if step.both is not None and not self._sampler.every_item:
+            to_columns = torch.cat([to_columns, to_inputs])
+        self._update(learner, step, Gradients(to_columns, to_inputs, to_bias, to_dense))
         return loss.detach(), following
 
     def _corrected(self, bias: Tensor, step: Step) -> Tensor:
@@ -121,28 +131,26 @@ class SessionParallel:
         ]
         return correct_for_sampling(bias, torch.cat(frequency), self._config.logq)
 
-    def _update(
-        self, learner: Learner, step: Step, inputs: Tensor, columns: Tensor, bias: Tensor, dense: Tensor
-    ) -> None:
-        """Apply the gradients of one step's inputs [B, E], columns [C, H], bias [C] and GRU weights."""
+    def _update(self, learner: Learner, step: Step, to: Gradients) -> None:
+        """Apply the gradients of one step."""
         optimiser, biased = learner.optimiser, learner.network.temperature is None
-        optimiser.update_all("dense", dense)
+        optimiser.update_all("dense", to.dense)
         if self._sampler.every_item:
             if step.both is not None:
-                columns.index_add_(0, step.inputs.items, inputs)
+                to.rows.index_add_(0, step.inputs.items, to.inputs)
             else:
-                optimiser.update_rows("input_table", step.inputs, inputs)
-            optimiser.update_all("output_table", columns)
+                optimiser.update_rows("input_table", step.inputs, to.inputs)
+            optimiser.update_all("output_table", to.rows)
             if biased:
-                optimiser.update_all("output_bias", bias)
+                optimiser.update_all("output_bias", to.bias)
             return
         if biased:
-            optimiser.update_rows("output_bias", step.columns, bias)
+            optimiser.update_rows("output_bias", step.columns, to.bias)
         if step.both is not None:
-            optimiser.update_rows("output_table", step.both, torch.cat([columns, inputs]))
+            optimiser.update_rows("output_table", step.both, to.rows)
         else:
-            optimiser.update_rows("output_table", step.columns, columns)
-            optimiser.update_rows("input_table", step.inputs, inputs)
+            optimiser.update_rows("output_table", step.columns, to.rows)
+            optimiser.update_rows("input_table", step.inputs, to.inputs)
 
 
 class _ScoreProduct(torch.autograd.Function):

@@ -1,14 +1,18 @@
 """The tensors of a block of training steps, prepared beside the training.
 
 The schedule says which clicks meet in a step, the sampler which other items are scored there. Both are known before the
-step runs, so a background thread turns them, block by block, into the index tensors that the steps need, one copy to
-the device per block, while the steps of the block before are running. Random numbers are derived from (seed, epoch,
+step runs, so they are turned, block by block, into the index tensors that the steps need, one copy to the device per
+block, on a background thread where a core is free for it. Random numbers are derived from (seed, epoch,
 block): nothing has to be carried or saved to continue a run exactly.
 """
 
-from collections.abc import Iterator
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +22,7 @@ from gru4rec.optim import FirstOccurrence, Rows
 from gru4rec.samplers import Sampler
 from gru4rec.schedule import Block, SessionParallelSchedule
 
+T = TypeVar("T")
 INDICES_PER_BLOCK = 1 << 19  # about 4 MiB of row numbers per block
 
 
@@ -42,6 +47,27 @@ class Step:
     columns: Rows
     both: Rows | None
     targets: Tensor
+
+
+def ahead(blocks: Iterator[Callable[[], list[T]]], device: torch.device) -> Iterator[list[T]]:
+    """The results of functions, in order; each is worked out while the one before is in use, if there is room for it.
+
+    Where training keeps every core busy there is none: a thread more would only hold up the others.
+    """
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if device.type == "cpu" and torch.get_num_threads() >= n_cores:
+        for block in blocks:
+            yield block()
+        return
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="steps") as thread:
+        pending = None
+        for block in blocks:
+            following = thread.submit(block)
+            if pending is not None:
+                yield pending.result()
+            pending = following
+        if pending is not None:
+            yield pending.result()
 
 
 class StepPreparation:
@@ -77,18 +103,13 @@ class StepPreparation:
 
     def steps(self, epoch: int) -> Iterator[Step]:
         """The steps of one epoch (numbered from 0), in order."""
-        blocks = enumerate(self._schedule.blocks(self._steps_per_block))
+        return itertools.chain.from_iterable(ahead(self._blocks(epoch), self._device))
+
+    def _blocks(self, epoch: int) -> Iterator[Callable[[], list[Step]]]:
         lanes = np.empty(0, dtype=np.int32)
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="steps") as thread:
-            pending = None
-            for number, block in blocks:
-                following = thread.submit(self._prepare, epoch, number, block, lanes)
-                lanes = block.lanes[block.bounds[-2] :]
-                if pending is not None:
-                    yield from pending.result()
-                pending = following
-            if pending is not None:
-                yield from pending.result()
+        for number, block in enumerate(self._schedule.blocks(self._steps_per_block)):
+            yield functools.partial(self._prepare, epoch, number, block, lanes)
+            lanes = block.lanes[block.bounds[-2] :]
 
     def _prepare(self, epoch: int, number: int, block: Block, lanes_before: np.ndarray) -> list[Step]:
         generator = np.random.default_rng([self._seed, epoch, number])
@@ -104,23 +125,18 @@ class StepPreparation:
             n_columns = len(items) - len(inputs)
             parts = [items, survivors]
             if self._constrained:
-                parts += self._repeats(items)
+                first = self._first_occurrence(items)
+                parts += _repeats(first)
                 # Columns come first, so an item's first occurrence among them is its first occurrence overall.
-            parts += self._repeats(items[:n_columns])
-            if not self._constrained:
-                parts += self._repeats(items[n_columns:])
+                parts += _repeats(first[:n_columns])
+            else:
+                parts += _repeats(self._first_occurrence(items[:n_columns]))
+                parts += _repeats(self._first_occurrence(items[n_columns:]))
             pieces += parts
             layout.append((len(inputs), n_columns, *map(len, parts)))
         flat = torch.from_numpy(np.concatenate(pieces).astype(np.int64)).to(self._device, non_blocking=True)
         carry = torch.from_numpy(~block.starts).to(self._device, torch.float32).unsqueeze(1)
         return self._steps(block, flat, carry, layout)
-
-    def _repeats(self, items: np.ndarray) -> list[np.ndarray]:
-        """Kept positions (none where nothing repeats), repeats, and where those belong."""
-        first = self._first_occurrence(items)
-        repeated = first != np.arange(len(items))
-        repeats = np.flatnonzero(repeated)
-        return [np.flatnonzero(~repeated) if len(repeats) else repeats, repeats, first[repeats]]
 
     def _steps(self, block: Block, flat: Tensor, carry: Tensor, layout: list[tuple[int, ...]]) -> list[Step]:
         sizes = [size for _, _, *parts in layout for size in parts]
@@ -149,3 +165,10 @@ class StepPreparation:
 def _rows(items: Tensor, pieces: Iterator[Tensor]) -> Rows:
     kept, repeats, into = next(pieces), next(pieces), next(pieces)
     return Rows(items, kept if len(repeats) else None, repeats, into)
+
+
+def _repeats(first: np.ndarray) -> list[np.ndarray]:
+    """Kept positions (none where nothing repeats), repeats, and where those belong, from first occurrences [n]."""
+    repeated = first != np.arange(len(first))
+    repeats = np.flatnonzero(repeated)
+    return [np.flatnonzero(~repeated) if len(repeats) else repeats, repeats, first[repeats]]

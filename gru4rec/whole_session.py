@@ -15,9 +15,9 @@ state that a layer carries to its next click is not dropped.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -27,9 +27,10 @@ from gru4rec.config import TrainConfig
 from gru4rec.learner import Learner
 from gru4rec.optim import FirstOccurrence, Rows, rows_of
 from gru4rec.samplers import Sampler
-from gru4rec.score_loss import score_loss
+from gru4rec.score_loss import Hits, score_loss
 from gru4rec.session_batches import SessionBatches, SessionStep
 from gru4rec.sessions import EncodedLog
+from gru4rec.steps import ahead
 from inference.errors import UserError
 
 STEPS_PER_BLOCK = 16
@@ -44,14 +45,14 @@ class _Prepared:
         inputs: rows of the input table, R.
         columns: rows of the output table: the R targets, then the C negatives.
         both: columns and inputs as rows of the one table of a constrained network, None otherwise.
-        hits: rows [X], ascending, and negatives [X] that are these rows' targets.
+        hits: where a negative is a row's very target.
     """
 
     layout: SessionStep
     inputs: Rows
     columns: Rows
     both: Rows | None
-    hits: tuple[Tensor, Tensor]
+    hits: Hits
 
 
 class WholeSession:
@@ -102,16 +103,9 @@ class WholeSession:
 
     def _prepared(self, epoch: int) -> Iterator[_Prepared]:
         steps = self._batches.steps(np.random.default_rng([self._config.seed, epoch]))
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="steps") as thread:
-
-            def block(number: int) -> list[_Prepared]:
-                return self._block(list(islice(steps, STEPS_PER_BLOCK)), epoch, number)
-
-            number, pending = 0, thread.submit(block, 0)
-            while prepared := pending.result():
-                number += 1
-                pending = thread.submit(block, number)
-                yield from prepared
+        parts = iter(lambda: list(islice(steps, STEPS_PER_BLOCK)), [])
+        blocks = (partial(self._block, part, epoch, number) for number, part in enumerate(parts))
+        return chain.from_iterable(ahead(blocks, self._device))
 
     def _block(self, steps: list[SessionStep], epoch: int, number: int) -> list[_Prepared]:
         generator = np.random.default_rng([self._config.seed, epoch, number])
@@ -125,7 +119,10 @@ class WholeSession:
             negatives = drawn if len(drawn) else step.targets
         columns = np.concatenate([step.targets, negatives])
         both = np.concatenate([columns, step.inputs])
-        hits = tuple(torch.from_numpy(part).to(self._device) for part in _hits(step.targets, negatives))
+        hit_rows, hit_negatives = _hits(step.targets, negatives)
+        hits = Hits(
+            torch.from_numpy(hit_rows).to(self._device), torch.from_numpy(hit_negatives).to(self._device), hit_rows
+        )
         unmerged = torch.from_numpy(step.inputs.astype(np.int64)).to(self._device)
         nothing = unmerged[:0]
         return _Prepared(
@@ -133,7 +130,7 @@ class WholeSession:
             Rows(unmerged, None, nothing, nothing) if self._constrained else self._rows(step.inputs),
             self._rows(columns),
             self._rows(both) if self._constrained else None,
-            (hits[0], hits[1]),
+            hits,
         )
 
     def _rows(self, items: np.ndarray) -> Rows:
@@ -155,7 +152,7 @@ class WholeSession:
             output = learner.dropped(output, config.dropout_p_hidden)
         query, scoring = network.query(output), network.scoring(columns)
         loss, to = score_loss(
-            learner.row_losses,
+            learner.loss_gradient,
             query.detach(),
             scoring[:n_targets].detach(),
             scoring[n_targets:].detach(),

@@ -1,5 +1,7 @@
 """Whole-session batching: nothing skipped, one gradient through the session, scores a few rows at a time."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from gru4rec import session_batches
 from gru4rec.config import TrainConfig
 from gru4rec.gru import GRULayer
 from gru4rec.losses import LOSSES
-from gru4rec.score_loss import score_loss
+from gru4rec.score_loss import Hits, score_loss
 from gru4rec.session_batches import SessionBatches
 from gru4rec.sessions import Sessions
 from gru4rec.trainer import Trainer
@@ -95,10 +97,10 @@ def test_loss_and_gradients_in_chunks_equal_the_whole_matrix(name, scores_per_ch
         return torch.randn(*shape, generator=generator).requires_grad_()
 
     query, target, negative, target_bias, negative_bias = leaf(20, 6), leaf(20, 6), leaf(9, 6), leaf(20), leaf(9)
-    hits = (torch.tensor([0, 0, 7, 19]), torch.tensor([1, 4, 8, 0]))
+    hits = Hits(torch.tensor([0, 0, 7, 19]), torch.tensor([1, 4, 8, 0]), np.array([0, 0, 7, 19]))
     loss = LOSSES[name]
     total, gradients = score_loss(
-        loss.function,
+        partial(loss.gradient, {}),
         *(tensor.detach() for tensor in (query, target, negative, target_bias, negative_bias)),
         hits,
         0.5,
@@ -108,7 +110,7 @@ def test_loss_and_gradients_in_chunks_equal_the_whole_matrix(name, scores_per_ch
     own = (query * target).sum(dim=1, keepdim=True) + target_bias.unsqueeze(1)
     scores = torch.cat([own, query @ negative.T + negative_bias], dim=1)
     excluded = torch.zeros(20, 10, dtype=torch.bool)
-    excluded[hits[0], hits[1] + 1] = True
+    excluded[hits.rows, hits.negatives + 1] = True
     expected = 0.5 * loss.function(scores, torch.zeros(20, dtype=torch.int64), excluded).sum()
     torch.testing.assert_close(total, expected.detach())
     leaves = [query, target, negative, target_bias, negative_bias]

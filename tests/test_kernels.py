@@ -1,0 +1,194 @@
+"""The compiled loops compute what the torch code that they stand for computes."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from gru4rec import kernels
+from gru4rec.config import TrainConfig
+from gru4rec.gru import _Gates
+from gru4rec.losses import LOSSES, bpr_max, cross_entropy
+from gru4rec.model import Network
+from gru4rec.optim import RowAdagrad, RowAdamW, Rows
+from gru4rec.trainer import Diverged, Trainer
+
+pytestmark = pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed")
+COMPILED = {
+    "cross-entropy": (cross_entropy, {}),
+    "bpr-max": (bpr_max, {"bpreg": 0.7, "elu_param": 0.5}),
+}
+
+
+@pytest.fixture
+def without_kernels(monkeypatch):
+    """A function that makes the torch code run from then on."""
+    return lambda: monkeypatch.setattr(kernels, "AVAILABLE", False)
+
+
+def tensor(*shape, seed=0, scale=1.0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def reference(name, options, scores, positive):
+    """Losses and gradients by autograd, in float64."""
+    scores = scores.double().requires_grad_()
+    losses = COMPILED[name][0](scores, positive, None, **options)
+    (gradient,) = torch.autograd.grad(losses.sum(), scores)
+    return losses.detach(), gradient
+
+
+def test_every_compiled_loss_is_tested():
+    assert {name for name, loss in LOSSES.items() if loss.compiled is not None} == set(COMPILED)
+
+
+@pytest.mark.parametrize("elu_param", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+@pytest.mark.parametrize("name", list(COMPILED))
+def test_losses_and_their_gradients(name, scale, elu_param):
+    options = {"bpreg": 0.7, "elu_param": elu_param} if name == "bpr-max" else {}
+    scores, bias = tensor(7, 300, scale=scale), tensor(300, seed=1)
+    positive = torch.tensor([0, 299, 5, 17, 150, 3, 3])
+    losses, gradient = LOSSES[name].compiled(scores, bias, positive, 0.25, **options)
+    expected_losses, expected_gradient = reference(name, options, scores + bias, positive)
+    torch.testing.assert_close(losses.double(), 0.25 * expected_losses, rtol=2e-5, atol=2e-5)
+    torch.testing.assert_close(gradient.double(), 0.25 * expected_gradient, rtol=2e-4, atol=2e-6 * max(1, scale))
+
+
+@pytest.mark.parametrize("far", [-200.0, 200.0])
+@pytest.mark.parametrize("name", list(COMPILED))
+def test_losses_stay_finite_where_the_target_is_far_from_the_negatives(name, far):
+    scores = torch.tensor([[far, 0.0, 1.0]])
+    losses, gradient = LOSSES[name].compiled(scores, torch.zeros(3), torch.tensor([0]), 1.0, **COMPILED[name][1])
+    expected, _ = reference(name, COMPILED[name][1], scores, torch.tensor([0]))
+    assert torch.isfinite(losses).all()
+    assert torch.isfinite(gradient).all()
+    torch.testing.assert_close(losses.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("column", [0, 3])
+@pytest.mark.parametrize("name", list(COMPILED))
+def test_a_score_that_is_no_number_makes_the_loss_none(name, column):
+    scores = tensor(2, 40)
+    scores[1, column] = torch.nan
+    losses, _ = LOSSES[name].compiled(scores, torch.zeros(40), torch.tensor([0, 0]), 1.0, **COMPILED[name][1])
+    assert torch.isfinite(losses).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("name", list(COMPILED))
+def test_bfloat16_scores_give_the_rounded_gradients_of_the_same_scores(name):
+    scores, bias, positive = tensor(5, 77).bfloat16(), tensor(77, seed=1), torch.arange(5)
+    losses, gradient = LOSSES[name].compiled(scores, bias, positive, 0.5, **COMPILED[name][1])
+    exact = LOSSES[name].compiled(scores.float(), bias, positive, 0.5, **COMPILED[name][1])
+    assert torch.equal(losses, exact[0])
+    assert gradient.dtype is torch.bfloat16
+    assert torch.equal(gradient, exact[1].bfloat16())
+
+
+@pytest.mark.parametrize("product_type", [torch.float32, torch.bfloat16])
+def test_gathered_rows_and_column_sums(product_type):
+    table, items = tensor(50, 33), torch.tensor([3, 49, 0, 3])
+    rows = kernels.gathered(table, items, product_type)
+    assert torch.equal(rows, table[items].to(product_type))
+    wide = tensor(9, 1000).to(product_type)
+    torch.testing.assert_close(kernels.column_sums(wide), wide.float().sum(dim=0))
+
+
+def test_gates_and_their_gradient():
+    from_input, from_hidden, hidden = tensor(6, 63, scale=3), tensor(6, 63, seed=1, scale=3), tensor(6, 21, seed=2)
+    upstream, uniform, share = tensor(6, 21, seed=3), torch.rand(6, 21), 0.3
+    following, activations = kernels.gates(from_input, from_hidden, hidden, uniform, share)
+    given = [part.double().requires_grad_() for part in (from_input, from_hidden, hidden)]
+    dropped = _Gates.apply(*given) * ((uniform >= share) / (1 - share))
+    torch.testing.assert_close(following.double(), dropped, rtol=1e-5, atol=1e-6)
+    got = kernels.gates_gradient(upstream, uniform, share, activations, from_hidden, hidden)
+    for ours, theirs in zip(got, torch.autograd.grad(dropped, given, upstream.double()), strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", [(RowAdagrad, 0.1, 0.0), (RowAdagrad, 0.1, 0.4), (RowAdamW, 0.1, 10)])
+def test_update_rules(rule, without_kernels):
+    rows = Rows(
+        torch.tensor([4, 2, 4, 9]), kept=torch.tensor([0, 1, 3]), repeats=torch.tensor([2]), into=torch.tensor([0])
+    )
+
+    def updated():
+        network = Network(12, TrainConfig(layers=(16,), seed=1))
+        optimiser = rule[0](network, *rule[1:])
+        for step in range(3):
+            optimiser.begin_step(step)
+            optimiser.update_rows("output_table", rows, tensor(4, 16, seed=step))
+            optimiser.update_rows("output_bias", rows, tensor(4, seed=step))
+            optimiser.update_all("dense", tensor(*network.dense.shape, seed=step))
+        return network.tensors() | optimiser.tensors()
+
+    compiled = updated()
+    without_kernels()
+    for name, expected in updated().items():
+        torch.testing.assert_close(compiled[name], expected, rtol=1e-5, atol=1e-6, msg=name)
+
+
+RUNS = {
+    "constrained": {"loss": "bpr-max", "momentum": 0.3, "dropout_p_embed": 0.3, "dropout_p_hidden": 0.2},
+    "two layers, separate, logq": {"layers": (24, 16), "constrained_embedding": False, "embedding": 20, "logq": 1.0},
+    "one-hot, not compiled loss": {"loss": "top1-max", "constrained_embedding": False, "dropout_p_embed": 0.3},
+    "two layers, no samples": {"layers": (24, 24), "n_sample": 0, "dropout_p_hidden": 0.3},
+    "whole sessions": {"batching": "whole-session", "batch_size": 200, "precision": "fp32"},
+}
+
+
+@pytest.mark.parametrize("run", list(RUNS))
+def test_training_is_the_same_with_and_without_them(run, markov_log, without_kernels):
+    config = TrainConfig(**({"layers": (24,), "batch_size": 16, "n_sample": 40, "n_epochs": 1} | RUNS[run]))
+
+    def trained():
+        trainer = Trainer(config, markov_log)
+        return trainer.run_epoch().step_losses, trainer.network.tensors()
+
+    losses, parameters = trained()
+    without_kernels()
+    expected_losses, expected_parameters = trained()
+    np.testing.assert_allclose(losses, expected_losses, rtol=2e-4)
+    for name, expected in expected_parameters.items():
+        torch.testing.assert_close(parameters[name], expected, rtol=1e-2, atol=2e-3, msg=name)
+
+
+def test_bfloat16_products_train_alike(markov_log):
+    def final_loss(precision):
+        config = TrainConfig(loss="bpr-max", layers=(32,), batch_size=16, n_sample=64, n_epochs=3, precision=precision)
+        trainer = Trainer(config, markov_log)
+        return [trainer.run_epoch().loss for _ in range(3)][-1]
+
+    assert final_loss("bf16") == pytest.approx(final_loss("fp32"), rel=0.02)
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    scores, bias, positive = tensor(33, 500), tensor(500, seed=1), torch.arange(33)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = kernels.bpr_max(scores, bias, positive, 1.0, bpreg=1.0, elu_param=0.5)
+        torch.set_num_threads(3)
+        together = kernels.bpr_max(scores, bias, positive, 1.0, bpreg=1.0, elu_param=0.5)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(one, three) for one, three in zip(alone, together, strict=True))
+
+
+def test_divergence_is_noticed(markov_log):
+    trainer = Trainer(TrainConfig(loss="bpr-max", n_sample=16, n_epochs=1), markov_log)
+    trainer.network.dense.fill_(torch.nan)
+    with pytest.raises(Diverged, match="epoch 1, step 0"):
+        trainer.run_epoch()
+
+
+def test_training_goes_on_without_numba(tmp_path):
+    """Where numba cannot be imported, everything runs on torch alone."""
+    (tmp_path / "numba.py").write_text("raise ImportError('not here')")
+    program = "from gru4rec import kernels; import gru4rec.trainer; print(kernels.AVAILABLE)"
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.getcwd()}"}
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert ended.stdout.strip() == "False", ended.stderr
