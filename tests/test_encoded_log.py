@@ -11,6 +11,7 @@ from gru4rec.encoded_log import read_training_log
 from gru4rec.events import Columns, encode, read_events
 from gru4rec.synth import synthesize
 from inference.errors import UserError
+from tune.data import read_search_data
 
 TRAINING = ("--layers", "8", "--n-sample", "16", "--batch-size", "8", "--n-epochs", "1")
 
@@ -42,6 +43,13 @@ def test_training_on_the_folder_and_on_its_parquet_file_gives_the_same_model(fol
     assert metrics[0]["data_sha256"] == metrics[1]["data_sha256"]
     for file in (tmp_path / "of-folder").glob("epoch-*/*.npy"):
         assert file.read_bytes() == (tmp_path / "of-file" / file.parent.name / file.name).read_bytes()
+
+
+def test_search_reads_the_folder_as_it_reads_its_parquet_file(folder):
+    columns = Columns()
+    of_folder, of_file = (read_search_data(path, None, None, columns) for path in (folder, folder / "train.parquet"))
+    assert of_folder.sha256 == of_file.sha256
+    assert isinstance(of_folder.everything.sessions.items, np.memmap)
 
 
 def test_changed_parquet_is_noticed_before_training(folder, tmp_path, capsys):
