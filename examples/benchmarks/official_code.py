@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import packages_first  # noqa: F401
+
 from gru4rec.config import read_config
 from inference.errors import UserError
 
