@@ -87,17 +87,49 @@ class _BlockRanking:
             own[rows, 0] = self._product(query, block)[rows, targets[rows] - block * self._width]
         above = torch.zeros(len(query), dtype=torch.int64, device=query.device)
         tied = torch.zeros_like(above)
-        best, numbers = query.new_empty(len(query), 0), above.new_empty(len(query), 0)
+        best = _Best(self._n_best)
         for block, begin in enumerate(range(0, len(self._table), self._width)):
             scores = self._product(query, block)
-            above += (scores > own).sum(dim=1, dtype=torch.int32)
-            tied += (scores == own).sum(dim=1, dtype=torch.int32)
-            if self._n_best:
-                high, places = scores.topk(min(self._n_best, scores.shape[1]), dim=1)
-                best, numbers = torch.cat([best, high], dim=1), torch.cat([numbers, places + begin], dim=1)
-                best, kept = best.topk(min(self._n_best, best.shape[1]), dim=1)
-                numbers = numbers.gather(1, kept)
-        return above, tied, numbers
+            above += _counted(scores > own)
+            tied += _counted(scores == own)
+            best.add(scores, begin)
+        return above, tied, best.numbers
+
+
+class _Best:
+    """The highest scores of every row so far, and whose they are."""
+
+    def __init__(self, count: int):
+        self._count = count
+        self._scores = torch.empty(0)
+        self.numbers = torch.empty(0, dtype=torch.int64)
+
+    def add(self, scores: Tensor, begin: int) -> None:
+        """Look at the scores [R, W] of a block of items, which are numbered from `begin`."""
+        if not begin:
+            self._scores, self.numbers = scores.topk(min(self._count, scores.shape[1]), dim=1)
+        elif self._scores.shape[1] < self._count:
+            self._merge(scores, torch.arange(begin, begin + scores.shape[1], device=scores.device).expand(scores.shape))
+        elif self._count:  # only what beats the last of the best can enter, which is little after the first blocks
+            row, place = torch.nonzero(scores > self._scores[:, -1:], as_tuple=True)
+            if len(row):
+                found = torch.bincount(row, minlength=len(scores))
+                column = torch.arange(len(row), device=row.device) - (found.cumsum(0) - found)[row]
+                width = int(found.max())
+                entering = scores.new_full((len(scores), width), -torch.inf)
+                numbers = row.new_zeros(len(scores), width)
+                entering[row, column], numbers[row, column] = scores[row, place], place + begin
+                self._merge(entering, numbers)
+
+    def _merge(self, scores: Tensor, numbers: Tensor) -> None:
+        scores, numbers = torch.cat([self._scores, scores], dim=1), torch.cat([self.numbers, numbers], dim=1)
+        self._scores, kept = scores.topk(min(self._count, scores.shape[1]), dim=1)
+        self.numbers = numbers.gather(1, kept)
+
+
+def _counted(mask: Tensor) -> Tensor:
+    """How many are marked in each row of a mask [R, W]; summed as bytes, which torch does faster than truth values."""
+    return mask.view(torch.uint8).sum(dim=1, dtype=torch.int32)
 
 
 def _gathered(

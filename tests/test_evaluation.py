@@ -8,6 +8,7 @@ import torch
 
 from gru4rec.config import TrainConfig
 from gru4rec.evaluation import evaluate, metrics_of, ranks
+from gru4rec.full_ranking import rank_all
 from gru4rec.model import Network
 from gru4rec.sessions import Sessions
 from inference.errors import UserError
@@ -53,6 +54,20 @@ def test_batched_ranks_equal_a_plain_loop_and_states_start_at_zero(layers, monke
     network = network_of(50, layers)
     ours = ranks(network, Sessions.from_lists(sessions))
     np.testing.assert_array_equal(ours, ranks_one_session_at_a_time(network, sessions))
+
+
+@pytest.mark.parametrize(("block", "n_best"), [(9, 5), (4, 7), (100, 50), (16, 60)])
+def test_best_items_are_those_of_the_whole_catalogue(block, n_best, monkeypatch):
+    monkeypatch.setattr("gru4rec.full_ranking.ITEMS_PER_BLOCK", block)
+    generator = np.random.default_rng(0)
+    sessions = [generator.integers(0, 50, size=2).tolist() for _ in range(40)]
+    network = network_of(50)
+    rankings = rank_all(network, Sessions.from_lists(sessions), n_best=n_best)
+    assert rankings.best.shape == (40, min(n_best, 50))
+    clicked = torch.tensor([[first] for first, _ in sessions])
+    scores, _ = network.score(clicked, torch.ones(40, dtype=torch.int64), torch.zeros(1, 40, 8))
+    expected = scores.topk(min(n_best, 50)).indices.numpy()
+    np.testing.assert_array_equal(rankings.best, expected)
 
 
 def test_metrics_do_not_depend_on_the_order_of_sessions():
