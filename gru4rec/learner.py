@@ -58,7 +58,7 @@ class Learner:
 
     @cached_property
     def product_type(self) -> torch.dtype:
-        """The type in which states and items are multiplied; all else is float32."""
+        """The type of what goes into matrix products; all else is float32."""
         return native_precision(self.config.precision, self.device)
 
     def seed_dropout(self, epoch: int) -> None:
