@@ -1,10 +1,14 @@
 """V-SKNN: items of the past sessions that are most like the present one.
 
 Of the training sessions that share an item with the session so far, the most recent ones are looked at. How alike such
-a session is, is a product of vectors: 1 for each of its items, times (position / length)² for each item of the present
-session, so that recent clicks weigh most. The nearest neighbours vote for their items, with their similarity divided by
-how many clicks ago the present session clicked on what it shares with them; rare items get a bonus for their inverse
-document frequency. Items of the present session may be recommended again.
+a session is, is a product of vectors: 1 for each of its items, times 1 / log₁₀(a + 1.7) for each item of the present
+session that was clicked a clicks before the last one, so that recent clicks weigh most. The nearest neighbours vote for
+their items, with their similarity divided by how many clicks ago the present session clicked on what it shares with
+them; rare items get a bonus for their inverse document frequency. Items of the present session may be recommended
+again.
+
+The defaults are those of the literature (1,000 recent sessions, log and div weights, an IDF weight of 5), which did
+best, or about as well as any other that was tried, on the last tenth of the training sessions of three public logs.
 
 Source: Ludewig & Jannach, Evaluation of Session-based Recommendation Algorithms, arXiv 1803.09587, section 3.3; IDF
 weighting from Ludewig et al., Empirical Analysis of Session-Based Recommendation Algorithms, arXiv 1910.12781. Sessions
@@ -35,7 +39,7 @@ class SessionNeighbours:
         *,
         n_recent: int = 1000,
         n_neighbours: int = 200,
-        idf_weight: float = 0.0,
+        idf_weight: float = 5.0,
     ):
         self._n_recent, self._n_neighbours = n_recent, n_neighbours
         self._distinct = distinct_items(sessions, n_items)
@@ -59,7 +63,7 @@ class SessionNeighbours:
         for place in np.argsort(-since):  # recent clicks last: they overwrite
             begin, end = self._item_begin[items[place]], self._item_begin[items[place] + 1]
             sharing = self._sessions_by_item[max(begin, end - self._n_recent) : end]
-            self._similarity[sharing] += ((len(clicked) - since[place]) / len(clicked)) ** 2
+            self._similarity[sharing] += 1 / np.log10(since[place] + 1.7)
             self._clicks_ago[sharing] = since[place] + 1
             found.append(sharing)
         every = found[0] if len(found) == 1 else np.unique(np.concatenate(found))

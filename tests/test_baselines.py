@@ -61,11 +61,11 @@ def item_knn(clicked: list[int]) -> dict[int, float]:
     }
 
 
-def v_sknn(clicked: list[int], n_recent=1000, n_neighbours=200, idf_weight=0.0) -> dict[int, float]:
+def v_sknn(clicked: list[int], n_recent=1000, n_neighbours=200, idf_weight=5.0) -> dict[int, float]:
     last_place = {item: place for place, item in enumerate(clicked, 1)}
     sharing = [number for number, session in enumerate(TRAIN) if set(session) & set(clicked)][-n_recent:]
     similarity = {
-        number: sum((last_place[item] / len(clicked)) ** 2 for item in set(TRAIN[number]) & set(clicked))
+        number: sum(1 / math.log10(len(clicked) - last_place[item] + 1.7) for item in set(TRAIN[number]) & set(clicked))
         for number in sharing
     }
     scores: dict[int, float] = defaultdict(float)
