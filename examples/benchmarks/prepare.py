@@ -14,7 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+
+import packages_first  # noqa: F401
 
 PART = 5_000_000
 SUPPORT, LENGTH, FRACTION = 5, 2, 0.1
@@ -148,7 +151,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
         folder = Path(temporary)
-        files = write_log(folder, arguments.events, arguments.items)
+        with ProcessPoolExecutor(1) as process:  # or its memory would count as that of every process begun from here
+            files = process.submit(write_log, folder, arguments.events, arguments.items).result()
         size = sum(file.stat().st_size for file in files) / 2**30
         print(f"{arguments.events:,} events, {size:.2f} GiB of text, {os.cpu_count()} cores")
         results = {}
