@@ -1,0 +1,107 @@
+"""What a warm start is worth: new clicks on an old model, beside training anew on everything.
+
+    python examples/benchmarks/warm_start.py --train train.parquet --test test.parquet
+
+There is an old model, trained on all but the last weeks of the training log (the time that took is not counted: it is
+there already). Then the last weeks have happened, and there are two ways to a new model:
+
+* anew: `gru4rec train --train ALL`
+* warm: `gru4rec train --train RECENT --init OLD --n-epochs … --learning-rate …`, where RECENT is the last weeks and,
+  with --recent-weeks, some weeks before them that the old model knows: what it should not forget.
+
+Both are evaluated on the test log, every item ranked, and timed from the encoded log to the model on disk, by turns
+for every seed. The times of the log's clicks have to be seconds. Configurations are those of `gru4rec train`; without
+--config the defaults of whole-session batching.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import packages_first  # noqa: F401
+import polars as pl
+
+from gru4rec.config import WHOLE_SESSION, TrainConfig, from_mapping, read_config
+from gru4rec.evaluation import Evaluation, evaluate
+from gru4rec.events import encode, read_events
+from gru4rec.training import train
+from gru4rec.warm_start import WarmStart
+
+WEEK = 7 * 86_400
+
+
+def recent(events: pl.DataFrame, weeks: float) -> pl.Series:
+    """Which clicks belong to sessions that began in the last weeks."""
+    begins = events.select(pl.col("time").min().over("session")).to_series()
+    return begins >= begins.max() - weeks * WEEK
+
+
+def measured(name: str, seconds: float, result: Evaluation) -> tuple[float, float, float]:
+    """Print one way's figures and give its seconds, Recall@20 and MRR@20."""
+    recall, mrr = result.recall[20], result.mrr[20]
+    print(f"  {name:20} {seconds:8.1f} s   Recall@20 {recall:.4f}   MRR@20 {mrr:.4f}", flush=True)
+    return seconds, recall, mrr
+
+
+def run(arguments: argparse.Namespace, config: TrainConfig, folder: Path) -> tuple[list[float], list[float]]:
+    """One seed: the figures of training anew, and those of the warm start."""
+    events, test = read_events(arguments.train), read_events(arguments.test, part="test")
+    is_new = recent(events, arguments.weeks)
+    everything, before = encode(events), encode(events.filter(~is_new))
+    newest = encode(events.filter(recent(events, max(arguments.weeks, arguments.recent_weeks))))
+    n_new = int(is_new.sum())
+    print(
+        f"seed {config.seed}: {n_new:,} of {len(is_new):,} clicks are new; the warm start is trained on "
+        f"{newest.sessions.n_clicks:,}"
+    )
+
+    began = time.perf_counter()
+    old = train(before, config, directory=folder / "old")
+    measured("old model", time.perf_counter() - began, evaluate(old.network, encode(test, old.vocabulary).sessions))
+
+    began = time.perf_counter()
+    anew = train(everything, config, directory=folder / "anew")
+    seconds = time.perf_counter() - began
+    of_anew = measured("anew", seconds, evaluate(anew.network, encode(test, anew.vocabulary).sessions))
+
+    began = time.perf_counter()
+    start = WarmStart.read(folder / "old")
+    rate = config.learning_rate * arguments.rate_share
+    log = start.extended(newest)
+    warm = train(
+        log, config.replace(n_epochs=arguments.warm_epochs, learning_rate=rate), directory=folder / "warm", start=start
+    )
+    seconds = time.perf_counter() - began
+    of_warm = measured("warm start", seconds, evaluate(warm.network, encode(test, warm.vocabulary).sessions))
+    return list(of_anew), list(of_warm)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=Path, required=True, help="click log with times in seconds")
+    parser.add_argument("--test", type=Path, required=True)
+    parser.add_argument("--config", type=Path, help="TOML or official parameter file")
+    parser.add_argument("--weeks", type=float, default=2, help="what the old model does not know [default: 2]")
+    parser.add_argument("--recent-weeks", type=float, default=0, help="what the warm start is trained on, at least")
+    parser.add_argument("--warm-epochs", type=int, default=3)
+    parser.add_argument("--rate-share", type=float, default=0.5, help="of the learning rate, for the warm start")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    arguments = parser.parse_args()
+    values = read_config(arguments.config) if arguments.config else {"batching": WHOLE_SESSION}
+    pairs = []
+    for seed in arguments.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            pairs.append(run(arguments, from_mapping({**values, "seed": seed}), Path(folder)))
+    (seconds, recall, mrr), (warm_seconds, warm_recall, warm_mrr) = (
+        [statistics.mean(column) for column in zip(*way, strict=True)] for way in zip(*pairs, strict=True)
+    )
+    print(
+        f"warm start: {warm_recall / recall:.1%} of the Recall@20 and {warm_mrr / mrr:.1%} of the MRR@20 of training "
+        f"anew in {warm_seconds / seconds:.1%} of its time"
+    )
+
+
+if __name__ == "__main__":
+    main()
