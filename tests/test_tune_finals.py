@@ -86,7 +86,7 @@ def test_a_search_with_finals_names_its_winner_by_them_and_runs_them_once(tmp_pa
     config = from_mapping(read_config(out / "best.toml"))
     assert (config.loss, config.layers) == (best["loss"], (int(best["layers"]),))
     assert (config.n_epochs, config.seed) == (best["repeat_best_epoch"], 42)
-    assert "The finals" in (out / "report.html").read_text()
+    assert "With several seeds" in (out / "report.html").read_text()
 
     assert main(command) == 0  # nothing is run again
     assert "once more" not in capsys.readouterr().err
