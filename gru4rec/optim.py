@@ -15,7 +15,7 @@ or made unique while training.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +102,12 @@ class RowOptimiser(ABC):
 
     Attributes:
         steps_before: updates that the state holds already when the run begins.
+        rows_loop, all_loop: the rule in `kernels`, for some rows and for every entry; `_numbers` are its numbers.
     """
+
+    rows_loop: Callable[..., None]
+    all_loop: Callable[..., None]
+    _numbers: Mapping[str, Any]
 
     def __init__(self, network: Network, slots: Sequence[str]):
         self.steps_before = 0
@@ -117,13 +122,39 @@ class RowOptimiser(ABC):
     def begin_step(self, step: int) -> None:  # noqa: B027 - a rule that is the same in every step has nothing to do
         """Get ready for a step, numbered from 0 over the whole run."""
 
-    @abstractmethod
+    @torch.no_grad()
     def update_rows(self, name: str, rows: Rows, gradient: Tensor) -> None:
         """Update the touched rows of a table; `gradient` [n, …] belongs to the rows as gathered and is used up."""
+        rows.merge(gradient)
+        tensors = self._of(name)
+        if kernels.fit(tensors[0], gradient):
+            self.rows_loop(*tensors, rows.items, gradient, rows.kept, **self._numbers)
+        else:
+            self._update_rows(*tensors, *rows.distinct(gradient))
 
-    @abstractmethod
+    @torch.no_grad()
     def update_all(self, name: str, gradient: Tensor) -> None:
         """Update a parameter of which every entry has a gradient."""
+        tensors = self._of(name)
+        if kernels.fit(tensors[0], gradient):
+            self.all_loop(*tensors, gradient, **self._numbers)
+        else:
+            self._update_all(*tensors, gradient)
+
+    @abstractmethod
+    def _update_rows(
+        self, parameter: Tensor, states: Tensor, more_states: Tensor, items: Tensor, gradient: Tensor
+    ) -> None:
+        """The rule in torch, for distinct rows `items` int64 [u] with gradients [u, …]."""
+
+    @abstractmethod
+    def _update_all(self, parameter: Tensor, states: Tensor, more_states: Tensor, gradient: Tensor) -> None:
+        """The rule in torch, for every entry."""
+
+    def _of(self, name: str) -> tuple[Tensor, Tensor, Tensor]:
+        """A parameter and its states; a rule that keeps one has it twice."""
+        states = [of[name] for of in self._state.values()]
+        return self._parameters[name], states[0], states[-1]
 
     def tensors(self) -> dict[str, Tensor]:
         """The optimiser's state by name; writing into these changes it."""
@@ -153,45 +184,32 @@ class RowAdagrad(RowOptimiser):
         momentum: μ; 0 keeps no velocities.
     """
 
+    rows_loop, all_loop = staticmethod(kernels.adagrad), staticmethod(kernels.adagrad_all)
+
     def __init__(self, network: Network, learning_rate: float, momentum: float):
         super().__init__(network, ["accumulator", "velocity"] if momentum else ["accumulator"])
         self.learning_rate = learning_rate
         self.momentum = momentum
         self._numbers = {"rate": learning_rate, "momentum": momentum, "epsilon": EPSILON}
 
-    @torch.no_grad()
-    def update_rows(self, name: str, rows: Rows, gradient: Tensor) -> None:
-        rows.merge(gradient)
-        parameter, accumulators = self._parameters[name], self._state["accumulator"][name]
-        if kernels.fit(parameter, gradient):
-            velocity = self._state["velocity"][name] if self.momentum else accumulators
-            kernels.adagrad(parameter, accumulators, velocity, rows.items, gradient, rows.kept, **self._numbers)
-            return
-        items, gradient = rows.distinct(gradient)
-        accumulated = accumulators.index_select(0, items).addcmul_(gradient, gradient)
-        accumulators.index_copy_(0, items, accumulated)
+    def _update_rows(
+        self, parameter: Tensor, states: Tensor, more_states: Tensor, items: Tensor, gradient: Tensor
+    ) -> None:
+        accumulated = states.index_select(0, items).addcmul_(gradient, gradient)
+        states.index_copy_(0, items, accumulated)
         root = accumulated.add_(EPSILON).sqrt_()
         if self.momentum:
-            velocities = self._state["velocity"][name]
-            change = velocities.index_select(0, items).mul_(self.momentum)
+            change = more_states.index_select(0, items).mul_(self.momentum)
             change.addcdiv_(gradient, root, value=-self.learning_rate)
-            velocities.index_copy_(0, items, change)
+            more_states.index_copy_(0, items, change)
         else:
             change = gradient.div_(root).mul_(-self.learning_rate)
         parameter.index_add_(0, items, change)
 
-    @torch.no_grad()
-    def update_all(self, name: str, gradient: Tensor) -> None:
-        parameter, accumulators = self._parameters[name], self._state["accumulator"][name]
-        if kernels.fit(parameter, gradient):
-            velocity = self._state["velocity"][name] if self.momentum else accumulators
-            kernels.adagrad_all(parameter, accumulators, velocity, gradient, **self._numbers)
-            return
-        root = accumulators.addcmul_(gradient, gradient).add(EPSILON).sqrt_()
+    def _update_all(self, parameter: Tensor, states: Tensor, more_states: Tensor, gradient: Tensor) -> None:
+        root = states.addcmul_(gradient, gradient).add(EPSILON).sqrt_()
         if self.momentum:
-            change = (
-                self._state["velocity"][name].mul_(self.momentum).addcdiv_(gradient, root, value=-self.learning_rate)
-            )
+            change = more_states.mul_(self.momentum).addcdiv_(gradient, root, value=-self.learning_rate)
             parameter.add_(change)
         else:
             parameter.addcdiv_(gradient, root, value=-self.learning_rate)
@@ -212,6 +230,7 @@ class RowAdamW(RowOptimiser):
         n_steps: of the whole run.
     """
 
+    rows_loop, all_loop = staticmethod(kernels.adamw), staticmethod(kernels.adamw_all)
     FIRST_DECAY, SECOND_DECAY, EPSILON = 0.9, 0.999, 1e-8
     WARM_UP_STEPS, FINAL_SHARE = 200, 0.05
 
@@ -234,39 +253,27 @@ class RowAdamW(RowOptimiser):
         updates = self.steps_before + step + 1
         self._scale = -self.rate(step) / (1 - self.FIRST_DECAY**updates)
         self._root_correction = math.sqrt(1 - self.SECOND_DECAY**updates)
-        self._numbers: dict[str, Any] = {
+        self._numbers = {
             "decays": (self.FIRST_DECAY, self.SECOND_DECAY),
             "scale": self._scale,
             "root_correction": self._root_correction,
             "epsilon": self.EPSILON,
         }
 
-    @torch.no_grad()
-    def update_rows(self, name: str, rows: Rows, gradient: Tensor) -> None:
-        rows.merge(gradient)
-        parameter = self._parameters[name]
-        firsts, seconds = self._state["first_moment"][name], self._state["second_moment"][name]
-        if kernels.fit(parameter, gradient):
-            kernels.adamw(parameter, firsts, seconds, rows.items, gradient, rows.kept, **self._numbers)
-            return
-        items, gradient = rows.distinct(gradient)
-        first = firsts.index_select(0, items).lerp_(gradient, 1 - self.FIRST_DECAY)
-        firsts.index_copy_(0, items, first)
-        second = seconds.index_select(0, items).mul_(self.SECOND_DECAY)
+    def _update_rows(
+        self, parameter: Tensor, states: Tensor, more_states: Tensor, items: Tensor, gradient: Tensor
+    ) -> None:
+        first = states.index_select(0, items).lerp_(gradient, 1 - self.FIRST_DECAY)
+        states.index_copy_(0, items, first)
+        second = more_states.index_select(0, items).mul_(self.SECOND_DECAY)
         second.addcmul_(gradient, gradient, value=1 - self.SECOND_DECAY)
-        seconds.index_copy_(0, items, second)
+        more_states.index_copy_(0, items, second)
         parameter.index_add_(0, items, first.mul_(self._scale).div_(self._divisor(second)))
 
-    @torch.no_grad()
-    def update_all(self, name: str, gradient: Tensor) -> None:
-        parameter = self._parameters[name]
-        first, second = self._state["first_moment"][name], self._state["second_moment"][name]
-        if kernels.fit(parameter, gradient):
-            kernels.adamw_all(parameter, first, second, gradient, **self._numbers)
-            return
-        first.lerp_(gradient, 1 - self.FIRST_DECAY)
-        second.mul_(self.SECOND_DECAY).addcmul_(gradient, gradient, value=1 - self.SECOND_DECAY)
-        parameter.addcdiv_(first, self._divisor(second.clone()), value=self._scale)
+    def _update_all(self, parameter: Tensor, states: Tensor, more_states: Tensor, gradient: Tensor) -> None:
+        states.lerp_(gradient, 1 - self.FIRST_DECAY)
+        more_states.mul_(self.SECOND_DECAY).addcmul_(gradient, gradient, value=1 - self.SECOND_DECAY)
+        parameter.addcdiv_(states, self._divisor(more_states.clone()), value=self._scale)
 
     def _divisor(self, second: Tensor) -> Tensor:
         """√(v / (1 − β₂ᵗ)) + ε, in place."""

@@ -10,6 +10,7 @@ their number. A `product_type` of bfloat16 is that of a matrix that only goes in
 """
 
 import ctypes
+import math
 import struct
 import sys
 from functools import cache
@@ -111,7 +112,7 @@ def column_sums(values: Tensor) -> Tensor:
     sums = torch.empty(values.shape[1])
     _run(
         _losses.column_sums_bfloat16 if _half(values) else _losses.column_sums_float32,
-        -(-len(sums) // _losses.SUM_WIDTH),
+        math.ceil(len(sums) / _losses.SUM_WIDTH),
         values,
         sums,
     )
@@ -204,7 +205,7 @@ def adagrad_all(
 ) -> None:
     """Adagrad with momentum on every entry of tensors of one shape."""
     tensors = parameter, accumulator, velocity, gradient
-    _run(_updates.adagrad_all, -(-parameter.numel() // _updates.BLOCK), *tensors, rate, momentum, epsilon)
+    _run(_updates.adagrad_all, math.ceil(parameter.numel() / _updates.BLOCK), *tensors, rate, momentum, epsilon)
 
 
 def adamw(
@@ -239,14 +240,5 @@ def adamw_all(
 ) -> None:
     """Adam on every entry of tensors of one shape."""
     tensors = parameter, first_moment, second_moment, gradient
-    _run(
-        _updates.adamw_all,
-        -(-parameter.numel() // _updates.BLOCK),
-        *tensors,
-        1 - decays[0],
-        decays[1],
-        1 - decays[1],
-        scale,
-        root_correction,
-        epsilon,
-    )
+    blocks = math.ceil(parameter.numel() / _updates.BLOCK)
+    _run(_updates.adamw_all, blocks, *tensors, *_numbers(decays), scale, root_correction, epsilon)

@@ -41,8 +41,8 @@ def drop(words):
             values[row, column] *= _kept(uniform[row, column], share)
 
 
-@njit(fastmath=REORDERED, inline="always")
-def _gates(words):
+@loop
+def gates(words):
     from_input, from_hidden, hidden = floats(words, 0), floats(words, 1), floats(words, 2)
     uniform, share = floats(words, 3), scalar(words, 4)
     activations, following = floats(words, 5), floats(words, 6)
@@ -64,12 +64,7 @@ def _gates(words):
 
 
 @loop
-def gates(words):
-    _gates(words)
-
-
-@njit(fastmath=REORDERED, inline="always")
-def _gates_gradient(words):
+def gates_gradient(words):
     upstream, uniform, share = floats(words, 0), floats(words, 1), scalar(words, 2)
     activations, from_hidden, hidden = floats(words, 3), floats(words, 4), floats(words, 5)
     to_input, to_hidden, kept = floats(words, 6), floats(words, 7), floats(words, 8)
@@ -94,8 +89,3 @@ def _gates_gradient(words):
             to_input[row, 2 * units + unit] = to_new
             to_hidden[row, 2 * units + unit] = to_new * reset
             kept[row, unit] = given * update
-
-
-@loop
-def gates_gradient(words):
-    _gates_gradient(words)

@@ -36,8 +36,8 @@ def _adagrad_row(entries, squares, changes, slopes, rate, momentum, epsilon):
             entries[entry] -= rate * slope / np.sqrt(square + epsilon)
 
 
-@njit(fastmath=REORDERED, inline="always")
-def _adagrad(words):
+@loop
+def adagrad(words):
     parameter, accumulator, velocity = floats(words, 0), floats(words, 1), floats(words, 2)
     items, gradient, places = longs(words, 3), floats(words, 4), longs(words, 5)
     rate, momentum, epsilon = scalar(words, 6), scalar(words, 7), scalar(words, 8)
@@ -49,12 +49,7 @@ def _adagrad(words):
 
 
 @loop
-def adagrad(words):
-    _adagrad(words)
-
-
-@njit(fastmath=REORDERED, inline="always")
-def _adagrad_all(words):
+def adagrad_all(words):
     parameter, accumulator, velocity = vector(words, 0), vector(words, 1), vector(words, 2)
     gradient, rate, momentum, epsilon = vector(words, 3), scalar(words, 4), scalar(words, 5), scalar(words, 6)
     first_block, last_block = own_rows(words)
@@ -70,11 +65,6 @@ def _adagrad_all(words):
     )
 
 
-@loop
-def adagrad_all(words):
-    _adagrad_all(words)
-
-
 @njit(fastmath=REORDERED, inline="always")
 def _adamw_row(
     entries, firsts, seconds, slopes, first_gain, second_decay, second_gain, scale, root_correction, epsilon
@@ -87,8 +77,8 @@ def _adamw_row(
         entries[entry] += scale * first / (np.sqrt(second) / root_correction + epsilon)
 
 
-@njit(fastmath=REORDERED, inline="always")
-def _adamw(words):
+@loop
+def adamw(words):
     parameter, firsts, seconds = floats(words, 0), floats(words, 1), floats(words, 2)
     items, gradient, places = longs(words, 3), floats(words, 4), longs(words, 5)
     first_gain, second_decay, second_gain = scalar(words, 6), scalar(words, 7), scalar(words, 8)
@@ -112,18 +102,8 @@ def _adamw(words):
 
 
 @loop
-def adamw(words):
-    _adamw(words)
-
-
-@njit(fastmath=REORDERED, inline="always")
-def _adamw_all(words):
-    parameter, firsts, seconds, gradient = (
-        vector(words, 0),
-        vector(words, 1),
-        vector(words, 2),
-        vector(words, 3),
-    )
+def adamw_all(words):
+    parameter, firsts, seconds, gradient = vector(words, 0), vector(words, 1), vector(words, 2), vector(words, 3)
     first_gain, second_decay, second_gain = scalar(words, 4), scalar(words, 5), scalar(words, 6)
     scale, root_correction, epsilon = scalar(words, 7), scalar(words, 8), scalar(words, 9)
     first_block, last_block = own_rows(words)
@@ -140,8 +120,3 @@ def _adamw_all(words):
         root_correction,
         epsilon,
     )
-
-
-@loop
-def adamw_all(words):
-    _adamw_all(words)
