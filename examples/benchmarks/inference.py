@@ -24,15 +24,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import packages_first  # noqa: F401
 import torch
 
-HERE = sys.path.pop(0)  # or this file would be taken for the package of the same name
-
-from gru4rec.config import TrainConfig  # noqa: E402
-from gru4rec.export import export, export_with_scan  # noqa: E402
-from gru4rec.model import Network  # noqa: E402
-from inference import Recommender, Vocabulary  # noqa: E402
-from inference.providers import cores  # noqa: E402
+from gru4rec.config import TrainConfig
+from gru4rec.export import export, export_with_scan
+from gru4rec.model import Network
+from inference import Recommender, Vocabulary
+from inference.providers import cores
 
 LONGEST_SESSION = 50
 SMALLEST_SCAN = 100_000
@@ -205,7 +204,6 @@ def bulk(arguments: argparse.Namespace) -> None:
 
 def _official(folder: Path, test: Path, width: int) -> Callable[[int], object]:
     """The authors' evaluation loop on a network of the same shapes."""
-    sys.path.append(HERE)
     import official_code
 
     code = official_code.load(folder)
