@@ -60,9 +60,13 @@ class Clicks:
 
     def keep(self, mask: np.ndarray | slice) -> "Clicks":
         """The clicks that a mask [E] marks, or an order takes."""
-        if isinstance(mask, np.ndarray) and mask.dtype == bool and mask.all():
+        if isinstance(mask, slice):
+            return Clicks(self.session[mask], self.item[mask], self.time[mask])
+        if mask.dtype == bool and mask.all():
             return self  # with what is cached of it
-        return Clicks(self.session[mask], self.item[mask], self.time[mask])
+        rows = pl.DataFrame({"session": self.session, "item": self.item, "time": self.time})
+        kept = rows.filter(pl.Series(mask)) if mask.dtype == bool else rows[mask]  # several times as fast as numpy
+        return Clicks(*(column.to_numpy() for column in kept))
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ def grouping_order(clicks: Clicks, tie: np.ndarray | None = None) -> np.ndarray 
     if (session[1:] >= session[:-1]).all() and (in_order | (session[1:] != session[:-1])).all():
         return slice(None)
     if in_order.all():
-        return np.argsort(session, kind="stable")
+        numbered = pl.DataFrame({"session": session}).with_row_index("place")
+        return numbered.sort("session", maintain_order=True)["place"].to_numpy()
     return np.lexsort((time, session))
 
 

@@ -3,17 +3,21 @@
 Both read the same synthetic log as text, drop repeats, split the last tenth of the sessions off, filter the training
 part until nothing changes, and write parquet; each in a process of its own, whose highest memory use the system tells.
 The files that they write are compared, row by row. `gru4rec` also writes the encoded log that training starts from.
+With several rounds they take turns, and medians are told with the lowest and the highest.
 
-    python examples/benchmarks/prepare.py                              # 5 million events; needs pandas and pyarrow
+    python examples/benchmarks/prepare.py --rounds 5                   # 5 million events; needs pandas and pyarrow
     python examples/benchmarks/prepare.py --events 50000000 --no-pandas
 """
 
 import argparse
 import os
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -130,6 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=5_000_000)
     parser.add_argument("--items", type=int, default=50_000)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--no-pandas", action="store_true", help="measure gru4rec alone")
     parser.add_argument("--folder", type=Path, help="where the log is written [default: a temporary folder]")
     parser.add_argument("--run", choices=list(RUNS), help=argparse.SUPPRESS)
@@ -149,22 +154,37 @@ def main() -> None:
         RUNS[arguments.run](arguments.files, arguments.out)
         print(time.perf_counter() - begin)
         return
+    if arguments.folder is not None:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
         folder = Path(temporary)
         with ProcessPoolExecutor(1) as process:  # or its memory would count as that of every process begun from here
             files = process.submit(write_log, folder, arguments.events, arguments.items).result()
         size = sum(file.stat().st_size for file in files) / 2**30
         print(f"{arguments.events:,} events, {size:.2f} GiB of text, {os.cpu_count()} cores")
-        results = {}
-        for run in RUNS:
-            if run == "pandas" and arguments.no_pandas:
-                continue
-            results[run] = measured(run, files, folder / run.replace(" ", "-"))
-            print(f"{run:22} {results[run][0]:8.2f} s {results[run][1]:6.2f} GiB", flush=True)
+        runs = [run for run in RUNS if run != "pandas" or not arguments.no_pandas]
+        results: dict[str, list[tuple[float, float]]] = {run: [] for run in runs}
+        for number in range(arguments.rounds):
+            for run in runs:
+                out = folder / run.replace(" ", "-")
+                shutil.rmtree(out, ignore_errors=True)
+                results[run].append(measured(run, files, out))
+                seconds, memory = results[run][-1]
+                print(f"round {number + 1}: {run:22} {seconds:8.2f} s {memory:6.2f} GiB", flush=True)
+        for run, of_run in results.items():
+            seconds, memory = zip(*of_run, strict=True)
+            print(f"{run:22} {spread(seconds)} s, {max(memory):.2f} GiB at most")
         if "pandas" in results:
-            faster, less = (left / right for left, right in zip(results["pandas"], results["gru4rec"], strict=True))
+            pairs = list(zip(results["pandas"], results["gru4rec"], strict=True))
+            faster = spread([pandas[0] / ours[0] for pandas, ours in pairs])
+            memory_share = max(ours[1] for _, ours in pairs) / max(pandas[1] for pandas, _ in pairs)
             equal = "equal files" if same_rows(folder / "pandas", folder / "gru4rec") else "OTHER ROWS"
-            print(f"gru4rec is {faster:.1f} times as fast with {1 / less:.0%} of the memory; {equal}")
+            print(f"gru4rec is {faster} times as fast with {memory_share:.0%} of the memory; {equal}")
+
+
+def spread(values: Sequence[float]) -> str:
+    """The median of some values, with the lowest and the highest."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
 if __name__ == "__main__":
