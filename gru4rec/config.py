@@ -55,7 +55,7 @@ CHOICES = {
     "batching": (SESSION_PARALLEL, WHOLE_SESSION),
     "score": ("dot", "cosine"),
     "optimizer": ("adagrad", "adamw"),
-    "precision": ("auto", "fp32", "bf16"),
+    "precision": ("auto", "fp32", "bf16", "tf32"),
 }
 DEFAULT_TEMPERATURE = 16.0
 WIDEST_LAYER = 1 << 14
@@ -100,7 +100,7 @@ class TrainConfig:
     score: str = _described("dot or cosine of the state and an item's output row")
     temperature: float | None = _ranged(None, 1e-3, 1e3, about="factor of the cosine scores")
     optimizer: str = _described("adagrad, or adamw with warm-up and cosine decay")
-    precision: str = _described("of what matrix products take: fp32, bf16, or auto: what the device is fast at")
+    precision: str = _described("of matrix products: fp32, bf16, tf32 (GPUs), or auto: what the device is fast at")
     bpreg: float | None = _ranged(None, 0, 1e6, about="weight of the score regularisation of bpr-max")
     elu_param: float | None = _ranged(None, 0, 1e6, about="ELU on the scores of bpr-max; 0 = linear")
     logq: float | None = _ranged(None, 0, 1e6, about="strength of the sampling correction of cross-entropy")

@@ -6,7 +6,6 @@ everything that is the same in both is here, once.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,19 +16,8 @@ from gru4rec.config import TrainConfig
 from gru4rec.losses import Loss
 from gru4rec.model import Network
 from gru4rec.optim import RowOptimiser
+from gru4rec.precision import Precision
 from gru4rec.samplers import Sampler
-
-
-def native_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type of a product's inputs; "auto" is bfloat16 where the device multiplies it faster than float32."""
-    if name == "auto":
-        if device.type == "cuda":
-            fast = torch.cuda.is_bf16_supported()
-        else:  # AVX512-BF16 or AMX; torch has no public question for either
-            asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-            fast = any(getattr(torch.cpu, question, lambda: False)() for question in asked)
-        return torch.bfloat16 if fast else torch.float32
-    return torch.bfloat16 if name == "bf16" else torch.float32
 
 
 @dataclass
@@ -41,6 +29,7 @@ class Learner:
         network, optimiser, sampler: the parameters, their update rule, the source of negatives.
         loss: the loss, and `loss_options` the options chosen for it.
         dropout: the generator of dropout masks, seeded for every epoch.
+        precision: of the matrix products.
     """
 
     config: TrainConfig
@@ -50,16 +39,17 @@ class Learner:
     loss: Loss
     loss_options: Mapping[str, Any]
     dropout: torch.Generator
+    precision: Precision
 
     @property
     def device(self) -> torch.device:
         """Where everything is computed."""
         return self.network.dense.device
 
-    @cached_property
+    @property
     def product_type(self) -> torch.dtype:
         """The type of what goes into matrix products; all else is float32."""
-        return native_precision(self.config.precision, self.device)
+        return self.precision.product_type
 
     def seed_dropout(self, epoch: int) -> None:
         """Make the dropout masks of an epoch (numbered from 0) what they always are for this seed."""

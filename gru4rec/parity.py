@@ -6,14 +6,14 @@ scores nearly tie, rounding may swap the two items, so lists of ids are not comp
 every returned item and the score at every rank.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from gru4rec.precision import float32_products
 from inference.artifact import INPUTS, OUTPUTS
 from inference.errors import UserError
 
@@ -61,7 +61,7 @@ def check_parity(
     """
     generator = np.random.default_rng(0)
     scores, states = 0.0, 0.0
-    with _full_precision():
+    with float32_products("ieee"):  # whatever the user has allowed torch
         for lengths in BATCHES:
             carried = np.zeros((state_shape[0], len(lengths), state_shape[1]), np.float32)
             for k in sorted({1, min(20, n_items), min(n_items, 64)}):
@@ -69,17 +69,6 @@ def check_parity(
                 seen, carried = _compare(session, score, case, n_items, device, every_rank)
                 scores, states = max(scores, seen.scores), max(states, seen.states)
     return Parity(scores, states)
-
-
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Keep torch from multiplying with fewer bits, which training may have allowed it."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ class SessionParallel:
             if step.survivors is not None:
                 state = [hidden.index_select(0, step.survivors) for hidden in state]
             learner.optimiser.begin_step(epoch * self.n_steps + step.number)
-            loss, state = self._run_step(learner, step, [hidden * step.carry for hidden in state])
+            with learner.precision.applied():
+                loss, state = self._run_step(learner, step, [hidden * step.carry for hidden in state])
             yield len(step.targets), loss
 
     def _run_step(self, learner: Learner, step: Step, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

@@ -17,6 +17,7 @@ from gru4rec.learner import Learner
 from gru4rec.losses import get_loss
 from gru4rec.model import Network
 from gru4rec.optim import RowAdagrad, RowAdamW, RowOptimiser
+from gru4rec.precision import choose_precision
 from gru4rec.samplers import build_sampler
 from gru4rec.session_parallel import SessionParallel
 from gru4rec.sessions import EncodedLog
@@ -122,6 +123,7 @@ class Trainer:
         self.config = config
         self.log = log
         self.device = choose_device(config.device)
+        precision = choose_precision(config.precision, self.device)
         loss = get_loss(config.loss)
         loss_options = loss.chosen_options(config)
         sampler = build_sampler(log.support, config)
@@ -136,7 +138,7 @@ class Trainer:
         else:
             self.optimiser = RowAdagrad(self.network, config.learning_rate, config.momentum)
         dropout = torch.Generator(self.device)
-        self.learner = Learner(config, self.network, self.optimiser, sampler, loss, loss_options, dropout)
+        self.learner = Learner(config, self.network, self.optimiser, sampler, loss, loss_options, dropout, precision)
         self.epoch = 0
 
     def run_epoch(self, progress: Callable[[int], None] | None = None) -> EpochReport:

@@ -98,7 +98,8 @@ class WholeSession:
             learner.optimiser.begin_step(epoch * self.n_steps + step.layout.number)
             if not step.layout.continues:
                 state = learner.network.zero_state(step.layout.sizes[0])
-            loss, state = self._run_step(learner, step, state)
+            with learner.precision.applied():
+                loss, state = self._run_step(learner, step, state)
             yield len(step.inputs.items), loss
 
     def _prepared(self, epoch: int) -> Iterator[_Prepared]:

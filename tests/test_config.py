@@ -80,7 +80,7 @@ def test_whole_session_batching_has_defaults_of_its_own_and_what_is_set_stays():
         ({"score": "dott"}, "unknown score 'dott'; available: cosine, dot"),
         ({"temperature": 3}, "temperature: it scales cosine scores"),
         ({"optimizer": "adamw", "momentum": 0.5}, "momentum: adamw has its own"),
-        ({"precision": "int8"}, "unknown precision 'int8'; available: auto, bf16, fp32"),
+        ({"precision": "int8"}, "unknown precision 'int8'; available: auto, bf16, fp32, tf32"),
     ],
 )
 def test_contradictions_are_refused_with_the_reason(values, message):
