@@ -12,6 +12,7 @@ the ids of a large log never lie in memory. The folder appears whole or not at a
 
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -57,7 +58,8 @@ def write_prepared(out: Path, prepared: Prepared, about: Mapping[str, Any]) -> N
         UserError: it cannot be written.
     """
     check_free(out)
-    with _folder(out) as folder:
+    with _folder(out) as folder, ThreadPoolExecutor(1) as beside:
+        encoded = beside.submit(encode_clicks, prepared.parts["train"], prepared.names.items)
         parts = {}
         for name, clicks in prepared.parts.items():
             file = folder / f"{name}.parquet"
@@ -69,8 +71,7 @@ def write_prepared(out: Path, prepared: Prepared, about: Mapping[str, Any]) -> N
                 "last_time": last,
                 "sha256": file_digest(file),
             }
-        log = encode_clicks(prepared.parts["train"], prepared.names.items)
-        write_encoded(folder / FOLDER, log, str(parts["train"]["sha256"]))
+        write_encoded(folder / FOLDER, encoded.result(), str(parts["train"]["sha256"]))
         stats = {
             "schema_version": SCHEMA_VERSION,
             **about,

@@ -6,6 +6,7 @@ result; only then are the files read again, for the row to name.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -117,8 +118,10 @@ class _Reader:
             raise self._bad_row(self._time, is_bad, self._time_column.expected)
         columns = {column.name: column for column in frame}
         del frame  # from here on, a column that has been turned into numbers is gone
-        session, sessions = self._numbers(columns.pop("group"), self._columns.group)
-        item, items = self._numbers(columns.pop("item"), self._item)
+        with ThreadPoolExecutor(2) as threads:
+            of_groups = threads.submit(self._numbers, columns.pop("group"), self._columns.group)
+            of_items = threads.submit(self._numbers, columns.pop("item"), self._item)
+            (session, sessions), (item, items) = of_groups.result(), of_items.result()
         clicks, names = Clicks(session, item, columns.pop("time").to_numpy()), Names(sessions, items)
         clock = self._clock(clicks.time)
         if self._columns.day:

@@ -65,9 +65,9 @@ class Boundary:
                 return int(clicks.time.max() if last is None else last) - round(back)
             return float(clicks.time.max() if last is None else last) - back
         assert self.fraction is not None
-        begins = np.sort(clicks.time[clicks.starts])
-        late = max(1, round(len(begins) * self.fraction))
-        return float(begins[len(begins) - late])
+        begins = clicks.time[clicks.starts]
+        first_late = len(begins) - max(1, round(len(begins) * self.fraction))
+        return float(np.partition(begins, first_late)[first_late])
 
 
 def split(clicks: Clicks, boundary: float, by: SplitBy = "start") -> tuple[np.ndarray, np.ndarray]:
