@@ -21,12 +21,14 @@ from gru4rec.config import TrainConfig, to_mapping, to_toml
 from gru4rec.evaluation import evaluate
 from gru4rec.events import encode
 from gru4rec.export import export
+from gru4rec.memory import available
 from gru4rec.trainer import import_plugins
 from inference.atomic import written_file
 from inference.errors import UserError
-from tune.cluster import check_gpus, connected, places, trial_resources
+from tune.cluster import Cluster, TrialResources, check_gpus, connected, places, trial_resources
 from tune.data import SearchData, read_search_data
 from tune.finals import Finalist, Finals
+from tune.fitting import dearest, fitted
 from tune.folder import (
     BEST_FILE,
     MODEL_FILE,
@@ -138,9 +140,7 @@ def _run(
     began = time.time()
     with connected(request.address, data.n_bytes) as cluster:
         until = None if request.time_budget is None else time.monotonic() + request.time_budget
-        resources = trial_resources(
-            cluster, gpus=request.gpus_per_trial, cpus=request.cpus_per_trial, n_trials=request.n_trials
-        )
+        resources = _resources(request, cluster, space, data)
         with marked(state.storage or str(request.out.absolute())) as (marker, token):
             if cluster.address or request.plugins:
                 check_nodes(marker, token, request.plugins)
@@ -181,6 +181,18 @@ def _run(
             state = replace(state, finals=(*state.finals, finals.name))
             folder.write(state)
     return state, "complete"
+
+
+def _resources(request: Request, cluster: Cluster, space: SearchSpace, data: SearchData) -> TrialResources:
+    """What each trial gets; the user is told where memory limits how many run at once."""
+    asked: dict[str, Any] = {"gpus": request.gpus_per_trial, "cpus": request.cpus_per_trial}
+    on_gpu_here = cluster.address is None and trial_resources(cluster, **asked, n_trials=1).gpus > 0
+    expected = dearest(space, data.trial.train, "cuda" if on_gpu_here else "cpu")
+    free_gpu = available(expected.device) if on_gpu_here else None
+    fitting = fitted(cluster, expected, **asked, n_trials=request.n_trials, free_gpu=free_gpu)
+    if fitting.note:
+        say(fitting.note)
+    return fitting.resources
 
 
 def _finals_to_run(request: Request, folder: SearchFolder, state: SearchState) -> Finals | None:

@@ -39,10 +39,12 @@ class Node:
 
     Attributes:
         cpus, gpus: that Ray may use there.
+        memory: bytes that were available when Ray started; None where that is not known.
     """
 
     cpus: int
     gpus: float
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,12 @@ class TrialResources:
     Attributes:
         cpus: processors, and so threads.
         gpus: share of a GPU, or several.
+        memory: bytes of the machine's memory.
     """
 
     cpus: int
     gpus: float
+    memory: int = 0
 
     @property
     def place(self) -> TrialPlace:
@@ -110,7 +114,10 @@ def connected(address: str | None, n_bytes: int) -> Iterator[Cluster]:
         )
     try:
         resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        nodes = tuple(Node(int(node.get("CPU", 0)), float(node.get("GPU", 0))) for node in resources)
+        nodes = tuple(
+            Node(int(node.get("CPU", 0)), float(node.get("GPU", 0)), int(node["memory"]) if "memory" in node else None)
+            for node in resources
+        )
         yield Cluster(nodes, address or os.environ.get("RAY_ADDRESS"))
     finally:
         if started:
@@ -192,11 +199,16 @@ def trial_resources(cluster: Cluster, *, gpus: str, cpus: int | None, n_trials: 
 
 def places(cluster: Cluster, resources: TrialResources) -> int:
     """How many trials can run at the same time."""
-    by_cpu = [node.cpus // resources.cpus for node in cluster.nodes]
-    if not resources.gpus:
-        return sum(by_cpu)
-    by_gpu = [math.floor(node.gpus / resources.gpus) for node in cluster.nodes]
-    return sum(map(min, by_cpu, by_gpu))
+    return sum(_places(node, resources) for node in cluster.nodes)
+
+
+def _places(node: Node, resources: TrialResources) -> int:
+    limits = [node.cpus // resources.cpus]
+    if resources.gpus:
+        limits.append(math.floor(node.gpus / resources.gpus))
+    if resources.memory and node.memory is not None:
+        limits.append(node.memory // resources.memory)
+    return min(limits)
 
 
 def check_gpus(gpus: str, address: str | None) -> None:

@@ -118,7 +118,7 @@ def run_study(
     """
     trainable = ray_tune.with_resources(
         ray_tune.with_parameters(run_trial, data=data, place=resources.place, over=read_finished(location)),
-        {"cpu": resources.cpus, "gpu": resources.gpus},
+        {"cpu": resources.cpus, "gpu": resources.gpus, "memory": resources.memory},
     )
     if has_experiment(location):
         tuner = ray_tune.Tuner.restore(str(location), trainable=trainable, resume_errored=True)
