@@ -41,13 +41,14 @@ class _LayerPass:
         layer: the weights.
         inputs: [B, in].
         hidden: [B, H].
-        learner: for dropout and the type of products.
+        uniform: [B, H], random numbers for dropout, or None.
+        learner: for the share that is dropped and the type of products.
 
     Attributes:
         output: [B, H], the next state.
     """
 
-    def __init__(self, layer: GRULayer, inputs: Tensor, hidden: Tensor, learner: Learner):
+    def __init__(self, layer: GRULayer, inputs: Tensor, hidden: Tensor, uniform: Tensor | None, learner: Learner):
         self._type, self._share = learner.product_type, learner.config.dropout_p_hidden
         self._hidden = hidden
         self._factors = inputs.to(self._type), hidden.to(self._type)
@@ -58,7 +59,7 @@ class _LayerPass:
         else:
             from_input = _product(self._factors[0], self._weight_ih.T).add_(layer.bias_ih)
         self._from_hidden = _product(self._factors[1], weight_hh.T).add_(layer.bias_hh)
-        self._uniform = learner.uniform(hidden.shape, self._share)
+        self._uniform = uniform
         self.output, self._activations = kernels.gates(
             from_input, self._from_hidden, hidden, self._uniform, self._share
         )
@@ -85,7 +86,12 @@ def fits(learner: Learner) -> bool:
 
 
 def run(
-    learner: Learner, step: Step, state: list[Tensor], bias: Tensor, positive: Tensor
+    learner: Learner,
+    step: Step,
+    state: list[Tensor],
+    uniform: list[Tensor | None],
+    bias: Tensor,
+    positive: Tensor,
 ) -> tuple[Tensor, list[Tensor], Gradients]:
     """Forward and backward pass of one step.
 
@@ -93,6 +99,7 @@ def run(
         learner: what is trained; its parameters are only read.
         step: B rows, C columns.
         state: per layer [B, H].
+        uniform: the step's random numbers, as of `Learner.uniform`.
         bias: [C], the columns' biases less the sampling correction.
         positive: int64 [B], the targets' columns.
 
@@ -103,11 +110,11 @@ def run(
     n_rows, n_columns = len(step.targets), len(step.columns.items)
 
     output = network.input_table.index_select(0, step.inputs.items)
-    dropped = learner.uniform(output.shape, config.dropout_p_embed)
+    dropped = uniform[0]
     kernels.drop(output, dropped, config.dropout_p_embed)
     passes: list[_LayerPass] = []
-    for layer, hidden in zip(network.layers, state, strict=True):
-        passes.append(_LayerPass(layer, output, hidden, learner))
+    for layer, hidden, numbers in zip(network.layers, state, uniform[1:], strict=True):
+        passes.append(_LayerPass(layer, output, hidden, numbers, learner))
         output = passes[-1].output
 
     columns = kernels.gathered(network.output_table, step.columns.items, product_type)

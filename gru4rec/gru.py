@@ -47,13 +47,10 @@ class _Gates(torch.autograd.Function):
         kept = gradient * update  # to the hidden state, directly
         to_new = (gradient - kept).mul_(1 - new * new)  # before the tanh
 
-        to_input = torch.empty(len(new), 3 * units, dtype=new.dtype, device=new.device)
-        torch.mul(to_new, recurrent, out=to_input[:, :units])  # before the gate's own σ
-        torch.mul(gradient, hidden - new, out=to_input[:, units : 2 * units])
-        to_input[:, : 2 * units].mul_(gates).mul_(1 - gates)
-        to_input[:, 2 * units :] = to_new
-        to_hidden = to_input.clone()
-        to_hidden[:, 2 * units :].mul_(reset)
+        to_gates = torch.cat([to_new * recurrent, gradient * (hidden - new)], dim=1)  # before the gates' own σ
+        to_gates.mul_(gates).mul_(1 - gates)
+        to_input = torch.cat([to_gates, to_new], dim=1)
+        to_hidden = torch.cat([to_gates, to_new * reset], dim=1)
         return to_input, to_hidden, kept if ctx.needs_input_grad[2] else None
 
 

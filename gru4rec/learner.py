@@ -55,14 +55,19 @@ class Learner:
         """Make the dropout masks of an epoch (numbered from 0) what they always are for this seed."""
         self.dropout.manual_seed(int(np.random.default_rng([self.config.seed, epoch]).integers(1 << 62)))
 
-    def uniform(self, shape: torch.Size, share: float) -> Tensor | None:
-        """The random numbers that decide which values of this shape are dropped: those below the share."""
-        return torch.rand(shape, generator=self.dropout, device=self.device) if share else None
+    def uniform(self, n_rows: int) -> list[Tensor | None]:
+        """The random numbers that decide which values of a step are dropped: those below the configured share.
 
-    def dropped(self, values: Tensor, share: float) -> Tensor:
-        """The values with a share of them set to 0 and the others scaled up to keep the mean."""
-        uniform = self.uniform(values.shape, share)
-        return values if uniform is None else values * uniform.ge_(share).div_(1 - share)
+        Returns:
+            For the embedded inputs [n_rows, E], and then for the output of each layer [n_rows, H]; None where nothing
+            is dropped.
+        """
+        widths = [self.network.input_table.shape[1], *self.network.widths]
+        shares = [self.config.dropout_p_embed, *[self.config.dropout_p_hidden] * len(self.network.widths)]
+        return [
+            torch.rand(n_rows, width, generator=self.dropout, device=self.device) if share else None
+            for width, share in zip(widths, shares, strict=True)
+        ]
 
     def row_losses(self, scores: Tensor, positive: Tensor, excluded: Tensor | None) -> Tensor:
         """The loss per row [B] of scores [B, C]."""
@@ -74,3 +79,8 @@ class Learner:
     ) -> tuple[Tensor, Tensor]:
         """Losses per row [B] and their gradients [B, C]; arguments as of `Loss.gradient`."""
         return self.loss.gradient(self.loss_options, scores, bias, positive, scale, excluded)
+
+
+def dropped(values: Tensor, uniform: Tensor | None, share: float) -> Tensor:
+    """The values, those with a random number below the share set to 0 and the others scaled up to keep the mean."""
+    return values if uniform is None else values * uniform.ge_(share).div_(1 - share)

@@ -9,14 +9,12 @@ step is updated once, by the sum of its gradients. The accumulator starts at 0 a
 which torch.optim.Adagrad differs. Source: the authors' implementations (arXiv 1706.03847).
 
 There are no sparse tensors: the rows are gathered before the forward pass, their gradient is a dense matrix, and the
-updated rows are written back. Which rows repeat within a step is known before the epoch (`Rows`), so nothing is sorted
-or made unique while training.
+updated rows are written back.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,72 +23,9 @@ from torch import Tensor
 
 from gru4rec import kernels
 from gru4rec.model import Network
+from gru4rec.rows import DistinctRows, Rows
 
 EPSILON = 1e-6
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of a table that one step touches, as gathered (n of them, u distinct).
-
-    Attributes:
-        items: int64 [n], row numbers, with repeats.
-        kept: int64 [u], positions of each row's first occurrence, or None where nothing repeats.
-        repeats: int64 [n - u], positions of the other occurrences.
-        into: int64 [n - u], position of the first occurrence that each repeat belongs to.
-    """
-
-    items: Tensor
-    kept: Tensor | None
-    repeats: Tensor
-    into: Tensor
-
-    def merge(self, gradient: Tensor) -> None:
-        """Add the gradients [n, …] of repeats to that of each row's first occurrence, in place."""
-        if self.kept is None:
-            return
-        if kernels.fit(gradient):
-            kernels.merge(gradient, self.repeats, self.into)
-        else:
-            gradient.index_add_(0, self.into, gradient.index_select(0, self.repeats))
-
-    def distinct(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Distinct row numbers [u] and their rows [u, …] of a merged gradient [n, …]."""
-        if self.kept is None:
-            return self.items, gradient
-        return self.items.index_select(0, self.kept), gradient.index_select(0, self.kept)
-
-
-class FirstOccurrence:
-    """Finds repeats within a step in linear time, by a table over the catalogue instead of sorting.
-
-    Args:
-        n_items: size of the catalogue, N.
-    """
-
-    def __init__(self, n_items: int):
-        self._place = np.empty(n_items, dtype=np.int64)
-
-    def __call__(self, items: np.ndarray) -> np.ndarray:
-        """For every position the first position that holds the same item, int64 [n]."""
-        positions = np.arange(len(items))
-        self._place[items[::-1]] = positions[::-1]  # of repeated indices the last write stays: the first occurrence
-        first: np.ndarray = self._place[items]
-        return first
-
-
-def rows_of(items: np.ndarray, first_occurrence: FirstOccurrence, device: torch.device) -> Rows:
-    """The rows with these numbers, [n], and which of them repeat."""
-    first = first_occurrence(items)
-    positions = np.arange(len(items))
-    repeats = np.flatnonzero(first != positions)
-    kept = torch.from_numpy(np.flatnonzero(first == positions)).to(device) if len(repeats) else None
-    return Rows(
-        torch.from_numpy(items.astype(np.int64)).to(device),
-        kept,
-        torch.from_numpy(repeats).to(device),
-        torch.from_numpy(first[repeats]).to(device),
-    )
 
 
 class RowOptimiser(ABC):
@@ -125,12 +60,12 @@ class RowOptimiser(ABC):
     @torch.no_grad()
     def update_rows(self, name: str, rows: Rows, gradient: Tensor) -> None:
         """Update the touched rows of a table; `gradient` [n, …] belongs to the rows as gathered and is used up."""
-        rows.merge(gradient)
         tensors = self._of(name)
-        if kernels.fit(tensors[0], gradient):
+        if isinstance(rows, DistinctRows) and kernels.fit(tensors[0], gradient):
+            rows.merge(gradient)
             self.rows_loop(*tensors, rows.items, gradient, rows.kept, **self._numbers)
         else:
-            self._update_rows(*tensors, *rows.distinct(gradient))
+            self._update_rows(*tensors, *rows.summed(gradient))
 
     @torch.no_grad()
     def update_all(self, name: str, gradient: Tensor) -> None:
@@ -145,7 +80,10 @@ class RowOptimiser(ABC):
     def _update_rows(
         self, parameter: Tensor, states: Tensor, more_states: Tensor, items: Tensor, gradient: Tensor
     ) -> None:
-        """The rule in torch, for distinct rows `items` int64 [u] with gradients [u, …]."""
+        """The rule in torch, for rows `items` int64 [n] with gradients [n, …].
+
+        A row that is there twice has the same gradient both times: what it is to become is copied, not added.
+        """
 
     @abstractmethod
     def _update_all(self, parameter: Tensor, states: Tensor, more_states: Tensor, gradient: Tensor) -> None:
@@ -204,7 +142,7 @@ class RowAdagrad(RowOptimiser):
             more_states.index_copy_(0, items, change)
         else:
             change = gradient.div_(root).mul_(-self.learning_rate)
-        parameter.index_add_(0, items, change)
+        parameter.index_copy_(0, items, change.add_(parameter.index_select(0, items)))
 
     def _update_all(self, parameter: Tensor, states: Tensor, more_states: Tensor, gradient: Tensor) -> None:
         root = states.addcmul_(gradient, gradient).add(EPSILON).sqrt_()
@@ -268,7 +206,8 @@ class RowAdamW(RowOptimiser):
         second = more_states.index_select(0, items).mul_(self.SECOND_DECAY)
         second.addcmul_(gradient, gradient, value=1 - self.SECOND_DECAY)
         more_states.index_copy_(0, items, second)
-        parameter.index_add_(0, items, first.mul_(self._scale).div_(self._divisor(second)))
+        change = first.mul_(self._scale).div_(self._divisor(second))
+        parameter.index_copy_(0, items, change.add_(parameter.index_select(0, items)))
 
     def _update_all(self, parameter: Tensor, states: Tensor, more_states: Tensor, gradient: Tensor) -> None:
         states.lerp_(gradient, 1 - self.FIRST_DECAY)

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gru4rec.optim import FirstOccurrence, Rows
+from gru4rec import kernels
+from gru4rec.rows import FirstOccurrence, Rows, described, different, rows_from
 from gru4rec.samplers import Sampler
 from gru4rec.schedule import Block, SessionParallelSchedule
 
@@ -70,6 +71,12 @@ def ahead(blocks: Iterator[Callable[[], list[T]]], device: torch.device) -> Iter
             yield pending.result()
 
 
+def moved(pieces: list[np.ndarray], device: torch.device) -> Iterator[Tensor]:
+    """Flat arrays of row numbers or positions as int64 tensors on the device, by one copy for all of them."""
+    flat = torch.from_numpy(np.concatenate(pieces).astype(np.int64)).to(device, non_blocking=True)
+    return iter(torch.split(flat, [len(piece) for piece in pieces]))
+
+
 class StepPreparation:
     """Turns an epoch into steps.
 
@@ -97,6 +104,7 @@ class StepPreparation:
         self._constrained = constrained
         self._seed = seed
         self._device = device
+        self._fixed = not kernels.serve(device)
         self._first_occurrence = FirstOccurrence(n_items)
         per_step = 2 * schedule.batch_size + sampler.n_sample
         self._steps_per_block = max(1, min(1024, INDICES_PER_BLOCK // per_step))
@@ -114,8 +122,8 @@ class StepPreparation:
     def _prepare(self, epoch: int, number: int, block: Block, lanes_before: np.ndarray) -> list[Step]:
         generator = np.random.default_rng([self._seed, epoch, number])
         negatives = self._sampler.draw(block.n_steps, generator)
-        pieces: list[np.ndarray] = []  # flat int64 parts of all steps, moved to the device at once
-        layout: list[tuple[int, ...]] = []
+        pieces: list[np.ndarray] = []
+        layout: list[tuple[int, int]] = []
         for step in range(block.n_steps):
             rows = slice(block.bounds[step], block.bounds[step + 1])
             targets, inputs, lanes = block.targets[rows], block.inputs[rows], block.lanes[rows]
@@ -123,52 +131,37 @@ class StepPreparation:
             lanes_before = lanes
             items = np.concatenate([targets, negatives[step], inputs])
             n_columns = len(items) - len(inputs)
-            parts = [items, survivors]
+            pieces += [items, survivors]
             if self._constrained:
                 first = self._first_occurrence(items)
-                parts += _repeats(first)
+                pieces += described(first, fixed=self._fixed)
                 # Columns come first, so an item's first occurrence among them is its first occurrence overall.
-                parts += _repeats(first[:n_columns])
+                pieces += described(first[:n_columns], fixed=self._fixed)
             else:
-                parts += _repeats(self._first_occurrence(items[:n_columns]))
-                parts += _repeats(self._first_occurrence(items[n_columns:]))
-            pieces += parts
-            layout.append((len(inputs), n_columns, *map(len, parts)))
-        flat = torch.from_numpy(np.concatenate(pieces).astype(np.int64)).to(self._device, non_blocking=True)
+                pieces += described(self._first_occurrence(items[:n_columns]), fixed=self._fixed)
+                pieces += described(self._first_occurrence(items[n_columns:]), fixed=self._fixed)
+            layout.append((len(inputs), n_columns))
         carry = torch.from_numpy(~block.starts).to(self._device, torch.float32).unsqueeze(1)
-        return self._steps(block, flat, carry, layout)
+        return self._steps(block, moved(pieces, self._device), carry, layout)
 
-    def _steps(self, block: Block, flat: Tensor, carry: Tensor, layout: list[tuple[int, ...]]) -> list[Step]:
-        sizes = [size for _, _, *parts in layout for size in parts]
-        pieces = iter(torch.split(flat, sizes))
+    def _steps(
+        self, block: Block, pieces: Iterator[Tensor], carry: Tensor, layout: list[tuple[int, int]]
+    ) -> list[Step]:
         steps = []
-        for step, (n_rows, n_columns, *_) in enumerate(layout):
+        for step, (n_rows, n_columns) in enumerate(layout):
             items, survivors = next(pieces), next(pieces)
-            both = _rows(items, pieces) if self._constrained else None
-            columns = _rows(items[:n_columns], pieces)
+            both = rows_from(items, pieces, fixed=self._fixed) if self._constrained else None
+            columns = rows_from(items[:n_columns], pieces, fixed=self._fixed)
             inputs = items[n_columns:]
-            unmerged = Rows(inputs, None, inputs[:0], inputs[:0])
             steps.append(
                 Step(
                     number=block.first_step + step,
                     carry=carry[block.bounds[step] : block.bounds[step + 1]],
                     survivors=survivors if len(survivors) else None,
-                    inputs=unmerged if self._constrained else _rows(inputs, pieces),
+                    inputs=different(inputs) if self._constrained else rows_from(inputs, pieces, fixed=self._fixed),
                     columns=columns,
                     both=both,
                     targets=items[:n_rows],
                 )
             )
         return steps
-
-
-def _rows(items: Tensor, pieces: Iterator[Tensor]) -> Rows:
-    kept, repeats, into = next(pieces), next(pieces), next(pieces)
-    return Rows(items, kept if len(repeats) else None, repeats, into)
-
-
-def _repeats(first: np.ndarray) -> list[np.ndarray]:
-    """Kept positions (none where nothing repeats), repeats, and where those belong, from first occurrences [n]."""
-    repeated = first != np.arange(len(first))
-    repeats = np.flatnonzero(repeated)
-    return [np.flatnonzero(~repeated) if len(repeats) else repeats, repeats, first[repeats]]

@@ -23,14 +23,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gru4rec import kernels
 from gru4rec.config import TrainConfig
-from gru4rec.learner import Learner
-from gru4rec.optim import FirstOccurrence, Rows, rows_of
+from gru4rec.learner import Learner, dropped
+from gru4rec.rows import FirstOccurrence, Rows, described, different, rows_from
 from gru4rec.samplers import Sampler
 from gru4rec.score_loss import Hits, score_loss
 from gru4rec.session_batches import SessionBatches, SessionStep
 from gru4rec.sessions import EncodedLog
-from gru4rec.steps import ahead
+from gru4rec.steps import ahead, moved
 from inference.errors import UserError
 
 STEPS_PER_BLOCK = 16
@@ -82,6 +83,7 @@ class WholeSession:
         self._batches = SessionBatches(log.sessions, config.batch_size)
         self.n_steps = self._batches.n_steps
         self.n_sessions = self._batches.n_sessions
+        self._fixed = not kernels.serve(device)
         self._first_occurrence = FirstOccurrence(self._n_items)
         self._log_weight = torch.from_numpy(sampler.log_weight - _log_sum_exp(sampler.log_weight)).to(device)
         self._constrained = config.embedding_mode == "constrained"
@@ -111,31 +113,44 @@ class WholeSession:
     def _block(self, steps: list[SessionStep], epoch: int, number: int) -> list[_Prepared]:
         generator = np.random.default_rng([self._config.seed, epoch, number])
         negatives = self._sampler.draw(len(steps), generator)
-        return [self._step(step, negatives[place]) for place, step in enumerate(steps)]
+        arrays = [self._arrays(step, negatives[place]) for place, step in enumerate(steps)]
+        tensors = moved([array for of_step in arrays for array in of_step], self._device)
+        return [self._step(step, of_step[0], tensors) for step, of_step in zip(steps, arrays, strict=True)]
 
-    def _step(self, step: SessionStep, drawn: np.ndarray) -> _Prepared:
+    def _arrays(self, step: SessionStep, drawn: np.ndarray) -> list[np.ndarray]:
+        """What `_step` wants on the device: the hits, the items of columns and inputs, and which of them repeat."""
         if self._sampler.every_item:
             negatives = np.arange(self._n_items, dtype=np.int32)
         else:
             negatives = drawn if len(drawn) else step.targets
-        columns = np.concatenate([step.targets, negatives])
-        both = np.concatenate([columns, step.inputs])
-        hit_rows, hit_negatives = _hits(step.targets, negatives)
-        hits = Hits(
-            torch.from_numpy(hit_rows).to(self._device), torch.from_numpy(hit_negatives).to(self._device), hit_rows
-        )
-        unmerged = torch.from_numpy(step.inputs.astype(np.int64)).to(self._device)
-        nothing = unmerged[:0]
+        items = np.concatenate([step.targets, negatives, step.inputs])
+        n_columns = len(items) - len(step.inputs)
+        arrays = [*_hits(step.targets, negatives), items]
+        if self._constrained:
+            first = self._first_occurrence(items)
+            return [
+                *arrays,
+                *described(first, fixed=self._fixed),
+                *described(first[:n_columns], fixed=self._fixed),  # columns come first: their repeats are the same
+            ]
+        for part in (items[:n_columns], items[n_columns:]):
+            arrays += described(self._first_occurrence(part), fixed=self._fixed)
+        return arrays
+
+    def _step(self, step: SessionStep, hit_rows: np.ndarray, tensors: Iterator[Tensor]) -> _Prepared:
+        hits = Hits(next(tensors), next(tensors), hit_rows)
+        items = next(tensors)
+        n_columns = len(items) - len(step.inputs)
+        both = rows_from(items, tensors, fixed=self._fixed) if self._constrained else None
+        columns = rows_from(items[:n_columns], tensors, fixed=self._fixed)
+        inputs = items[n_columns:]
         return _Prepared(
             step,
-            Rows(unmerged, None, nothing, nothing) if self._constrained else self._rows(step.inputs),
-            self._rows(columns),
-            self._rows(both) if self._constrained else None,
+            different(inputs) if self._constrained else rows_from(inputs, tensors, fixed=self._fixed),
+            columns,
+            both,
             hits,
         )
-
-    def _rows(self, items: np.ndarray) -> Rows:
-        return rows_of(items, self._first_occurrence, self._device)
 
     def _run_step(self, learner: Learner, step: _Prepared, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         network, config = learner.network, self._config
@@ -145,12 +160,13 @@ class WholeSession:
         bias = network.output_bias.index_select(0, step.columns.items)
         dense = network.dense.detach().requires_grad_()
 
-        output = learner.dropped(network.embedded(inputs), config.dropout_p_embed)
+        uniform, *of_layers = learner.uniform(n_targets)
+        output = dropped(network.embedded(inputs), uniform, config.dropout_p_embed)
         following = []
         for number, layer in enumerate(network.layers_from(dense)):
             output, last = layer.walk(output, state[number], step.layout.sizes)
             following.append(last.detach())
-            output = learner.dropped(output, config.dropout_p_hidden)
+            output = dropped(output, of_layers[number], config.dropout_p_hidden)
         query, scoring = network.query(output), network.scoring(columns)
         loss, to = score_loss(
             learner.loss_gradient,

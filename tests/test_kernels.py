@@ -13,7 +13,8 @@ from gru4rec.config import TrainConfig
 from gru4rec.gru import _Gates
 from gru4rec.losses import LOSSES, bpr_max, cross_entropy
 from gru4rec.model import Network
-from gru4rec.optim import RowAdagrad, RowAdamW, Rows
+from gru4rec.optim import RowAdagrad, RowAdamW
+from gru4rec.rows import DistinctRows
 from gru4rec.trainer import Diverged, Trainer
 
 pytestmark = pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed")
@@ -111,7 +112,7 @@ def test_gates_and_their_gradient():
 
 @pytest.mark.parametrize("rule", [(RowAdagrad, 0.1, 0.0), (RowAdagrad, 0.1, 0.4), (RowAdamW, 0.1, 10)])
 def test_update_rules(rule, without_kernels):
-    rows = Rows(
+    rows = DistinctRows(
         torch.tensor([4, 2, 4, 9]), kept=torch.tensor([0, 1, 3]), repeats=torch.tensor([2]), into=torch.tensor([0])
     )
 

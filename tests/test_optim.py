@@ -6,11 +6,13 @@ import torch
 
 from gru4rec.config import TrainConfig
 from gru4rec.model import Network
-from gru4rec.optim import EPSILON, FirstOccurrence, RowAdagrad, RowAdamW, rows_of
+from gru4rec.optim import EPSILON, RowAdagrad, RowAdamW
+from gru4rec.rows import FirstOccurrence, described, rows_from
 
 
-def touched(*items: int):
-    return rows_of(np.array(items), FirstOccurrence(12), torch.device("cpu"))
+def touched(*items: int, fixed: bool = False):
+    parts = described(FirstOccurrence(12)(np.array(items)), fixed=fixed)
+    return rows_from(torch.tensor(items), iter([torch.from_numpy(part) for part in parts]), fixed=fixed)
 
 
 def network_and_optimiser(momentum: float) -> tuple[Network, RowAdagrad]:
@@ -18,15 +20,16 @@ def network_and_optimiser(momentum: float) -> tuple[Network, RowAdagrad]:
     return network, RowAdagrad(network, learning_rate=0.1, momentum=momentum)
 
 
+@pytest.mark.parametrize("fixed", [False, True])
 @pytest.mark.parametrize("momentum", [0.0, 0.4])
-def test_touched_rows_follow_the_equations_and_no_other_row_moves(momentum):
+def test_touched_rows_follow_the_equations_and_no_other_row_moves(momentum, fixed):
     network, optimiser = network_and_optimiser(momentum)
     expected = network.output_table.double().numpy().copy()
     accumulated, velocity = np.zeros_like(expected), np.zeros_like(expected)
     generator = np.random.default_rng(0)
     for items in ([1, 5, 7], [5, 1, 5, 5, 9], [2, 2]):
         gradient = generator.normal(size=(len(items), 3))
-        optimiser.update_rows("output_table", touched(*items), torch.tensor(gradient, dtype=torch.float32))
+        optimiser.update_rows("output_table", touched(*items, fixed=fixed), torch.tensor(gradient, dtype=torch.float32))
         for item in set(items):
             total = gradient[[place for place, other in enumerate(items) if other == item]].sum(axis=0)
             accumulated[item] += total**2
@@ -65,7 +68,8 @@ def test_momentum_zero_keeps_no_velocities():
     assert not [name for name in network_and_optimiser(0.0)[1].tensors() if name.startswith("velocity")]
 
 
-def test_adamw_follows_the_equations_on_touched_rows_and_leaves_the_others():
+@pytest.mark.parametrize("fixed", [False, True])
+def test_adamw_follows_the_equations_on_touched_rows_and_leaves_the_others(fixed):
     network = Network(12, TrainConfig(layers=(3,)))
     optimiser = RowAdamW(network, learning_rate=0.1, n_steps=1000)
     expected = network.output_table.double().numpy().copy()
@@ -74,7 +78,7 @@ def test_adamw_follows_the_equations_on_touched_rows_and_leaves_the_others():
     for step, items in enumerate([[1, 5, 7], [5, 1, 5, 5, 9], [2, 2]]):
         gradient = generator.normal(size=(len(items), 3))
         optimiser.begin_step(step)
-        optimiser.update_rows("output_table", touched(*items), torch.tensor(gradient, dtype=torch.float32))
+        optimiser.update_rows("output_table", touched(*items, fixed=fixed), torch.tensor(gradient, dtype=torch.float32))
         for item in set(items):
             total = gradient[[place for place, other in enumerate(items) if other == item]].sum(axis=0)
             first[item] = 0.9 * first[item] + 0.1 * total

@@ -31,6 +31,11 @@ else:
 """Whether numba is installed; where this is False, the torch code runs everywhere."""
 
 
+def serve(device: torch.device) -> bool:
+    """Whether the loops run on this device."""
+    return AVAILABLE and device.type == "cpu"
+
+
 def fit(*tensors: Tensor) -> bool:
     """Whether the loops can stand for torch code on these tensors: float32 on a processor, without gaps."""
     if not AVAILABLE or torch.compiler.is_compiling():
