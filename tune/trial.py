@@ -10,6 +10,8 @@ The data come from Ray's object store. They are shared by all trials of a machin
 them, and torch gets copies or gathered rows.
 """
 
+import ctypes
+import gc
 import json
 import resource
 import tempfile
@@ -107,6 +109,7 @@ def run_trial(
     torch.set_num_threads(place.threads)
     history: list[dict[str, Any]] = []
     try:
+        _give_memory_back()
         _forget_peak_memory(place.device)
         settings = from_mapping(config[MODEL]).replace(device=place.device)
         trainer = Trainer(settings, data.train)
@@ -162,6 +165,7 @@ def _epoch(trainer: Trainer, valid: Sessions, device: str) -> dict[str, Any]:
     if not all(bool(torch.isfinite(tensor).all()) for tensor in trainer.network.tensors().values()):
         raise Diverged(trainer.epoch, trainer.n_steps - 1)  # by the last update, after the last loss
     quality = evaluate(trainer.network, valid, cutoffs=[20])
+    _give_memory_back()
     return {
         "epoch": trainer.epoch,
         EPOCH_METRIC: quality.mrr[20],
@@ -177,6 +181,15 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     """The epochs that a checkpoint was written after."""
     history: list[dict[str, Any]] = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
     return history
+
+
+def _give_memory_back() -> None:
+    """Return what is free to the system: glibc keeps it, and with every trial of a process would hold more of it."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return  # not glibc
 
 
 def _forget_peak_memory(device: str) -> None:
