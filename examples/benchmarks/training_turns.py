@@ -47,6 +47,10 @@ class Turn:
         return self.events / (self.seconds + self.steps * self.drawing)
 
 
+STEPS_BETWEEN_WAITS = 20
+"""On a GPU, which steps are handed to faster than it runs them, so many are timed together: waiting costs time."""
+
+
 class Stopwatch:
     """Adds up the time of whole steps after a warm-up, and ends the training when there is enough of it.
 
@@ -54,9 +58,13 @@ class Stopwatch:
         warm_up: steps before the timing begins.
         seconds: of timed steps after which it is enough.
         steps: timed steps after which it is enough; None: only the seconds count.
+        device: where the steps run.
     """
 
-    def __init__(self, warm_up: int, seconds: float, steps: int | None):
+    def __init__(self, warm_up: int, seconds: float, steps: int | None, device: str = "cpu"):
+        self._device = device
+        self._held_steps = self._held_events = 0
+        self._all_count = True
         self._warm_up, self._enough_seconds, self._enough_steps = warm_up, seconds, steps
         self.created = self._last = time.perf_counter()
         self._pause = 0.0
@@ -71,6 +79,17 @@ class Stopwatch:
 
     def step(self, n_steps: int, n_events: int, counts: bool) -> None:
         """Since the last call so many steps were run; whether they count."""
+        self._held_steps += n_steps
+        self._held_events += n_events
+        self._all_count &= counts
+        if self._device != "cpu":
+            if self._held_steps < STEPS_BETWEEN_WAITS and self._first is not None:
+                return
+            import torch
+
+            torch.cuda.synchronize(self._device)
+        n_steps, n_events, counts = self._held_steps, self._held_events, self._all_count
+        self._held_steps, self._held_events, self._all_count = 0, 0, True
         now = time.perf_counter()
         if self._first is None:
             self._first, self.until_first_step = now, now - self.created
@@ -103,11 +122,13 @@ class Stopwatch:
         )
 
 
-def official_turn(directory: Path, data: Path, parameters: dict[str, Any], stopwatch: Stopwatch) -> Turn:
+def official_turn(
+    directory: Path, data: Path, parameters: dict[str, Any], stopwatch: Stopwatch, device: str = "cpu"
+) -> Turn:
     """Train with the official code."""
     official = official_code.load(directory)
     clicks = official_code.read_clicks(data)
-    model = official.model(parameters)
+    model = official.model(parameters, device=device)
     cache_type, drawings, steps_per_drawing = official.training.SampleCache, [0.0], [1]
     refresh = cache_type._refresh
 
