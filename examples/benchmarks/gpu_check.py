@@ -34,23 +34,12 @@ from gru4rec.sessions import EncodedLog
 from gru4rec.synth import synthesize
 from gru4rec.trainer import Trainer
 from inference.errors import UserError
+from tune.published import PUBLISHED
 
-PARAMETERS = {
-    "loss": "bpr-max",
-    "layers": [224],
-    "batch_size": 80,
-    "n_sample": 2048,
-    "sample_alpha": 0.4,
-    "learning_rate": 0.05,
-    "momentum": 0.4,
-    "dropout_p_embed": 0.5,
-    "dropout_p_hidden": 0.05,
-    "bpreg": 1.95,
-    "elu_param": 0.5,
-}
-"""What is trained without --config: as published for RetailRocket."""
+PARAMETERS = {**PUBLISHED["retailrocket"], "layers": [224]}
+"""What is trained without --config."""
 OFFICIAL = "official"
-OFFICIAL_NAMES = (*PARAMETERS, "logq", "embedding", "constrained_embedding", "n_epochs")
+OFFICIAL_NAMES = (*PARAMETERS, "logq", "embedding", "n_epochs")
 """Parameters that the authors' code has, too."""
 OF_LOSSES, OF_WEIGHTS = (1e-3, 1e-5), (1e-2, 2e-3)
 """Two trainings are the same where values differ by less than this share of them plus this much."""
