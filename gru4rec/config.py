@@ -36,6 +36,7 @@ BATCHING_DEFAULTS: dict[str, dict[str, Any]] = {
         "score": "dot",
         "optimizer": "adagrad",
         "precision": "fp32",
+        "n_recent": 0,
     },
     WHOLE_SESSION: {
         "layers": (128,),
@@ -48,6 +49,7 @@ BATCHING_DEFAULTS: dict[str, dict[str, Any]] = {
         "score": "cosine",
         "optimizer": "adamw",
         "precision": "auto",
+        "n_recent": 10,
     },
 }
 """The defaults of the fields that depend on how the log is walked."""
@@ -99,6 +101,9 @@ class TrainConfig:
     n_epochs: int = _ranged(None, 1, 1 << 20, about="passes over the training sessions")
     score: str = _described("dot or cosine of the state and an item's output row")
     temperature: float | None = _ranged(None, 1e-3, 1e3, about="factor of the cosine scores")
+    n_recent: int = _ranged(
+        None, 0, 256, about="last clicks of the session whose items get a learned bonus (whole-session); 0 = none"
+    )
     optimizer: str = _described("adagrad, or adamw with warm-up and cosine decay")
     precision: str = _described("of matrix products: fp32, bf16, tf32 (GPUs), or auto: what the device is fast at")
     bpreg: float | None = _ranged(None, 0, 1e6, about="weight of the score regularisation of bpr-max")
@@ -134,6 +139,11 @@ class TrainConfig:
             object.__setattr__(self, "temperature", DEFAULT_TEMPERATURE)
         if self.optimizer == "adamw" and self.momentum:
             raise UserError("momentum: adamw has its own; set momentum to 0 or optimizer to adagrad")
+        if self.n_recent and self.batching != WHOLE_SESSION:
+            raise UserError(
+                f"n_recent: expected 0 with {SESSION_PARALLEL} batching, got {self.n_recent}; a bonus for recent items "
+                f"is learnt with batching = {WHOLE_SESSION}"
+            )
         if self.constrained_embedding and self.embedding:
             raise UserError(
                 "embedding: a constrained embedding has the width of the last layer, so embedding = "
@@ -176,7 +186,7 @@ def _converted(name: str, value: Any) -> Any:
         return dict(value)
     if name == "constrained_embedding":
         return _truth(name, value)
-    if name in ("batch_size", "n_sample", "embedding", "n_epochs", "seed"):
+    if name in ("batch_size", "n_sample", "embedding", "n_epochs", "n_recent", "seed"):
         return _whole_number(name, value)
     return None if value is None and name in (*LOSS_OPTION_FIELDS, "temperature") else _number(name, value)
 

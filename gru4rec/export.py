@@ -29,7 +29,7 @@ from gru4rec.model import Network, ScoringWeights
 from gru4rec.parity import Parity, check_parity
 from gru4rec.scan_report import ScanReport, compared, spread, states_after
 from gru4rec.scoring_graph import scoring_graph
-from inference.artifact import FORMAT_VERSION, Artifact
+from inference.artifact import FORMAT_VERSION, RECENT_BIAS, Artifact
 from inference.atomic import written_file
 from inference.errors import UserError
 from inference.scorer import Scorer
@@ -43,6 +43,7 @@ LARGEST_FILE = (1 << 31) - (1 << 20)
 ALIGNMENT = 1 << 16
 """Weights in a second file begin at multiples of this, so that they can be mapped into memory on any system."""
 SMALLEST_OUTSIDE = 1 << 10
+LARGEST_CATALOGUE = 1 << 24  # recent items are numbers in a float32 state, which is exact up to here
 """Constants of fewer bytes stay in the model file: runtimes want to see shapes and axes while they load."""
 
 
@@ -107,7 +108,7 @@ def export_with_scan(
         export(network, vocabulary, folder / "exact.onnx", config=config, metrics=metrics)
         artifact = Artifact.open(folder / "exact.onnx")
         exact = Scorer(artifact, artifact.session())
-        queries = artifact.query(states_after(exact, fitted_on)[-1, :, : artifact.layer_widths[-1]])
+        queries = artifact.query(states_after(exact, fitted_on))
         weights = network.scoring_weights()
         scan = quantised(weights.output_table, weights.output_bias, float(np.abs(queries).max()))
         graph, tensors = scoring_graph(weights, scan)
@@ -180,7 +181,7 @@ def _compared(artifact: Artifact, network: Network, *, every_rank: bool = True) 
         artifact.session(),
         network.score,
         n_items=artifact.n_items,
-        state_shape=(len(network.widths), max(network.widths)),
+        state_shape=network.state_shape,
         device=network.dense.device,
         every_rank=every_rank,
     )
@@ -206,7 +207,8 @@ def build_graph(
 
 def _checked(weights: ScoringWeights, vocabulary: Vocabulary) -> ScoringWeights:
     named = [("input embedding", weights.input_table), ("output weights", weights.output_table)]
-    named.append(("output bias", weights.output_bias))
+    named += [("output bias", weights.output_bias), ("weights of recent clicks", weights.recent_weight)]
+    named.append(("biases of recent clicks", weights.recent_bias))
     for number, layer in enumerate(weights.layers):
         named += [(f"{name} of GRU layer {number}", values) for name, values in vars(layer).items()]
     for name, values in named:
@@ -218,6 +220,11 @@ def _checked(weights: ScoringWeights, vocabulary: Vocabulary) -> ScoringWeights:
             )
     if not len(vocabulary):
         raise UserError("cannot export: the vocabulary is empty")
+    if len(weights.recent_bias) and len(vocabulary) >= LARGEST_CATALOGUE:
+        raise UserError(
+            f"cannot export: with n_recent, expected fewer than {LARGEST_CATALOGUE:,} items, got {len(vocabulary):,}; "
+            "train with n_recent = 0"
+        )
     for table in (weights.input_table, weights.output_table, weights.output_bias):
         if len(table) != len(vocabulary):
             raise UserError(f"cannot export: expected {len(vocabulary)} rows, one per item, got {len(table)}")
@@ -232,8 +239,9 @@ def _metadata(
     metrics: Mapping[str, Any],
 ) -> dict[str, str]:
     """Everything that describes the model; `graph` is still without its constants."""
-    n_layers, _, hidden_size = (size.dim_value for size in graph.output[-1].type.tensor_type.shape.dim)
-    widths = [tensors[f"gru_{number}_R"].shape[-1] for number in range(n_layers)]
+    n_parts, _, hidden_size = (size.dim_value for size in graph.output[-1].type.tensor_type.shape.dim)
+    n_recent = len(tensors[RECENT_BIAS]) if RECENT_BIAS in tensors else 0
+    widths = [tensors[f"gru_{number}_R"].shape[-1] for number in range(n_parts - bool(n_recent))]
     weights = hashlib.sha256()
     for values in tensors.values():
         weights.update(np.ascontiguousarray(values).data)
@@ -241,9 +249,10 @@ def _metadata(
         "format_version": str(FORMAT_VERSION),
         "exporter": f"gru4rec {_version()}",
         "n_items": str(len(vocabulary)),
-        "num_layers": str(n_layers),
+        "num_layers": str(n_parts),
         "hidden_size": str(hidden_size),
         "layer_widths": ",".join(map(str, widths)),
+        **({"n_recent": str(n_recent)} if n_recent else {}),
         "score_activation": SCORE_ACTIVATION,
         **({"temperature": str(float(tensors["temperature"]))} if "temperature" in tensors else {}),
         "config": _json("config", config),

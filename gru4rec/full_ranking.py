@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gru4rec.model import Network
 from gru4rec.rankings import Rankings
+from gru4rec.session_batches import NO_ITEM
 from gru4rec.sessions import Sessions
 from inference.errors import UserError
 
@@ -25,6 +26,9 @@ STATES_AT_ONCE = 1 << 14
 STATES_PER_CHUNK = 512
 ITEMS_PER_BLOCK = 2048  # with a chunk of states, 4 MiB of float32 scores: they stay in the cache of a processor
 BLOCKS_AT_ONCE_ON_GPU = 16  # where a product of this size is over before the next one is asked for
+
+_Events = tuple[np.ndarray, Tensor, Tensor, Tensor]
+"""Events: their places, the last layer's output [M, H] before the target, the target [M], the recent items [M, K]."""
 
 
 @torch.no_grad()
@@ -50,10 +54,12 @@ def rank_all(
     best = np.empty((n_events, n_best), dtype=np.int32)
     ranking = _BlockRanking(network, n_best)
     done = 0
-    for places, states, targets in _gathered(_states(network, sessions)):
+    for places, states, targets, recent in _gathered(_states(network, sessions)):
         order = torch.argsort(targets)
         for rows in torch.split(order, STATES_PER_CHUNK):
-            counts = ranking.counts(network.query(states[rows]), targets[rows])
+            counts = ranking.counts(
+                network.query(states[rows]), targets[rows], recent[rows], network.bonus(states[rows])
+            )
             here = places[rows.cpu().numpy()]
             above[here], tied[here], best[here] = (part.cpu().numpy() for part in counts)
         done += len(places)
@@ -71,29 +77,57 @@ class _BlockRanking:
         self._width = ITEMS_PER_BLOCK * (1 if self._table.device.type == "cpu" else BLOCKS_AT_ONCE_ON_GPU)
         self._scores = torch.empty(STATES_PER_CHUNK * self._width, device=self._table.device)
 
-    def _product(self, query: Tensor, block: int) -> Tensor:
+    def _product(self, query: Tensor, block: int, recent: "_Recent") -> Tensor:
         """Scores [R, width of the block]; overwritten by the next call."""
         items = slice(block * self._width, min((block + 1) * self._width, len(self._table)))
         width = items.stop - items.start
         scores = self._scores[: len(query) * width].view(len(query), width)
-        return torch.addmm(self._bias[items], query, self._table[items].T, out=scores)
+        torch.addmm(self._bias[items], query, self._table[items].T, out=scores)
+        recent.add_to(scores, items)
+        return scores
 
-    def counts(self, query: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """How many items score more than the target [R], how many as much [R], and the best items [R, K]."""
+    def counts(self, query: Tensor, targets: Tensor, recent: Tensor, bonus: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """How many items score more than the target [R], how many as much [R], and the best items [R, n best].
+
+        Args:
+            query: [R, H].
+            targets: int64 [R].
+            recent: int64 [R, K], the items of the last clicks; `NO_ITEM` for none.
+            bonus: [R, K], what these score more.
+        """
+        clicks = _Recent(recent, bonus)
         block_of_target = targets // self._width
         own = torch.empty(len(query), 1, device=query.device)
         for block in torch.unique(block_of_target).tolist():
             rows = torch.nonzero(block_of_target == block).squeeze(1)
-            own[rows, 0] = self._product(query, block)[rows, targets[rows] - block * self._width]
+            own[rows, 0] = self._product(query, block, clicks)[rows, targets[rows] - block * self._width]
         above = torch.zeros(len(query), dtype=torch.int64, device=query.device)
         tied = torch.zeros_like(above)
         best = _Best(self._n_best)
         for block, begin in enumerate(range(0, len(self._table), self._width)):
-            scores = self._product(query, block)
+            scores = self._product(query, block, clicks)
             above += _counted(scores > own)
             tied += _counted(scores == own)
             best.add(scores, begin)
         return above, tied, best.numbers
+
+
+class _Recent:
+    """The bonus of recent clicks, by item."""
+
+    def __init__(self, items: Tensor, bonus: Tensor):
+        self._items, order = items.flatten().sort()
+        self._rows = order // max(1, items.shape[1])
+        self._bonus = bonus.flatten()[order]
+
+    def add_to(self, scores: Tensor, items: slice) -> None:
+        """Add what belongs to a block of items to their scores [R, W]."""
+        if len(self._items):
+            first, end = torch.searchsorted(
+                self._items, torch.tensor([items.start, items.stop]).to(scores.device)
+            ).tolist()
+            at = (self._rows[first:end], self._items[first:end] - items.start)
+            scores.index_put_(at, self._bonus[first:end], accumulate=True)
 
 
 class _Best:
@@ -132,30 +166,29 @@ def _counted(mask: Tensor) -> Tensor:
     return mask.view(torch.uint8).sum(dim=1, dtype=torch.int32)
 
 
-def _gathered(
-    parts: Iterator[tuple[np.ndarray, Tensor, Tensor]],
-) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+def _gathered(parts: Iterator[_Events]) -> Iterator[_Events]:
     """The same in larger portions."""
-    waiting: list[tuple[np.ndarray, Tensor, Tensor]] = []
+    waiting: list[_Events] = []
     for part in parts:
         waiting.append(part)
-        if sum(len(places) for places, _, _ in waiting) >= STATES_AT_ONCE:
+        if sum(len(places) for places, *_ in waiting) >= STATES_AT_ONCE:
             yield _joined(waiting)
             waiting = []
     if waiting:
         yield _joined(waiting)
 
 
-def _joined(parts: list[tuple[np.ndarray, Tensor, Tensor]]) -> tuple[np.ndarray, Tensor, Tensor]:
-    places, states, targets = zip(*parts, strict=True)
-    return np.concatenate(places), torch.cat(states), torch.cat(targets)
+def _joined(parts: list[_Events]) -> _Events:
+    places, states, targets, recent = zip(*parts, strict=True)
+    return np.concatenate(places), torch.cat(states), torch.cat(targets), torch.cat(recent)
 
 
-def _states(network: Network, sessions: Sessions) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-    """Batches of events: their places, the last layer's output [M, H] before the target, and the target [M]."""
+def _states(network: Network, sessions: Sessions) -> Iterator[_Events]:
+    """Batches of events."""
     device = network.dense.device
     items = torch.tensor(sessions.items, device=device)
     lengths = sessions.lengths
+    back = torch.arange(network.n_recent, device=device)
     place_of_session = np.concatenate([[0], np.cumsum(np.maximum(lengths - 1, 0))])
     longest_last = np.argsort(lengths, kind="stable")
     longest_last = longest_last[lengths[longest_last] > 1]
@@ -173,4 +206,6 @@ def _states(network: Network, sessions: Sessions) -> Iterator[tuple[np.ndarray, 
             for number, layer in enumerate(network.layers):
                 output = layer(output, state[number][rows])
                 state[number][rows] = output
-            yield place_of_session[batch[live]] + step, output, items[start[rows] + step + 1].long()
+            clicks = start[rows] + step
+            recent = items[(clicks[:, None] - back).clamp_min(0)].long().masked_fill(back > step, NO_ITEM)
+            yield place_of_session[batch[live]] + step, output, items[clicks + 1].long(), recent

@@ -36,6 +36,8 @@ LARGEST_QUERY, LARGEST_WEIGHT, ZERO = 63, 127, 64
 BIAS_COLUMNS = 3
 """Columns that hold a bias in units of LARGEST_QUERY; one more holds the rest."""
 LARGEST_BIAS = BIAS_COLUMNS * LARGEST_WEIGHT * LARGEST_QUERY
+LARGEST_BONUS = 1 << 22
+"""Integer steps that a recent click may add: 256 of them stay far from an overflow."""
 BARRED = int(np.iinfo(np.int32).min)
 SMALLEST = 1e-9
 """Steps of rounding are at least this, so that nothing is divided by zero."""
@@ -85,6 +87,8 @@ class Scan:
             "fewest_candidates": np.array([CANDIDATES], integer),
             "candidates_per_rank": np.array([CANDIDATES_PER_RANK], integer),
             "axis_2": np.array([2], integer),
+            "least_bonus": np.array(-LARGEST_BONUS, np.float32),
+            "largest_bonus": np.array(LARGEST_BONUS, np.float32),
         }
 
 
@@ -131,8 +135,13 @@ def _bias_columns(bias: np.ndarray) -> np.ndarray:
     return np.array([*columns, fine])
 
 
-def ranking_nodes(has_bias: bool) -> list[onnx.NodeProto]:
-    """From `query` [batch, last width], `exclude` and `k` to `ranked_ids` and `ranked_scores` [batch, k]."""
+def ranking_nodes(has_bias: bool, *, has_recent: bool) -> list[onnx.NodeProto]:
+    """From `query` [batch, last width], `exclude` and `k` to `ranked_ids` and `ranked_scores` [batch, k].
+
+    Args:
+        has_bias: of the `Scan`.
+        has_recent: whether there is a `bonus` [batch, K] for the items `recent` [batch, K].
+    """
     node = helper.make_node
     return [
         node("QuantizeLinear", ["query", "query_scale", "query_zero"], ["rounded_query"]),
@@ -140,7 +149,8 @@ def ranking_nodes(has_bias: bool) -> list[onnx.NodeProto]:
         node("Shape", ["query"], ["rows_of_batch"], end=1),
         node("Concat", ["rows_of_batch", "axis_1"], ["one_column"], axis=0),  # [batch, 1]
         *_with_bias(has_bias),
-        node("MatMulInteger", ["whole_query", SCAN_WEIGHT, "query_zero"], ["every_score"]),  # int32 [batch, columns]
+        node("MatMulInteger", ["whole_query", SCAN_WEIGHT, "query_zero"], ["every_product"]),  # int32 [batch, columns]
+        *_with_recent(has_recent),
         node("Expand", ["beyond", "one_column"], ["beyond_by_row"]),
         node("Concat", ["exclude", "beyond_by_row"], ["barred_ids"], axis=1),
         node("Shape", ["barred_ids"], ["barred_shape"]),
@@ -148,7 +158,22 @@ def ranking_nodes(has_bias: bool) -> list[onnx.NodeProto]:
         node("ScatterElements", ["every_score", "barred_ids", "barred_scores"], ["open_scores"], axis=1),
         *_best_blocks(),
         *_candidates(),
-        *_rescored(),
+        *_rescored(has_recent),
+    ]
+
+
+def _with_recent(has_recent: bool) -> list[onnx.NodeProto]:
+    node = helper.make_node
+    if not has_recent:
+        return [node("Identity", ["every_product"], ["every_score"])]
+    return [
+        node("Div", ["recent", "block"], ["recent_block"]),
+        node("Gather", [SCAN_SCALE, "recent_block"], ["recent_scale"]),  # [batch, K]
+        node("Div", ["bonus", "recent_scale"], ["bonus_in_steps"]),
+        node("Clip", ["bonus_in_steps", "least_bonus", "largest_bonus"], ["bonus_cut"]),
+        node("Round", ["bonus_cut"], ["bonus_rounded"]),
+        node("Cast", ["bonus_rounded"], ["bonus_int32"], to=TensorProto.INT32),
+        node("ScatterElements", ["every_product", "recent", "bonus_int32"], ["every_score"], axis=1, reduction="add"),
     ]
 
 
@@ -208,15 +233,27 @@ def _as_floats(integers: str, scale: str, result: str) -> list[onnx.NodeProto]:
     ]
 
 
-def _rescored() -> list[onnx.NodeProto]:
+def _rescored(has_recent: bool) -> list[onnx.NodeProto]:
     node = helper.make_node
+    sums = "sums" if has_recent else "exact_scores"
+    adding = [
+        node("Unsqueeze", ["candidates", "axis_2"], ["candidates_3d"]),
+        node("Unsqueeze", ["recent", "axis_1"], ["recent_3d"]),
+        node("Equal", ["candidates_3d", "recent_3d"], ["is_recent"]),  # [batch, candidates, K]
+        node("Cast", ["is_recent"], ["is_recent_floats"], to=TensorProto.FLOAT),
+        node("Unsqueeze", ["bonus", "axis_2"], ["bonus_3d"]),
+        node("MatMul", ["is_recent_floats", "bonus_3d"], ["candidate_bonus_3d"]),
+        node("Squeeze", ["candidate_bonus_3d", "axis_2"], ["candidate_bonus"]),
+        node("Add", ["sums", "candidate_bonus"], ["exact_scores"]),
+    ]
     return [
         node("Gather", [OUTPUT_WEIGHT, "candidates"], ["candidate_rows"]),  # [batch, candidates, last width]
         node("Unsqueeze", ["query", "axis_2"], ["query_column"]),
         node("MatMul", ["candidate_rows", "query_column"], ["candidate_products"]),
         node("Squeeze", ["candidate_products", "axis_2"], ["candidate_dots"]),
         node("Gather", [OUTPUT_BIAS, "candidates"], ["candidate_biases"]),
-        node("Add", ["candidate_dots", "candidate_biases"], ["exact_scores"]),
+        node("Add", ["candidate_dots", "candidate_biases"], [sums]),
+        *(adding if has_recent else []),
         node("Equal", ["scanned_scores", MINUS_INFINITY], ["is_barred"]),
         node("Where", ["is_barred", MINUS_INFINITY, "exact_scores"], ["rankable_scores"]),
         node("TopK", ["rankable_scores", "k"], ["ranked_scores", "ranked_places"], axis=1),

@@ -10,6 +10,15 @@ A dot score is the product of the last layer's output with an item's output row,
 the temperature times the cosine of the two, without a bias; input embeddings are then normalised as well, except in
 one-hot mode, where a row is no embedding but three gates. Popular items have long rows: with dot products that is part
 of their score, with cosines it is not. Scores are raw logits.
+
+Visitors come back to what they have just looked at. The rows of a GRU have to learn that for every item by itself;
+with `n_recent` = K the network has a bonus instead for each of the session's last K clicks (the present one first):
+
+    bonus_k = temperature · (w_k · h + c_k)        score(i) += bonus_k for every k whose click was on i
+
+with the last layer's output h, learnt w_k and c_k, and temperature 1 for dot scores. The K clicks are carried along as
+one more part of the state.
+
 Sources: arXiv 1511.06939 and 1706.03847 (section 5 for the constrained embedding). The authors' PyTorch code uses
 another cell in its one-hot mode; here the cell is the same in every mode.
 
@@ -19,7 +28,7 @@ here ever holds a gradient of the size of the catalogue.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -57,6 +66,8 @@ class ScoringWeights:
         output_bias: [N].
         temperature: None for dot scores; for cosine scores, the factor of the state after it is normalised to length 1
             (the tables are normalised already).
+        recent_weight, recent_bias: [K, H of the last layer] and [K], what the last output is multiplied with and what
+            is added for the bonus of the last K clicks, the present one first, temperature included; K may be 0.
     """
 
     input_table: np.ndarray
@@ -64,6 +75,8 @@ class ScoringWeights:
     output_table: np.ndarray
     output_bias: np.ndarray
     temperature: float | None = None
+    recent_weight: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    recent_bias: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
 
 
 class Network:
@@ -83,6 +96,7 @@ class Network:
             updates it in one go.
         layers: the GRU layers.
         temperature: factor of cosine scores, None for dot scores.
+        n_recent: how many of the last clicks have a bonus, K.
     """
 
     def __init__(self, n_items: int, config: TrainConfig, device: torch.device | str = "cpu"):
@@ -90,6 +104,7 @@ class Network:
         self.widths = config.layers
         self.constrained = config.embedding_mode == "constrained"
         self.temperature = config.temperature
+        self.n_recent = config.n_recent
         self._normalises_inputs = config.score == "cosine" and config.embedding_mode != "one-hot"
         generator = torch.Generator().manual_seed(config.seed)
 
@@ -116,6 +131,9 @@ class Network:
             named[f"gru.{number}.bias_ih"] = torch.zeros(3 * width)
             named[f"gru.{number}.bias_hh"] = torch.zeros(3 * width)
             width_in = width
+        if self.n_recent:
+            named["recent.weight"] = torch.zeros(self.n_recent, last)
+            named["recent.bias"] = torch.zeros(self.n_recent)
         self._shapes = {name: tensor.shape for name, tensor in named.items()}
         self.dense = torch.cat([tensor.flatten() for tensor in named.values()]).to(device)
         self.layers = self.layers_from(self.dense)
@@ -176,9 +194,26 @@ class Network:
         """What the rows of `scoring` are multiplied with, from the last layer's output [B, H]."""
         return output if self.temperature is None else F.normalize(output, dim=1) * self.temperature
 
+    def bonus(self, output: Tensor, dense: Tensor | None = None) -> Tensor:
+        """What the items of the last K clicks score more, the present click first: [B, K] for outputs [B, H].
+
+        Args:
+            output: of the last layer.
+            dense: the weights, if not those of the network, laid out as `dense`.
+        """
+        if not self.n_recent:
+            return output[:, :0]
+        views = self._views(self.dense if dense is None else dense)
+        return F.linear(output, views["recent.weight"], views["recent.bias"]) * (self.temperature or 1.0)
+
     def zero_state(self, batch: int) -> list[Tensor]:
         """A state of zeros: per layer [batch, H]."""
         return [torch.zeros(batch, width, device=self.dense.device) for width in self.widths]
+
+    @property
+    def state_shape(self) -> tuple[int, int]:
+        """The parts of the state, one per layer and one for the recent clicks, and the width of the widest."""
+        return len(self.widths) + bool(self.n_recent), max(*self.widths, self.n_recent)
 
     @torch.no_grad()
     def encode(self, items: Tensor, lengths: Tensor, state: list[Tensor]) -> Iterator[tuple[Tensor, list[Tensor]]]:
@@ -210,7 +245,9 @@ class Network:
         Args:
             items: int64 [B, T], padded with N.
             lengths: int64 [B]; 0 scores from the given state as it is.
-            hidden: float32 [layers, B, max H], the state to begin from; layer l uses the first H_l columns.
+            hidden: float32 `state_shape` with B between, the state to begin from; layer l uses the first H_l columns.
+                With recent clicks, the last part has the K of them in its first columns, the present one last: the
+                number of the item plus 1, or 0 for no click.
 
         Returns:
             scores [B, N] and the state after the last click, shaped like `hidden`, zero in unused columns.
@@ -219,7 +256,15 @@ class Network:
         for _, following in self.encode(items, lengths, state):
             state = following
         scores = self.query(state[-1]) @ self.scoring(self.output_table).T + self.output_bias
-        return scores, torch.stack([F.pad(part, (0, max(self.widths) - part.shape[1])) for part in state])
+        if self.n_recent:
+            clicks = torch.cat([hidden[-1, :, : self.n_recent].long(), (items + 1) % (self.n_items + 1)], dim=1)
+            last = lengths.unsqueeze(1) + torch.arange(self.n_recent, device=lengths.device)
+            recent = clicks.gather(1, last)  # [B, K], the present click last
+            bonus = self.bonus(state[-1]).flip(1)
+            scores = F.pad(scores, (1, 0)).scatter_add_(1, recent, bonus)[:, 1:]
+            state.append(recent.float())
+        width = self.state_shape[1]
+        return scores, torch.stack([F.pad(part, (0, width - part.shape[1])) for part in state])
 
     def scoring_weights(self) -> ScoringWeights:
         """The parameters as arrays for an export."""
@@ -235,4 +280,12 @@ class Network:
             for layer in self.layers
         )
         input_table = output_table if self.constrained else self.embedded(self.input_table).cpu().numpy()
-        return ScoringWeights(input_table, layers, output_table, self.output_bias.cpu().numpy(), self.temperature)
+        views = self._views(self.dense)
+        recent = {
+            f"recent_{name}": (views[f"recent.{name}"] * (self.temperature or 1.0)).cpu().numpy()
+            for name in ("weight", "bias")
+            if self.n_recent
+        }
+        return ScoringWeights(
+            input_table, layers, output_table, self.output_bias.cpu().numpy(), self.temperature, **recent
+        )

@@ -47,10 +47,10 @@ def check_parity(
 
     Args:
         session: an onnxruntime session of the exported graph.
-        score: the network: items int64 [B, T] padded with N, lengths int64 [B] and hidden float32 [layers, B, H] give
-            scores [B, N] and hidden [layers, B, H].
+        score: the network: items int64 [B, T] padded with N, lengths int64 [B] and hidden float32 [parts, B, H] give
+            scores [B, N] and hidden [parts, B, H].
         n_items: size of the catalogue, N.
-        state_shape: layers and H, the widest layer's width.
+        state_shape: parts and H of the state.
         device: where `score` wants its tensors.
         every_rank: the graph has to find the very best items. One that scans may miss some on sessions such as these;
             how many it misses on real ones is measured elsewhere.
@@ -75,7 +75,7 @@ def check_parity(
 class _Case:
     items: np.ndarray  # (B, T)
     lengths: np.ndarray  # (B,)
-    h0: np.ndarray  # (layers, B, H)
+    h0: np.ndarray  # (parts, B, H)
     exclude: np.ndarray  # (B, n_exclude), padded with N
     k: np.ndarray  # (1,)
 

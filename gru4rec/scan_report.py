@@ -78,7 +78,7 @@ def spread(sessions: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def states_after(scorer: Scorer, sessions: Sequence[np.ndarray]) -> np.ndarray:
-    """The states after the last clicks, float32 [layers, sessions, hidden size]."""
+    """The states after the last clicks, float32 [parts, sessions, width]."""
     states = []
     for start in range(0, len(sessions), SESSIONS_AT_ONCE):
         rows = list(sessions[start : start + SESSIONS_AT_ONCE])

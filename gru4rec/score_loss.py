@@ -37,6 +37,22 @@ class Hits:
 
 
 @dataclass(frozen=True)
+class Recent:
+    """Pairs of a row and one of its columns whose item was clicked a short while ago.
+
+    Attributes:
+        rows, columns: int64 [P]; rows ascending; column 0 is the target, column 1 + c negative c.
+        places: int64 [P], which of the last K clicks it was.
+        rows_on_host: the rows once more, as in `Hits`.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    places: Tensor
+    rows_on_host: np.ndarray
+
+
+@dataclass(frozen=True)
 class Gradients:
     """Gradients of the summed loss.
 
@@ -46,6 +62,7 @@ class Gradients:
         negative: [C, H], of the negatives' scoring rows.
         target_bias: [R].
         negative_bias: [C].
+        bonus: [R, K].
     """
 
     query: Tensor
@@ -53,6 +70,7 @@ class Gradients:
     negative: Tensor
     target_bias: Tensor
     negative_bias: Tensor
+    bonus: Tensor
 
 
 def score_loss(
@@ -65,6 +83,8 @@ def score_loss(
     hits: Hits,
     scale: float,
     *,
+    recent: Recent | None,
+    bonus: Tensor,
     lowered_is_excluded: bool,
     product_type: torch.dtype,
 ) -> tuple[Tensor, Gradients]:
@@ -79,6 +99,8 @@ def score_loss(
         negative_bias: [C], less the sampling correction.
         hits: where a negative is a row's very target.
         scale: factor of the sum.
+        recent: which columns were clicked a short while ago; None for none.
+        bonus: [R, K], what they score more.
         lowered_is_excluded: exclude the hits by a very low score instead of by a mask.
         product_type: of the inputs of the products.
 
@@ -91,12 +113,14 @@ def score_loss(
     own_scores = (query * target).sum(dim=1) + target_bias  # [R]
     starts = range(0, n_rows, rows_per_chunk)
     hit_bounds = np.searchsorted(hits.rows_on_host, [*starts, n_rows])
+    recent_bounds = hit_bounds if recent is None else np.searchsorted(recent.rows_on_host, [*starts, n_rows])
     no_bias = torch.zeros(n_negatives + 1, device=query.device)
 
     to_query = torch.empty_like(query)
     to_negative = torch.zeros_like(negative)
     to_own = torch.empty_like(own_scores)
     to_negative_bias = torch.zeros_like(negative_bias)
+    to_bonus = torch.zeros_like(bonus)
     total = query.new_zeros(())
     for number, start in enumerate(starts):
         rows = slice(start, min(start + rows_per_chunk, n_rows))
@@ -104,6 +128,11 @@ def score_loss(
         scores = torch.empty(count, n_negatives + 1, device=query.device)
         scores[:, 0] = own_scores[rows]
         torch.add((left[rows] @ right.T), negative_bias, out=scores[:, 1:])
+        if recent is not None:
+            pairs = slice(recent_bounds[number], recent_bounds[number + 1])
+            at = (recent.rows[pairs] - start, recent.columns[pairs])
+            clicks = (recent.rows[pairs], recent.places[pairs])
+            scores.index_put_(at, bonus[clicks], accumulate=True)
         excluded = None
         here = slice(hit_bounds[number], hit_bounds[number + 1])
         if here.start < here.stop and lowered_is_excluded:
@@ -114,6 +143,8 @@ def score_loss(
         positive = torch.zeros(count, dtype=torch.int64, device=query.device)
         losses, gradient = loss_gradient(scores, no_bias, positive, scale, excluded)
         total += losses.sum()
+        if recent is not None:
+            to_bonus.index_put_(clicks, gradient[at], accumulate=True)
         to_own[rows] = gradient[:, 0]
         to_scores = gradient[:, 1:]
         to_negative_bias += to_scores.sum(dim=0)
@@ -121,4 +152,4 @@ def score_loss(
         to_query[rows] = to_scores @ right
         to_negative += to_scores.T @ left[rows]
     to_query.addcmul_(to_own.unsqueeze(1), target)
-    return total, Gradients(to_query, to_own.unsqueeze(1) * query, to_negative, to_own, to_negative_bias)
+    return total, Gradients(to_query, to_own.unsqueeze(1) * query, to_negative, to_own, to_negative_bias, to_bonus)

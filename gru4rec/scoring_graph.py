@@ -21,7 +21,14 @@ from onnx import TensorProto, helper
 
 from gru4rec.int8_scan import Scan, ranking_nodes
 from gru4rec.model import LayerWeights, ScoringWeights
-from inference.artifact import MINUS_INFINITY, OUTPUT_BIAS, OUTPUT_WEIGHT, SHORTEST_STATE
+from inference.artifact import (
+    MINUS_INFINITY,
+    OUTPUT_BIAS,
+    OUTPUT_WEIGHT,
+    RECENT_BIAS,
+    RECENT_WEIGHT,
+    SHORTEST_STATE,
+)
 
 INPUT_EMBEDDING = "input_embedding"
 
@@ -54,15 +61,29 @@ def scoring_graph(weights: ScoringWeights, scan: Scan | None = None) -> tuple[on
     ]
     widths = [layer.weight_hh.shape[1] for layer in weights.layers]
     for number, layer in enumerate(weights.layers):
-        layer_nodes, layer_tensors = _layer(number, layer, widest=max(widths), is_last=number == len(widths) - 1)
+        widest = max(*widths, len(weights.recent_bias))
+        layer_nodes, layer_tensors = _layer(number, layer, widest=widest, is_last=number == len(widths) - 1)
         nodes += layer_nodes
         tensors |= layer_tensors
+    n_recent = len(weights.recent_bias)
+    parts, widest = [f"carried_{number}" for number in range(len(widths))], max(*widths, n_recent)
+    if n_recent:
+        recent_nodes, recent_tensors = _recent(weights, widest)
+        nodes += recent_nodes
+        tensors |= recent_tensors
+        parts.append("carried_recent")
     nodes += [
-        node("Concat", [f"carried_{number}" for number in range(len(widths))], ["hidden"], axis=0),
+        node("Concat", parts, ["hidden"], axis=0),
         node("Squeeze", [f"state_{len(widths) - 1}", "axis_0"], ["session"]),  # (batch, last width)
         *_query(weights.temperature),
         node("Greater", ["k", "zero"], ["is_ranked"]),
-        node("If", ["is_ranked"], ["ids", "scores"], then_branch=_ranking(scan), else_branch=_no_ranking()),
+        node(
+            "If",
+            ["is_ranked"],
+            ["ids", "scores"],
+            then_branch=_ranking(scan, has_recent=n_recent > 0),
+            else_branch=_no_ranking(),
+        ),
     ]
     tensors |= {
         MINUS_INFINITY: np.array(-np.inf, np.float32),
@@ -76,7 +97,7 @@ def scoring_graph(weights: ScoringWeights, scan: Scan | None = None) -> tuple[on
             "temperature": np.array(weights.temperature, np.float32),
             "shortest": np.array(SHORTEST_STATE, np.float32),
         }
-    return helper.make_graph(nodes, "gru4rec", *_signature(len(widths), max(widths))), tensors
+    return helper.make_graph(nodes, "gru4rec", *_signature(len(parts), widest)), tensors
 
 
 def _query(temperature: float | None) -> list[onnx.NodeProto]:
@@ -130,15 +151,59 @@ def _layer(
     return nodes, tensors
 
 
-def _ranking(scan: Scan | None) -> onnx.GraphProto:
-    nodes = _exact_ranking() if scan is None else ranking_nodes(scan.has_bias)
+def _recent(weights: ScoringWeights, widest: int) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    """The items of the last K clicks, the present one last: taken over from h0, moved on, and what they score more.
+
+    In the state an item is its number plus 1, so that zeros are a session without clicks; elsewhere such a click is on
+    the sentinel.
+    """
+    node = helper.make_node
+    n_recent, n_items = len(weights.recent_bias), len(weights.output_table)
+    integer = np.int64
+    tensors = {
+        RECENT_WEIGHT: weights.recent_weight[::-1],
+        RECENT_BIAS: weights.recent_bias[::-1],
+        "from_recent": np.array([len(weights.layers), 0], integer),
+        "to_recent": np.array([len(weights.layers) + 1, n_recent], integer),
+        "recent_places": np.arange(n_recent, dtype=integer)[None],
+        "n_numbers": np.array(n_items + 1, integer),
+        "last_number": np.array(n_items, integer),
+        "one": np.array(1, integer),
+        "padding_recent": np.array([0, 0, 0, 0, 0, widest - n_recent], integer),
+    }
+    nodes = [
+        node("Slice", ["h0", "from_recent", "to_recent", "axes_0_2"], ["stored_before_3d"]),
+        node("Squeeze", ["stored_before_3d", "axis_0"], ["stored_before_floats"]),  # (batch, K)
+        node("Cast", ["stored_before_floats"], ["stored_before"], to=TensorProto.INT64),
+        node("Add", ["stored_before", "last_number"], ["shifted_before"]),
+        node("Mod", ["shifted_before", "n_numbers"], ["recent_before"]),
+        node("Concat", ["recent_before", "items"], ["clicks"], axis=1),
+        node("Unsqueeze", ["lengths", "axis_1"], ["lengths_column"]),
+        node("Add", ["lengths_column", "recent_places"], ["last_places"]),
+        node("GatherElements", ["clicks", "last_places"], ["recent"], axis=1),  # (batch, K)
+        node("Add", ["recent", "one"], ["shifted_recent"]),
+        node("Mod", ["shifted_recent", "n_numbers"], ["stored"]),
+        node("Cast", ["stored"], ["stored_floats"], to=TensorProto.FLOAT),
+        node("Unsqueeze", ["stored_floats", "axis_0"], ["stored_3d"]),
+        node("Pad", ["stored_3d", "padding_recent"], ["carried_recent"]),
+    ]
+    return nodes, tensors
+
+
+def _ranking(scan: Scan | None, *, has_recent: bool) -> onnx.GraphProto:
+    nodes = _exact_ranking(has_recent) if scan is None else ranking_nodes(scan.has_bias, has_recent=has_recent)
+    if has_recent:
+        nodes.insert(0, helper.make_node("Gemm", ["session", RECENT_WEIGHT, RECENT_BIAS], ["bonus"], transB=1))
     return helper.make_graph(nodes, "ranking", [], _rankings("ranked_ids", "ranked_scores"))
 
 
-def _exact_ranking() -> list[onnx.NodeProto]:
+def _exact_ranking(has_recent: bool) -> list[onnx.NodeProto]:
     node = helper.make_node
+    products = "products" if has_recent else "all_scores"
+    adding = [node("ScatterElements", [products, "recent", "bonus"], ["all_scores"], axis=1, reduction="add")]
     return [
-        node("Gemm", ["query", OUTPUT_WEIGHT, OUTPUT_BIAS], ["all_scores"], transB=1),  # (batch, N + 1)
+        node("Gemm", ["query", OUTPUT_WEIGHT, OUTPUT_BIAS], [products], transB=1),  # (batch, N + 1)
+        *(adding if has_recent else []),
         node("Shape", ["exclude"], ["exclude_shape"]),
         node("Expand", [MINUS_INFINITY, "exclude_shape"], ["exclude_scores"]),
         node("ScatterElements", ["all_scores", "exclude", "exclude_scores"], ["open_scores"], axis=1),

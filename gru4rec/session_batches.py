@@ -15,6 +15,7 @@ import numpy as np
 
 from gru4rec.sessions import Sessions
 
+NO_ITEM = -1
 WINDOW = 64
 """Clicks of a session that are trained together at most, with back-propagation through them."""
 
@@ -29,6 +30,7 @@ class SessionStep:
         sizes: sessions that go on at each moment, not increasing.
         inputs: int32 [R], the item clicked.
         targets: int32 [R], the item clicked next.
+        recent: int32 [R, K], the items of the last K clicks, the present one first; `NO_ITEM` before the session began.
     """
 
     number: int
@@ -36,6 +38,7 @@ class SessionStep:
     sizes: list[int]
     inputs: np.ndarray
     targets: np.ndarray
+    recent: np.ndarray
 
 
 class SessionBatches:
@@ -44,14 +47,16 @@ class SessionBatches:
     Args:
         sessions: the training sessions; single clicks have no pair and are passed over.
         batch_size: targets per step, about.
+        n_recent: how many of the last clicks a step tells of, K.
 
     Attributes:
         n_sessions: sessions that have a pair to train on.
         n_steps: steps of an epoch.
     """
 
-    def __init__(self, sessions: Sessions, batch_size: int):
+    def __init__(self, sessions: Sessions, batch_size: int, n_recent: int = 0):
         self._sessions = sessions
+        self._n_recent = n_recent
         pairs = sessions.lengths - 1
         self._eligible = np.flatnonzero(pairs > 0)
         self._pairs = pairs[self._eligible]
@@ -80,5 +85,11 @@ class SessionBatches:
                 member = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
                 clicks = starts[member] + np.repeat(moments, sizes)
                 items = self._sessions.items
-                yield SessionStep(number, begin > 0, sizes.tolist(), items[clicks], items[clicks + 1])
+                recent = self._recent(clicks, starts[member])
+                yield SessionStep(number, begin > 0, sizes.tolist(), items[clicks], items[clicks + 1], recent)
                 number += 1
+
+    def _recent(self, clicks: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        places = clicks[:, None] - np.arange(self._n_recent)  # [R, K]
+        recent: np.ndarray = np.where(places < starts[:, None], NO_ITEM, self._sessions.items[places])
+        return recent

@@ -24,7 +24,7 @@ from gru4rec.trainer import Trainer
 from inference.errors import UserError
 from inference.vocabulary import MISSING, Vocabulary
 
-MUST_AGREE = ("layers", "embedding", "constrained_embedding", "score", "optimizer")
+MUST_AGREE = ("layers", "embedding", "constrained_embedding", "score", "optimizer", "n_recent")
 """What decides the shape and the meaning of what is carried over."""
 TABLES = ("output_table", "output_bias", "input_table")
 """The parameters that have a row per item."""

@@ -28,7 +28,7 @@ from gru4rec.config import TrainConfig
 from gru4rec.learner import Learner, dropped
 from gru4rec.rows import FirstOccurrence, Rows, described, different, rows_from
 from gru4rec.samplers import Sampler
-from gru4rec.score_loss import Hits, score_loss
+from gru4rec.score_loss import Hits, Recent, score_loss
 from gru4rec.session_batches import SessionBatches, SessionStep
 from gru4rec.sessions import EncodedLog
 from gru4rec.steps import ahead, moved
@@ -47,6 +47,7 @@ class _Prepared:
         columns: rows of the output table: the R targets, then the C negatives.
         both: columns and inputs as rows of the one table of a constrained network, None otherwise.
         hits: where a negative is a row's very target.
+        recent: where the item of a column was clicked a short while ago; None without a bonus for that.
     """
 
     layout: SessionStep
@@ -54,6 +55,7 @@ class _Prepared:
     columns: Rows
     both: Rows | None
     hits: Hits
+    recent: Recent | None
 
 
 class WholeSession:
@@ -80,7 +82,7 @@ class WholeSession:
         self._sampler = sampler
         self._device = device
         self._n_items = len(log.vocabulary)
-        self._batches = SessionBatches(log.sessions, config.batch_size)
+        self._batches = SessionBatches(log.sessions, config.batch_size, config.n_recent)
         self.n_steps = self._batches.n_steps
         self.n_sessions = self._batches.n_sessions
         self._fixed = not kernels.serve(device)
@@ -115,17 +117,17 @@ class WholeSession:
         negatives = self._sampler.draw(len(steps), generator)
         arrays = [self._arrays(step, negatives[place]) for place, step in enumerate(steps)]
         tensors = moved([array for of_step in arrays for array in of_step], self._device)
-        return [self._step(step, of_step[0], tensors) for step, of_step in zip(steps, arrays, strict=True)]
+        return [self._step(step, of_step, tensors) for step, of_step in zip(steps, arrays, strict=True)]
 
     def _arrays(self, step: SessionStep, drawn: np.ndarray) -> list[np.ndarray]:
-        """What `_step` wants on the device: the hits, the items of columns and inputs, and which of them repeat."""
+        """What `_step` wants on the device: hits, recent clicks, the items of columns and inputs, what repeats."""
         if self._sampler.every_item:
             negatives = np.arange(self._n_items, dtype=np.int32)
         else:
             negatives = drawn if len(drawn) else step.targets
         items = np.concatenate([step.targets, negatives, step.inputs])
         n_columns = len(items) - len(step.inputs)
-        arrays = [*_hits(step.targets, negatives), items]
+        arrays = [*_hits(step.targets, negatives), *_recent(step, negatives), items]
         if self._constrained:
             first = self._first_occurrence(items)
             return [
@@ -137,8 +139,9 @@ class WholeSession:
             arrays += described(self._first_occurrence(part), fixed=self._fixed)
         return arrays
 
-    def _step(self, step: SessionStep, hit_rows: np.ndarray, tensors: Iterator[Tensor]) -> _Prepared:
-        hits = Hits(next(tensors), next(tensors), hit_rows)
+    def _step(self, step: SessionStep, arrays: list[np.ndarray], tensors: Iterator[Tensor]) -> _Prepared:
+        hits = Hits(next(tensors), next(tensors), arrays[0])
+        recent = Recent(next(tensors), next(tensors), next(tensors), arrays[2])
         items = next(tensors)
         n_columns = len(items) - len(step.inputs)
         both = rows_from(items, tensors, fixed=self._fixed) if self._constrained else None
@@ -150,6 +153,7 @@ class WholeSession:
             columns,
             both,
             hits,
+            recent if self._config.n_recent else None,
         )
 
     def _run_step(self, learner: Learner, step: _Prepared, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -167,7 +171,7 @@ class WholeSession:
             output, last = layer.walk(output, state[number], step.layout.sizes)
             following.append(last.detach())
             output = dropped(output, of_layers[number], config.dropout_p_hidden)
-        query, scoring = network.query(output), network.scoring(columns)
+        query, scoring, bonus = network.query(output), network.scoring(columns), network.bonus(output, dense)
         loss, to = score_loss(
             learner.loss_gradient,
             query.detach(),
@@ -177,11 +181,13 @@ class WholeSession:
             bias[n_targets:] - self._correction(learner, step.columns.items[n_targets:]),
             step.hits,
             1 / config.batch_size,
+            recent=step.recent,
+            bonus=bonus.detach(),
             lowered_is_excluded=learner.loss.lowered_is_excluded,
             product_type=learner.product_type,
         )
         to_inputs, to_columns, to_dense = torch.autograd.grad(
-            [query, scoring], [inputs, columns, dense], [to.query, torch.cat([to.target, to.negative])]
+            [query, scoring, bonus], [inputs, columns, dense], [to.query, torch.cat([to.target, to.negative]), to.bonus]
         )
         optimiser = learner.optimiser
         optimiser.update_all("dense", to_dense)
@@ -219,3 +225,16 @@ def _hits(targets: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.nd
     rows = np.repeat(np.arange(len(targets)), count)
     within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     return rows, order[np.repeat(first, count) + within].astype(np.int64)
+
+
+def _recent(step: SessionStep, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every pair of a row and a column whose item is among the row's recent clicks: rows int64 [P], ascending, columns
+    (0 the target, 1 + c negative c) and which click it was."""
+    row_of_target, place_of_target = np.nonzero(step.recent == step.targets[:, None])
+    clicked, negative = _hits(step.recent.ravel(), negatives)
+    row_of_negative, place_of_negative = np.divmod(clicked, max(1, step.recent.shape[1]))
+    rows = np.concatenate([row_of_target, row_of_negative])
+    columns = np.concatenate([np.zeros_like(row_of_target), negative + 1])
+    places = np.concatenate([place_of_target, place_of_negative])
+    order = np.argsort(rows, kind="stable")
+    return rows[order], columns[order], places[order]

@@ -29,6 +29,8 @@ OUTPUT_WEIGHT = "output_weight"
 """The tensor [N + 1, last width] of output weights; under constrained embeddings the input embeddings as well."""
 OUTPUT_BIAS = "output_bias"
 """The tensor [N + 1] of output biases, the sentinel's being minus infinity."""
+RECENT_WEIGHT, RECENT_BIAS = "recent_weight", "recent_bias"
+"""Where the items of the last K clicks have a bonus: the tensors [K, last width] and [K] it is made from."""
 SCAN_WEIGHT = "scan_weight"
 """Where a catalogue is scanned first: the output weights (and biases) in 8 bits, a column for each item."""
 SCAN_SCALE = "scan_scale"
@@ -56,6 +58,7 @@ class Artifact:
         score_activation: what was applied to the scores; "linear" for raw logits.
         temperature: None where scores are dot products; where they are cosines, the factor of the state after it is
             normalised to length 1 (the item rows are normalised already).
+        n_recent: how many of the last clicks are part of the state, their items having a bonus; 0 for none.
         exporter: the program and version that wrote the file.
         config: the training configuration, as the exporter gave it.
         metrics: figures the exporter gave, such as {"recall@20": …}.
@@ -69,6 +72,7 @@ class Artifact:
     layer_widths: tuple[int, ...]
     score_activation: str
     temperature: float | None
+    n_recent: int
     exporter: str
     config: Mapping[str, Any]
     metrics: Mapping[str, Any]
@@ -80,17 +84,29 @@ class Artifact:
         return len(self.vocabulary)
 
     @property
-    def hidden_size(self) -> int:
-        """The width of the carried state: that of the widest layer."""
-        return max(self.layer_widths)
+    def state_shape(self) -> tuple[int, int]:
+        """The parts of the carried state, one per layer and one for recent clicks, and the width of the widest."""
+        return len(self.layer_widths) + bool(self.n_recent), max(*self.layer_widths, self.n_recent)
 
-    def query(self, state: np.ndarray) -> np.ndarray:
-        """What item rows are multiplied with, from the last layer's states [batch, last width]."""
+    def query(self, hidden: np.ndarray) -> np.ndarray:
+        """What item rows are multiplied with, [batch, last width], from states [parts, batch, width]."""
+        state = self._last_output(hidden)
         if self.temperature is None:
             return state
         length = np.sqrt(np.square(state).sum(axis=1, keepdims=True))
         query: np.ndarray = state / np.maximum(length, np.float32(SHORTEST_STATE)) * np.float32(self.temperature)
         return query
+
+    def recent(self, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The items of the last clicks, int64 [batch, K] (-1 for no click), and what they score more, [batch, K]."""
+        items = hidden[-1, :, : self.n_recent].astype(np.int64) - 1
+        if not self.n_recent:
+            return items, hidden[-1, :, :0]
+        weight, bias = (self.file.tensors[name].floats() for name in (RECENT_WEIGHT, RECENT_BIAS))
+        return items, self._last_output(hidden) @ weight.T + bias
+
+    def _last_output(self, hidden: np.ndarray) -> np.ndarray:
+        return hidden[len(self.layer_widths) - 1, :, : self.layer_widths[-1]]
 
     @classmethod
     def open(cls, path: str | Path) -> "Artifact":
@@ -123,6 +139,7 @@ class Artifact:
             layer_widths=tuple(metadata.integers("layer_widths")),
             score_activation=metadata.text("score_activation"),
             temperature=metadata.positive_number("temperature") if "temperature" in file.metadata else None,
+            n_recent=metadata.integers("n_recent")[0] if "n_recent" in file.metadata else 0,
             exporter=metadata.text("exporter"),
             config=metadata.mapping("config"),
             metrics=metadata.mapping("metrics"),
@@ -137,10 +154,14 @@ class Artifact:
             raise unknown_choice("score activation", self.score_activation, ["linear"])
         if not widths or min(widths) < 1:
             raise metadata.damaged(f"layer widths {list(widths)}")
-        for key, expected in (("n_items", n_items), ("num_layers", len(widths)), ("hidden_size", max(widths))):
+        parts, width = self.state_shape
+        for key, expected in (("n_items", n_items), ("num_layers", parts), ("hidden_size", width)):
             if metadata.integers(key) != [expected]:
                 raise metadata.damaged(f"{key} is {metadata.text(key)!r}, but the rest of the file says {expected}")
-        for name, shape in ((OUTPUT_WEIGHT, (n_items + 1, widths[-1])), (OUTPUT_BIAS, (n_items + 1,))):
+        shapes: dict[str, tuple[int, ...]] = {OUTPUT_WEIGHT: (n_items + 1, widths[-1]), OUTPUT_BIAS: (n_items + 1,)}
+        if self.n_recent:
+            shapes |= {RECENT_WEIGHT: (self.n_recent, widths[-1]), RECENT_BIAS: (self.n_recent,)}
+        for name, shape in shapes.items():
             if name not in self.file.tensors or self.file.tensors[name].shape != shape:
                 raise metadata.damaged(f"no tensor {name!r} of shape {list(shape)}")
             self.file.tensors[name].floats()

@@ -29,19 +29,27 @@ class Allowed:
     weight: np.ndarray
     bias: np.ndarray
 
-    def rank(self, state: np.ndarray, k: int, seen: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def rank(
+        self, state: np.ndarray, k: int, seen: list[np.ndarray], recent: np.ndarray, bonus: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The best k of these items for each session.
 
         Args:
             state: float32 [batch, last width], what item rows are multiplied with.
             k: how many; where fewer are allowed, all.
             seen: numbers that are barred in each row.
+            recent: int64 [batch, K], the items of each session's last clicks, -1 for none.
+            bonus: float32 [batch, K], what these score more.
 
         Returns:
             ids int64 and scores float32, both [batch, min(k, M)], best first, of equal scores the smaller number first;
             barred items have the score minus infinity.
         """
         scores = state @ self.weight.T + self.bias  # (batch, M)
+        if len(self.numbers):
+            places = np.searchsorted(self.numbers, recent).clip(max=len(self.numbers) - 1)
+            rows, clicks = np.nonzero(self.numbers[places] == recent)
+            np.add.at(scores, (rows, places[rows, clicks]), bonus[rows, clicks])
         for row, barred in enumerate(seen):
             scores[row, np.isin(self.numbers, barred, assume_unique=True)] = -np.inf
         k = min(k, len(self.numbers))

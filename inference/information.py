@@ -37,6 +37,7 @@ def description(artifact: Artifact, threads: int | None = None) -> dict[str, Any
         "exporter": artifact.exporter,
         "items": artifact.n_items,
         "layer_widths": list(artifact.layer_widths),
+        "recent_clicks": artifact.n_recent,
         "score_activation": artifact.score_activation,
         "score": "dot product" if artifact.temperature is None else f"cosine × {artifact.temperature:g}",
         "scan": "none, every item is scored" if artifact.scan is None else dict(artifact.scan),

@@ -49,7 +49,7 @@ class SessionState:
     """Where a session stands after its clicks so far.
 
     Args:
-        hidden: float32 [layers, 1, hidden size].
+        hidden: float32 [parts, 1, width], `Artifact.state_shape` with one row.
         n_known: clicks on known items so far.
         seen: numbers of the distinct items clicked so far; kept only where `step` is asked to exclude them.
     """

@@ -31,8 +31,9 @@ class Scorer:
         self._session = session
 
     def zero_state(self, rows: int) -> np.ndarray:
-        """The state before the first click, float32 [layers, rows, hidden size]."""
-        return np.zeros((len(self._artifact.layer_widths), rows, self._artifact.hidden_size), np.float32)
+        """The state before the first click, float32 [parts, rows, width]."""
+        parts, width = self._artifact.state_shape
+        return np.zeros((parts, rows, width), np.float32)
 
     def rank(
         self,
@@ -46,7 +47,7 @@ class Scorer:
 
         Args:
             rows: item numbers of each session, at least one session; sessions may be empty.
-            hidden: float32 [layers, batch, hidden size], where they start from.
+            hidden: float32 [parts, batch, width], where they start from.
             k: how many items to rank.
             candidates: the items that may be recommended.
             seen: numbers that are barred in each row, or None.
@@ -62,8 +63,7 @@ class Scorer:
         if allowed is None:
             return self._walked(rows, hidden, k, _barred(candidates.excluded, seen, len(rows), self._artifact.n_items))
         _, _, hidden = self._walked(rows, hidden, 0, np.empty((len(rows), 0), np.int64))
-        query = self._artifact.query(hidden[-1, :, : self._artifact.layer_widths[-1]])
-        ids, scores = allowed.rank(query, k, seen or [])
+        ids, scores = allowed.rank(self._artifact.query(hidden), k, seen or [], *self._artifact.recent(hidden))
         return ids, scores, hidden
 
     def _walked(

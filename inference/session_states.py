@@ -65,7 +65,7 @@ class SessionStates:
             UserError: the file cannot be written.
         """
         states = list(self._states.values())
-        shape = (0, len(artifact.layer_widths), artifact.hidden_size)
+        shape = (0, *artifact.state_shape)
         arrays = (
             np.stack([state.hidden[:, 0] for state in states]) if states else np.empty(shape, np.float32),
             np.array([state.n_known for state in states], np.int64),
@@ -104,7 +104,7 @@ class SessionStates:
                     "or delete this one to start anew"
                 )
         names, n_seen = header.get("sessions"), header.get("n_seen")
-        layers, width = len(artifact.layer_widths), artifact.hidden_size
+        layers, width = artifact.state_shape
         damaged = UserError(f"the states in {path} are damaged; restore the file, or delete it to start anew")
         if (
             not isinstance(names, list)

@@ -14,8 +14,8 @@ from gru4rec.sessions import Sessions
 from inference.errors import UserError
 
 
-def network_of(n_items: int, layers=(8,), seed=0) -> Network:
-    network = Network(n_items, TrainConfig(layers=layers, seed=seed))
+def network_of(n_items: int, layers=(8,), seed=0, **config) -> Network:
+    network = Network(n_items, TrainConfig(layers=layers, seed=seed, **config))
     generator = torch.Generator().manual_seed(seed)
     for tensor in network.tensors().values():
         tensor.uniform_(-0.8, 0.8, generator=generator)
@@ -68,6 +68,24 @@ def test_best_items_are_those_of_the_whole_catalogue(block, n_best, monkeypatch)
     scores, _ = network.score(clicked, torch.ones(40, dtype=torch.int64), torch.zeros(1, 40, 8))
     expected = scores.topk(min(n_best, 50)).indices.numpy()
     np.testing.assert_array_equal(rankings.best, expected)
+
+
+@pytest.mark.parametrize("block", [4, 9, 100])
+def test_recent_clicks_have_their_bonus_in_the_ranking(block, monkeypatch):
+    monkeypatch.setattr("gru4rec.full_ranking.ITEMS_PER_BLOCK", block)
+    generator = np.random.default_rng(0)
+    sessions = [generator.integers(0, 12, size=size).tolist() for size in generator.integers(2, 9, size=40)]
+    network = network_of(12, batching="whole-session", n_recent=3)
+    parts, width = network.state_shape
+    expected = []
+    for session in sessions:
+        for end in range(1, len(session)):
+            clicks, length = torch.tensor([session[:end]]), torch.tensor([end])
+            (scores,), _ = network.score(clicks, length, torch.zeros(parts, 1, width))
+            expected.append(float((scores > scores[session[end]]).sum() + 1))
+    np.testing.assert_array_equal(ranks(network, Sessions.from_lists(sessions)), expected)
+    network.tensors()["recent.bias"].add_(100.0)
+    assert max(ranks(network, Sessions.from_lists([[3, 7, 3], [5, 5, 1, 5]]))[[1, 2, 4]]) <= 2
 
 
 def test_metrics_do_not_depend_on_the_order_of_sessions():

@@ -25,7 +25,13 @@ ARCHITECTURES = {
     "separate": {"widths": (6,), "embedding": 4},
     "one-hot": {"widths": (5, 4), "embedding": 0},
     "one unit": {"widths": (1,)},
+    "recent clicks": {"widths": (8,), "n_recent": 3},
+    "more recent clicks than units": {"widths": (4, 2), "n_recent": 6},
 }
+
+
+def zero_state(batch, widths, n_recent=0, **_):
+    return np.zeros((len(widths) + bool(n_recent), batch, max(*widths, n_recent)), np.float32)
 
 
 def run(session, items, lengths, h0, exclude=None, k=N):
@@ -45,7 +51,7 @@ def test_the_graph_computes_the_gru_as_written_in_numpy(tmp_path, architecture):
     session = Artifact.open(save_model(tmp_path / "model.onnx", weights)).session()
     widths = architecture["widths"]
     items = np.array([[3, 1, 4, 1, 5], [9, N, N, N, N], [N, N, N, N, N]])
-    ids, scores, hidden = run(session, items, [5, 1, 0], np.zeros((len(widths), 3, max(widths)), np.float32))
+    ids, scores, hidden = run(session, items, [5, 1, 0], zero_state(3, **architecture))
     for row, clicks in enumerate(([3, 1, 4, 1, 5], [9], [])):
         expected, states = plain_scores(weights, clicks)
         np.testing.assert_allclose(scores[row], expected[ids[row]], atol=1e-5)
@@ -59,8 +65,7 @@ def test_the_graph_computes_the_gru_as_written_in_numpy(tmp_path, architecture):
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES)
 def test_single_clicks_with_the_state_carried_equal_the_whole_session(tmp_path, architecture):
     session = Artifact.open(save_model(tmp_path / "model.onnx", random_weights(**architecture))).session()
-    widths = architecture["widths"]
-    start = np.zeros((len(widths), 1, max(widths)), np.float32)
+    start = zero_state(1, **architecture)
     clicks = [3, 1, 4, 1, 5, 9, 2, 6]
     whole = run(session, [clicks], [len(clicks)], start)
     state = start
@@ -127,11 +132,18 @@ def test_an_export_keeps_vocabulary_config_and_metrics(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "config", [{}, {"constrained_embedding": False, "embedding": 5}, {"constrained_embedding": False}]
+    "config",
+    [
+        {},
+        {"constrained_embedding": False, "embedding": 5},
+        {"constrained_embedding": False},
+        {"batching": "whole-session", "n_recent": 9},
+    ],
 )
 @pytest.mark.parametrize("n_items", [1, 2, 37])
 def test_every_embedding_and_size_exports(tmp_path, config, n_items):
     network = Network(n_items, TrainConfig(layers=(6, 4), **config))
+    network.dense.uniform_(-0.8, 0.8)
     export(network, Vocabulary(map(str, range(n_items))), tmp_path / "model.onnx", config={}, metrics={})
 
 
@@ -283,6 +295,7 @@ def test_metrics_are_plain_json_in_the_file(tmp_path):
         {"layers": (8,)},
         {"layers": (6, 8), "constrained_embedding": False, "embedding": 5},
         {"layers": (8,), "constrained_embedding": False},
+        {"layers": (8,), "batching": "whole-session", "n_recent": 2},
     ],
 )
 def test_cosine_scores_survive_the_export_for_all_items_and_for_allowed_ones(choices, tmp_path):
@@ -298,11 +311,11 @@ def test_cosine_scores_survive_the_export_for_all_items_and_for_allowed_ones(cho
     sessions = [[], [terms[2]], [terms[1], terms[0], terms[3]]]
     for session, everything in zip(sessions, recommender.recommend(sessions, k=len(terms)), strict=True):
         numbers = torch.from_numpy(recommender.vocabulary.numbers(session)).reshape(1, -1)
-        hidden = torch.zeros(len(network.widths), 1, max(network.widths))
+        hidden = torch.zeros(network.state_shape[0], 1, network.state_shape[1])
         scores, _ = network.score(numbers, torch.tensor([len(session)]), hidden)
         expected = {term: scores[0, number].item() for number, term in enumerate(terms)}
         assert dict(zip(everything.items, everything.scores, strict=True)) == pytest.approx(expected, abs=1e-5)
-        assert max(map(abs, everything.scores)) <= 9.0 + 1e-5
+        assert max(map(abs, everything.scores)) <= 9.0 + 1e-5 or network.n_recent
         (some,) = recommender.recommend([session], k=2, allow=terms[:2])
         best_two = sorted(terms[:2], key=lambda term: -expected[term])
         assert some.scores == pytest.approx([expected[term] for term in best_two], abs=1e-5)

@@ -17,9 +17,9 @@ N = len(TERMS)
 ORDERED = sorted(TERMS)
 
 
-@pytest.fixture(scope="module")
-def weights():
-    return random_weights(widths=(8, 5))
+@pytest.fixture(scope="module", params=[0, 3], ids=["", "recent clicks"])
+def weights(request):
+    return random_weights(widths=(8, 5), n_recent=request.param)
 
 
 @pytest.fixture(scope="module")

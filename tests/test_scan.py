@@ -37,6 +37,9 @@ def network_of(n_items=N, bias=True, **config):
     network.output_table.normal_(0, 0.5, generator=generator)
     if bias:
         network.output_bias.normal_(0, 0.5, generator=generator)
+    for name, tensor in network.tensors().items():
+        if name.startswith("recent"):
+            tensor.normal_(0, 0.5, generator=generator)
     return network
 
 
@@ -69,8 +72,10 @@ def assert_equal_up_to_near_ties(scan, exact):
         {"bias": False},
         {"layers": (6, 9), "constrained_embedding": False, "embedding": 5},
         {"layers": (12,), "score": "cosine", "temperature": 9.0, "bias": False},
+        {"layers": (12,), "batching": "whole-session", "bias": False, "n_recent": 4},
+        {"layers": (12,), "batching": "whole-session", "score": "dot", "optimizer": "adagrad", "n_recent": 4},
     ],
-    ids=["constrained", "no bias", "two layers", "cosine"],
+    ids=["constrained", "no bias", "two layers", "cosine", "recent clicks", "recent clicks and bias"],
 )
 def test_a_scan_recommends_what_exact_scores_recommend(tmp_path, config):
     exact, scan = both(tmp_path, network_of(**config))

@@ -12,11 +12,11 @@ from gru4rec import session_batches
 from gru4rec.config import TrainConfig
 from gru4rec.gru import GRULayer
 from gru4rec.losses import LOSSES
-from gru4rec.score_loss import Hits, score_loss
-from gru4rec.session_batches import SessionBatches
+from gru4rec.score_loss import Hits, Recent, score_loss
+from gru4rec.session_batches import NO_ITEM, SessionBatches
 from gru4rec.sessions import Sessions
 from gru4rec.trainer import Trainer
-from gru4rec.whole_session import _hits
+from gru4rec.whole_session import _hits, _recent
 from tests.small_logs import BUILT_IN_LOSSES, log_of
 
 session_lists = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=9), min_size=1, max_size=40)
@@ -98,23 +98,30 @@ def test_loss_and_gradients_in_chunks_equal_the_whole_matrix(name, scores_per_ch
 
     query, target, negative, target_bias, negative_bias = leaf(20, 6), leaf(20, 6), leaf(9, 6), leaf(20), leaf(9)
     hits = Hits(torch.tensor([0, 0, 7, 19]), torch.tensor([1, 4, 8, 0]), np.array([0, 0, 7, 19]))
+    bonus = leaf(20, 3)
+    rows, columns, places = np.array([0, 0, 0, 7, 7, 18]), [0, 0, 3, 9, 0, 5], [0, 2, 1, 1, 0, 2]  # some are hits, too
+    recent = Recent(torch.from_numpy(rows), torch.tensor(columns), torch.tensor(places), rows)
     loss = LOSSES[name]
     total, gradients = score_loss(
         partial(loss.gradient, {}),
         *(tensor.detach() for tensor in (query, target, negative, target_bias, negative_bias)),
         hits,
         0.5,
+        recent=recent,
+        bonus=bonus.detach(),
         lowered_is_excluded=loss.lowered_is_excluded,
         product_type=torch.float32,
     )
     own = (query * target).sum(dim=1, keepdim=True) + target_bias.unsqueeze(1)
     scores = torch.cat([own, query @ negative.T + negative_bias], dim=1)
+    scores = scores.index_put((recent.rows, recent.columns), bonus[recent.rows, recent.places], accumulate=True)
     excluded = torch.zeros(20, 10, dtype=torch.bool)
     excluded[hits.rows, hits.negatives + 1] = True
     expected = 0.5 * loss.function(scores, torch.zeros(20, dtype=torch.int64), excluded).sum()
     torch.testing.assert_close(total, expected.detach())
-    leaves = [query, target, negative, target_bias, negative_bias]
+    leaves = [query, target, negative, target_bias, negative_bias, bonus]
     ours = [gradients.query, gradients.target, gradients.negative, gradients.target_bias, gradients.negative_bias]
+    ours.append(gradients.bonus)
     for left, right in zip(ours, torch.autograd.grad(expected, leaves), strict=True):
         torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-6)
 
@@ -127,6 +134,37 @@ def test_hits_are_all_pairs_of_a_row_and_its_own_target_among_the_negatives(targ
     ]
     assert sorted(zip(rows.tolist(), places.tolist(), strict=True)) == expected
     assert rows.tolist() == sorted(rows.tolist())
+
+
+@given(st.lists(st.lists(st.integers(0, 5), min_size=2, max_size=9), min_size=1, max_size=5), st.integers(1, 4))
+def test_recent_clicks_are_found_among_targets_and_negatives(sessions, n_recent):
+    negatives = np.array([0, 3, 3, 5], dtype=np.int32)
+    clicks = sum(len(session) - 1 for session in sessions)
+    (step,) = SessionBatches(log_of(sessions).sessions, clicks, n_recent).steps(np.random.default_rng(0))
+    found = sorted(zip(*(values.tolist() for values in _recent(step, negatives)), strict=True))
+    expected = []
+    before = sorted(([*session[:end]], session[end]) for session in sessions for end in range(1, len(session)))
+    assert sorted((step.inputs[row], step.targets[row]) for row in range(clicks)) == sorted(
+        (past[-1], target) for past, target in before
+    )
+    for row in range(clicks):
+        past = [item for item in step.recent[row] if item != NO_ITEM]
+        assert past[0] == step.inputs[row]
+        assert ([*reversed(past)], step.targets[row]) in [(whole[-n_recent:], target) for whole, target in before]
+        for column, item in enumerate([step.targets[row], *negatives]):
+            expected += [(row, column, place) for place, clicked in enumerate(past) if clicked == item]
+    assert found == sorted(expected)
+
+
+def test_a_bonus_for_recent_clicks_is_learnt():
+    generator = np.random.default_rng(0)
+    log = log_of([[*pair, *pair] for pair in generator.integers(0, 50, size=(300, 2)).tolist()])
+    config = TrainConfig(batching="whole-session", layers=(8,), n_sample=40, batch_size=60, n_recent=3, n_epochs=4)
+    trainer = Trainer(config, log)
+    losses = [trainer.run_epoch().loss for _ in range(4)]
+    assert losses[-1] < 0.9 * losses[0]
+    present, before, _ = trainer.network.tensors()["recent.bias"].tolist()
+    assert before > present  # these visitors always return to the click before the last
 
 
 def test_bf16_products_stay_close_to_fp32():

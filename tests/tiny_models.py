@@ -12,7 +12,11 @@ TERMS = ("007", "7", "a b", 'qu"ote', "semi;colon", "tab\there", "with,comma", "
 
 
 def random_weights(
-    n_items: int = len(TERMS), widths: tuple[int, ...] = (8,), embedding: int | None = None, seed: int = 0
+    n_items: int = len(TERMS),
+    widths: tuple[int, ...] = (8,),
+    embedding: int | None = None,
+    seed: int = 0,
+    n_recent: int = 0,
 ) -> ScoringWeights:
     """Random weights; `embedding` None is the constrained mode, 0 the one-hot mode, else a separate width."""
     generator = np.random.default_rng(seed)
@@ -29,7 +33,15 @@ def random_weights(
         weight_ih = np.eye(3 * width, dtype=np.float32) if one_hot else draw(3 * width, width_in)
         layers.append(LayerWeights(weight_ih, draw(3 * width, width), draw(3 * width), draw(3 * width)))
         width_in = width
-    return ScoringWeights(input_table, tuple(layers), output_table, draw(n_items))
+    bias = draw(n_items)
+    return ScoringWeights(
+        input_table,
+        tuple(layers),
+        output_table,
+        bias,
+        recent_weight=draw(n_recent, widths[-1]),
+        recent_bias=draw(n_recent),
+    )
 
 
 def save_model(
@@ -51,7 +63,11 @@ def plain_scores(
         output = weights.input_table[item].astype(np.float64)
         for number, layer in enumerate(weights.layers):
             hidden[number] = output = plain_cell(layer, output, hidden[number])
-    return weights.output_table.astype(np.float64) @ hidden[-1] + weights.output_bias, hidden
+    scores = weights.output_table.astype(np.float64) @ hidden[-1] + weights.output_bias
+    last_clicks = zip(reversed(session), weights.recent_weight, weights.recent_bias, strict=False)
+    for item, weight, bias in last_clicks:
+        scores[item] += weight @ hidden[-1] + bias
+    return scores, hidden
 
 
 def plain_cell(layer: LayerWeights, x: np.ndarray, h: np.ndarray) -> np.ndarray:
