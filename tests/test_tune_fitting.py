@@ -95,7 +95,8 @@ def test_ray_runs_one_trial_after_the_other_where_two_do_not_fit(tmp_path, ray_h
 
     most = int(ray.nodes()[0]["Resources"]["memory"])
     study = study_of(n_trials=2, n_epochs=1, batch_size="8,16")
-    assert run_study(study, data_of(60), TrialResources(1, 0, int(0.6 * most)), tmp_path / "experiment") == "complete"
+    resources = TrialResources(1, 0, int(0.6 * most))
+    assert run_study(study, data_of(60), resources, tmp_path / "experiment", n_places=2) == "complete"
     trials = read_trials(tmp_path / "experiment")
     assert [trial.status for trial in trials] == ["finished", "finished"]
     assert (

@@ -141,6 +141,7 @@ def _run(
     with connected(request.address, data.n_bytes) as cluster:
         until = None if request.time_budget is None else time.monotonic() + request.time_budget
         resources = _resources(request, cluster, space, data)
+        n_places = places(cluster, resources)
         with marked(state.storage or str(request.out.absolute())) as (marker, token):
             if cluster.address or request.plugins:
                 check_nodes(marker, token, request.plugins)
@@ -152,9 +153,9 @@ def _run(
             location = folder.location(state, experiment)
             before = read_trials(location) if has_experiment(location) else []
             left = None if until is None else max(until - time.monotonic(), 0.0)
-            ending = run_study(study, data.trial, resources, location, left)
+            ending = run_study(study, data.trial, resources, location, left, n_places)
             after, ended = (read_trials(location) if has_experiment(location) else []), time.time()
-            spent = effort(before, after, began=began, ended=ended, n_places=places(cluster, resources))
+            spent = effort(before, after, began=began, ended=ended, n_places=n_places)
             state, began = replace(state, effort=state.effort + spent), ended
             folder.write(state)
             return state, ending

@@ -102,7 +102,12 @@ class Study:
 
 
 def run_study(
-    study: Runnable, data: TrialData, resources: TrialResources, location: str | Path, time_budget: float | None = None
+    study: Runnable,
+    data: TrialData,
+    resources: TrialResources,
+    location: str | Path,
+    time_budget: float | None = None,
+    n_places: int = 1,
 ) -> Ending:
     """Run the trials, or go on with them; what came out is at the location.
 
@@ -112,10 +117,13 @@ def run_study(
         resources: of each trial.
         location: of the experiment, an absolute path or a URI.
         time_budget: seconds after which the trials are interrupted; None for no limit.
+        n_places: trials that can run at the same time, so that as many processes are started together. Ray's default
+            is to wait for each to be there before it asks for the next.
 
     Returns:
         How it ended: after an interruption, or when its time was up, another call goes on.
     """
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, min(n_places, study.n_trials)))
     trainable = ray_tune.with_resources(
         ray_tune.with_parameters(run_trial, data=data, place=resources.place, over=read_finished(location)),
         {"cpu": resources.cpus, "gpu": resources.gpus, "memory": resources.memory},
@@ -150,7 +158,7 @@ def _new_tuner(study: Runnable, trainable: Any, location: str) -> Any:
             ],
             failure_config=ray_tune.FailureConfig(max_failures=ATTEMPTS_AFTER_FAILURE),
             checkpoint_config=ray_tune.CheckpointConfig(
-                num_to_keep=1, checkpoint_score_attribute=EPOCH_METRIC, checkpoint_score_order="max"
+                num_to_keep=None, checkpoint_score_attribute=EPOCH_METRIC, checkpoint_score_order="max"
             ),
         ),
     )

@@ -74,6 +74,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
+    on = [flag for flag in arguments.flags if flag.startswith("--cpus-per-trial")]  # for both; the rest narrows ours
     command = command_of(arguments, searched, f"--trials={arguments.trials}", *arguments.flags)
     began, before = time.time(), []
     for share in (0.25, 0.5):
@@ -85,7 +86,7 @@ def main() -> int:
     values = {name: value for name, value in published.items() if name not in ("n_epochs", "logq")}  # its loss has none
     values["layers"] = "/".join(map(str, values["layers"]))
     fixed = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
-    run(command_of(arguments, alone, "--trials=1", "--scheduler=none", "--sampler=popularity", *fixed))
+    run(command_of(arguments, alone, "--trials=1", "--scheduler=none", "--sampler=popularity", *on, *fixed))
 
     rows = pl.read_parquet(searched / "results.parquet")
     after = {row["trial_id"]: row for row in rows.iter_rows(named=True)}
