@@ -87,6 +87,7 @@ def test_no_two_points_are_the_same_model_though_samplers_overlap(samplers):
 
 def test_whole_sessions_have_ranges_of_their_own():
     models = random_models(space_of(batching="whole-session"), 200)
+    assert len({model["n_recent"] for model in models}) > 2
     configs = [from_mapping(model) for model in models]
     assert {(config.batching, config.score, config.optimizer) for config in configs} == {
         ("whole-session", "cosine", "adamw")
@@ -102,6 +103,7 @@ def test_both_ways_of_walking_the_log_can_be_searched_at_once():
     models = random_models(space_of(batching="session-parallel,whole-session"), 60)
     for model in models:
         assert ("temperature" in model) == (model["batching"] == "whole-session")
+        assert model["batching"] == "whole-session" or model["n_recent"] == 0
         assert model["batching"] == "session-parallel" or model["momentum"] == 0
         assert ("bpreg" in model) == (model["loss"] == "bpr-max" and model["batching"] == "session-parallel")
     assert {model["batching"] for model in models} == {"session-parallel", "whole-session"}

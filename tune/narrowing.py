@@ -37,6 +37,7 @@ RANGES: dict[str, dict[str, Dimension]] = {
         "score": Choice(("dot",)),
         "optimizer": Choice(("adagrad",)),
         "precision": Choice(("fp32",)),
+        "n_recent": Choice((0,)),
         "layers": Choice((64, 96, 100, *range(128, 513, 32))),  # 100: one of the published best
         "batch_size": ladder(32, 256, 16),
         "learning_rate": ladder(0.01, 0.25, 0.005),
@@ -50,6 +51,7 @@ RANGES: dict[str, dict[str, Dimension]] = {
         "score": Choice(("cosine",)),
         "optimizer": Choice(("adamw",)),
         "precision": Choice(("auto",)),
+        "n_recent": Choice((0, 5, 10, 20)),
         "layers": Choice((64, 96, *range(128, 513, 32))),
         "batch_size": Choice((512, 1024, 2048)),
         "learning_rate": Span(5e-4, 1e-2, log=True),
