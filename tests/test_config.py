@@ -1,6 +1,7 @@
 """The configuration: one set of checks for flags, files and searches."""
 
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,8 @@ from gru4rec.config import TrainConfig, from_mapping, read_config, to_mapping, t
 from gru4rec.flags import ConfigFlags, configuration
 from gru4rec.flags import given as flags_given
 from inference.errors import UserError
+
+RECIPES = sorted((Path(__file__).parent.parent / "examples" / "recipes").glob("*.toml"))
 
 OFFICIAL = """from collections import OrderedDict
 gru4rec_params = OrderedDict([
@@ -164,3 +167,15 @@ def test_flag_wins_over_file_and_file_over_default(tmp_path):
 def test_plugin_options_on_the_command_line_keep_their_type():
     given_flags = flags_given(ConfigFlags(loss_options={"gamma": "0.5", "name": "soft", "on": "true"}))
     assert given_flags == {"loss_options": {"gamma": 0.5, "name": "soft", "on": True}}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_recipes_name_every_choice_that_matters_and_are_valid(recipe):
+    values = read_config(recipe)
+    config = from_mapping(values)
+    assert config.batching == "whole-session"
+    assert {"layers", "n_epochs", "n_recent", "learning_rate", "n_sample", "score"} <= set(values)
+
+
+def test_there_is_a_recipe_for_every_log_of_the_comparison():
+    assert [recipe.stem for recipe in RECIPES] == ["30music", "diginetica", "retailrocket"]
