@@ -12,7 +12,6 @@ the ids of a large log never lie in memory. The folder appears whole or not at a
 
 import json
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -58,8 +57,7 @@ def write_prepared(out: Path, prepared: Prepared, about: Mapping[str, Any]) -> N
         UserError: it cannot be written.
     """
     check_free(out)
-    with _folder(out) as folder, ThreadPoolExecutor(1) as beside:
-        encoded = beside.submit(encode_clicks, prepared.parts["train"], prepared.names.items)
+    with _folder(out) as folder:
         parts = {}
         for name, clicks in prepared.parts.items():
             file = folder / f"{name}.parquet"
@@ -71,7 +69,8 @@ def write_prepared(out: Path, prepared: Prepared, about: Mapping[str, Any]) -> N
                 "last_time": last,
                 "sha256": file_digest(file),
             }
-        write_encoded(folder / FOLDER, encoded.result(), str(parts["train"]["sha256"]))
+        log = encode_clicks(prepared.parts["train"], prepared.names.items)
+        write_encoded(folder / FOLDER, log, str(parts["train"]["sha256"]))
         stats = {
             "schema_version": SCHEMA_VERSION,
             **about,
