@@ -16,6 +16,7 @@ import numpy as np
 from gru4rec.sessions import Sessions
 
 NO_ITEM = -1
+"""In the place of a click from before the session began."""
 WINDOW = 64
 """Clicks of a session that are trained together at most, with back-propagation through them."""
 
@@ -91,5 +92,5 @@ class SessionBatches:
 
     def _recent(self, clicks: np.ndarray, starts: np.ndarray) -> np.ndarray:
         places = clicks[:, None] - np.arange(self._n_recent)  # [R, K]
-        recent: np.ndarray = np.where(places < starts[:, None], NO_ITEM, self._sessions.items[places])
+        recent: np.ndarray = np.where(places < starts[:, None], NO_ITEM, self._sessions.items[places.clip(min=0)])
         return recent
