@@ -43,8 +43,9 @@ LARGEST_FILE = (1 << 31) - (1 << 20)
 ALIGNMENT = 1 << 16
 """Weights in a second file begin at multiples of this, so that they can be mapped into memory on any system."""
 SMALLEST_OUTSIDE = 1 << 10
-LARGEST_CATALOGUE = 1 << 24  # recent items are numbers in a float32 state, which is exact up to here
 """Constants of fewer bytes stay in the model file: runtimes want to see shapes and axes while they load."""
+LARGEST_CATALOGUE = 1 << 24
+"""Recent items are numbers in the float32 state, which is exact below this."""
 
 
 def export(
@@ -206,9 +207,13 @@ def build_graph(
 
 
 def _checked(weights: ScoringWeights, vocabulary: Vocabulary) -> ScoringWeights:
-    named = [("input embedding", weights.input_table), ("output weights", weights.output_table)]
-    named += [("output bias", weights.output_bias), ("weights of recent clicks", weights.recent_weight)]
-    named.append(("biases of recent clicks", weights.recent_bias))
+    named = [
+        ("input embedding", weights.input_table),
+        ("output weights", weights.output_table),
+        ("output bias", weights.output_bias),
+        ("weights of recent clicks", weights.recent_weight),
+        ("biases of recent clicks", weights.recent_bias),
+    ]
     for number, layer in enumerate(weights.layers):
         named += [(f"{name} of GRU layer {number}", values) for name, values in vars(layer).items()]
     for name, values in named:

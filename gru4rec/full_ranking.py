@@ -83,7 +83,7 @@ class _BlockRanking:
         width = items.stop - items.start
         scores = self._scores[: len(query) * width].view(len(query), width)
         torch.addmm(self._bias[items], query, self._table[items].T, out=scores)
-        recent.add_to(scores, items)
+        recent.add_to(scores, block)
         return scores
 
     def counts(self, query: Tensor, targets: Tensor, recent: Tensor, bonus: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -95,7 +95,7 @@ class _BlockRanking:
             recent: int64 [R, K], the items of the last clicks; `NO_ITEM` for none.
             bonus: [R, K], what these score more.
         """
-        clicks = _Recent(recent, bonus)
+        clicks = _Recent(recent, bonus, len(self._table), self._width)
         block_of_target = targets // self._width
         own = torch.empty(len(query), 1, device=query.device)
         for block in torch.unique(block_of_target).tolist():
@@ -113,21 +113,21 @@ class _BlockRanking:
 
 
 class _Recent:
-    """The bonus of recent clicks, by item."""
+    """The bonus of recent clicks, by block of items of this width."""
 
-    def __init__(self, items: Tensor, bonus: Tensor):
-        self._items, order = items.flatten().sort()
+    def __init__(self, items: Tensor, bonus: Tensor, n_items: int, width: int):
+        ascending, order = items.flatten().sort()
+        starts = torch.arange(0, n_items + width, width, device=items.device)
+        self._bounds: list[int] = torch.searchsorted(ascending, starts).tolist()
         self._rows = order // max(1, items.shape[1])
+        self._columns = ascending % width
         self._bonus = bonus.flatten()[order]
 
-    def add_to(self, scores: Tensor, items: slice) -> None:
+    def add_to(self, scores: Tensor, block: int) -> None:
         """Add what belongs to a block of items to their scores [R, W]."""
-        if len(self._items):
-            first, end = torch.searchsorted(
-                self._items, torch.tensor([items.start, items.stop]).to(scores.device)
-            ).tolist()
-            at = (self._rows[first:end], self._items[first:end] - items.start)
-            scores.index_put_(at, self._bonus[first:end], accumulate=True)
+        here = slice(self._bounds[block], self._bounds[block + 1])
+        if here.start < here.stop:
+            scores.index_put_((self._rows[here], self._columns[here]), self._bonus[here], accumulate=True)
 
 
 class _Best:

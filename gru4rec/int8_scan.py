@@ -64,11 +64,15 @@ class Scan:
     n_items: int
     has_bias: bool
 
-    def tensors(self) -> dict[str, np.ndarray]:
+    def tensors(self, *, has_recent: bool) -> dict[str, np.ndarray]:
         """The constants of `ranking_nodes` that an exact graph does not have."""
         integer = np.int64
         bias_query = np.array([[ZERO + LARGEST_QUERY] * BIAS_COLUMNS + [ZERO + 1]], np.uint8)
         n_columns = self.weight.shape[1]
+        limits_of_bonus = {
+            "least_bonus": np.array(-LARGEST_BONUS, np.float32),
+            "largest_bonus": np.array(LARGEST_BONUS, np.float32),
+        }
         return {
             SCAN_WEIGHT: self.weight,
             SCAN_SCALE: self.scale,
@@ -87,8 +91,7 @@ class Scan:
             "fewest_candidates": np.array([CANDIDATES], integer),
             "candidates_per_rank": np.array([CANDIDATES_PER_RANK], integer),
             "axis_2": np.array([2], integer),
-            "least_bonus": np.array(-LARGEST_BONUS, np.float32),
-            "largest_bonus": np.array(LARGEST_BONUS, np.float32),
+            **(limits_of_bonus if has_recent else {}),
         }
 
 

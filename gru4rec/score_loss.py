@@ -83,7 +83,7 @@ def score_loss(
     hits: Hits,
     scale: float,
     *,
-    recent: Recent | None,
+    recent: Recent,
     bonus: Tensor,
     lowered_is_excluded: bool,
     product_type: torch.dtype,
@@ -99,7 +99,7 @@ def score_loss(
         negative_bias: [C], less the sampling correction.
         hits: where a negative is a row's very target.
         scale: factor of the sum.
-        recent: which columns were clicked a short while ago; None for none.
+        recent: which columns were clicked a short while ago.
         bonus: [R, K], what they score more.
         lowered_is_excluded: exclude the hits by a very low score instead of by a mask.
         product_type: of the inputs of the products.
@@ -113,7 +113,7 @@ def score_loss(
     own_scores = (query * target).sum(dim=1) + target_bias  # [R]
     starts = range(0, n_rows, rows_per_chunk)
     hit_bounds = np.searchsorted(hits.rows_on_host, [*starts, n_rows])
-    recent_bounds = hit_bounds if recent is None else np.searchsorted(recent.rows_on_host, [*starts, n_rows])
+    recent_bounds = np.searchsorted(recent.rows_on_host, [*starts, n_rows])
     no_bias = torch.zeros(n_negatives + 1, device=query.device)
 
     to_query = torch.empty_like(query)
@@ -128,8 +128,8 @@ def score_loss(
         scores = torch.empty(count, n_negatives + 1, device=query.device)
         scores[:, 0] = own_scores[rows]
         torch.add((left[rows] @ right.T), negative_bias, out=scores[:, 1:])
-        if recent is not None:
-            pairs = slice(recent_bounds[number], recent_bounds[number + 1])
+        pairs = slice(recent_bounds[number], recent_bounds[number + 1])
+        if pairs.start < pairs.stop:
             at = (recent.rows[pairs] - start, recent.columns[pairs])
             clicks = (recent.rows[pairs], recent.places[pairs])
             scores.index_put_(at, bonus[clicks], accumulate=True)
@@ -143,7 +143,7 @@ def score_loss(
         positive = torch.zeros(count, dtype=torch.int64, device=query.device)
         losses, gradient = loss_gradient(scores, no_bias, positive, scale, excluded)
         total += losses.sum()
-        if recent is not None:
+        if pairs.start < pairs.stop:
             to_bonus.index_put_(clicks, gradient[at], accumulate=True)
         to_own[rows] = gradient[:, 0]
         to_scores = gradient[:, 1:]

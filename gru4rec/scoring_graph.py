@@ -8,8 +8,9 @@ nodes, while written down it is
                → ids, scores    (or, for large catalogues, `int8_scan` in the place of Gemm … TopK)
 
 and one graph serves whole sessions, single clicks with a carried state, and, with k = 0, the state alone at next to
-no cost. Two conventions meet here. torch.nn.GRUCell orders its gates r, z, n, ONNX z, r, h (h being torch's n); both
-are of the reset-after kind, which ONNX calls linear_before_reset = 1. And row N of the tables is a sentinel
+no cost. Where recent clicks have a bonus, they are one more part of the state, and it is added behind the Gemm. Two
+conventions meet here. torch.nn.GRUCell orders its gates r, z, n, ONNX z, r, h (h being torch's n); both are of the
+reset-after kind, which ONNX calls linear_before_reset = 1. And row N of the tables is a sentinel
 (embedding 0, output weights 0, bias −∞): padding for items and exclusions that can never be recommended.
 """
 
@@ -43,12 +44,13 @@ def scoring_graph(weights: ScoringWeights, scan: Scan | None = None) -> tuple[on
             exactly.
     """
     constrained = weights.input_table is weights.output_table
+    n_recent = len(weights.recent_bias)
     tensors: dict[str, np.ndarray] = {
         OUTPUT_WEIGHT: _with_sentinel(weights.output_table, 0.0),
         OUTPUT_BIAS: _with_sentinel(weights.output_bias, -np.inf),
     }
     if scan is not None:
-        tensors |= scan.tensors()
+        tensors |= scan.tensors(has_recent=n_recent > 0)
     if not constrained:
         tensors[INPUT_EMBEDDING] = _with_sentinel(weights.input_table, 0.0)
     node = helper.make_node
@@ -60,13 +62,11 @@ def scoring_graph(weights: ScoringWeights, scan: Scan | None = None) -> tuple[on
         node("Unsqueeze", ["is_empty", "axis_1"], ["is_empty_column"]),  # (batch, 1)
     ]
     widths = [layer.weight_hh.shape[1] for layer in weights.layers]
+    parts, widest = [f"carried_{number}" for number in range(len(widths))], max(*widths, n_recent)
     for number, layer in enumerate(weights.layers):
-        widest = max(*widths, len(weights.recent_bias))
         layer_nodes, layer_tensors = _layer(number, layer, widest=widest, is_last=number == len(widths) - 1)
         nodes += layer_nodes
         tensors |= layer_tensors
-    n_recent = len(weights.recent_bias)
-    parts, widest = [f"carried_{number}" for number in range(len(widths))], max(*widths, n_recent)
     if n_recent:
         recent_nodes, recent_tensors = _recent(weights, widest)
         nodes += recent_nodes

@@ -47,7 +47,7 @@ class _Prepared:
         columns: rows of the output table: the R targets, then the C negatives.
         both: columns and inputs as rows of the one table of a constrained network, None otherwise.
         hits: where a negative is a row's very target.
-        recent: where the item of a column was clicked a short while ago; None without a bonus for that.
+        recent: where the item of a column was clicked a short while ago.
     """
 
     layout: SessionStep
@@ -55,7 +55,7 @@ class _Prepared:
     columns: Rows
     both: Rows | None
     hits: Hits
-    recent: Recent | None
+    recent: Recent
 
 
 class WholeSession:
@@ -127,7 +127,7 @@ class WholeSession:
             negatives = drawn if len(drawn) else step.targets
         items = np.concatenate([step.targets, negatives, step.inputs])
         n_columns = len(items) - len(step.inputs)
-        arrays = [*_hits(step.targets, negatives), *_recent(step, negatives), items]
+        arrays = [*_hits_and_recent(step, negatives), items]
         if self._constrained:
             first = self._first_occurrence(items)
             return [
@@ -153,7 +153,7 @@ class WholeSession:
             columns,
             both,
             hits,
-            recent if self._config.n_recent else None,
+            recent,
         )
 
     def _run_step(self, learner: Learner, step: _Prepared, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -227,14 +227,20 @@ def _hits(targets: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.nd
     return rows, order[np.repeat(first, count) + within].astype(np.int64)
 
 
-def _recent(step: SessionStep, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every pair of a row and a column whose item is among the row's recent clicks: rows int64 [P], ascending, columns
-    (0 the target, 1 + c negative c) and which click it was."""
+def _hits_and_recent(step: SessionStep, negatives: np.ndarray) -> list[np.ndarray]:
+    """What `Hits` and `Recent` of a step are made of, int64.
+
+    Returns:
+        Rows and negatives of the hits; then, for every pair of a row and a column whose item is among the row's recent
+        clicks, its row, ascending, its column (0 the target, 1 + c negative c), and which click it was.
+    """
+    looked_for = np.column_stack([step.targets, step.recent])  # [R, 1 + K]
+    found, negative = _hits(looked_for.ravel(), negatives)
+    row, place = np.divmod(found, looked_for.shape[1])
+    is_hit = place == 0
     row_of_target, place_of_target = np.nonzero(step.recent == step.targets[:, None])
-    clicked, negative = _hits(step.recent.ravel(), negatives)
-    row_of_negative, place_of_negative = np.divmod(clicked, max(1, step.recent.shape[1]))
-    rows = np.concatenate([row_of_target, row_of_negative])
-    columns = np.concatenate([np.zeros_like(row_of_target), negative + 1])
-    places = np.concatenate([place_of_target, place_of_negative])
+    rows = np.concatenate([row_of_target, row[~is_hit]])
+    columns = np.concatenate([np.zeros_like(row_of_target), negative[~is_hit] + 1])
+    places = np.concatenate([place_of_target, place[~is_hit] - 1])
     order = np.argsort(rows, kind="stable")
-    return rows[order], columns[order], places[order]
+    return [row[is_hit], negative[is_hit], rows[order], columns[order], places[order]]

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gru4rec import session_batches
@@ -16,7 +16,7 @@ from gru4rec.score_loss import Hits, Recent, score_loss
 from gru4rec.session_batches import NO_ITEM, SessionBatches
 from gru4rec.sessions import Sessions
 from gru4rec.trainer import Trainer
-from gru4rec.whole_session import _hits, _recent
+from gru4rec.whole_session import _hits, _hits_and_recent
 from tests.small_logs import BUILT_IN_LOSSES, log_of
 
 session_lists = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=9), min_size=1, max_size=40)
@@ -137,11 +137,15 @@ def test_hits_are_all_pairs_of_a_row_and_its_own_target_among_the_negatives(targ
 
 
 @given(st.lists(st.lists(st.integers(0, 5), min_size=2, max_size=9), min_size=1, max_size=5), st.integers(1, 4))
+@example([[0, 1]], 4)  # fewer clicks in the whole log than are looked back on
 def test_recent_clicks_are_found_among_targets_and_negatives(sessions, n_recent):
     negatives = np.array([0, 3, 3, 5], dtype=np.int32)
     clicks = sum(len(session) - 1 for session in sessions)
     (step,) = SessionBatches(log_of(sessions).sessions, clicks, n_recent).steps(np.random.default_rng(0))
-    found = sorted(zip(*(values.tolist() for values in _recent(step, negatives)), strict=True))
+    hit_rows, hit_negatives, *recent = _hits_and_recent(step, negatives)
+    for left, right in zip((hit_rows, hit_negatives), _hits(step.targets, negatives), strict=True):
+        np.testing.assert_array_equal(left, right)
+    found = sorted(zip(*(values.tolist() for values in recent), strict=True))
     expected = []
     before = sorted(([*session[:end]], session[end]) for session in sessions for end in range(1, len(session)))
     assert sorted((step.inputs[row], step.targets[row]) for row in range(clicks)) == sorted(

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 import numpy as np
 import packages_first  # noqa: F401
 import torch
+from spread import spread
 
 from gru4rec.config import TrainConfig, from_mapping
 from gru4rec.sessions import EncodedLog, Sessions
@@ -69,11 +70,6 @@ def measure(config: TrainConfig, sizes: list[int], arguments: argparse.Namespace
         pace, _ = seconds_per_step(steps, 20)
     n_steps = max(10, int(arguments.seconds / pace))
     return np.array([[seconds_per_step(steps, n_steps) for steps in walks] for _ in range(arguments.rounds)])
-
-
-def spread(ratios: np.ndarray) -> str:
-    """The median, the lowest and the highest."""
-    return f"{np.median(ratios):.2f} ({ratios.min():.2f}–{ratios.max():.2f})"
 
 
 def main() -> int:

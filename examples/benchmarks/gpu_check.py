@@ -25,6 +25,7 @@ from typing import Any
 
 import packages_first  # noqa: F401
 import torch
+from spread import spread
 from training_turns import Stopwatch, Turn, official_turn, our_turn
 
 from gru4rec.config import SESSION_PARALLEL, TrainConfig, from_mapping, read_config
@@ -136,8 +137,7 @@ def speed(arguments: argparse.Namespace, device: torch.device) -> None:
     print("events per second, and how many times that of cpu in fp32: the median of the rounds (lowest–highest)")
     for (where, what), measured in zip(turns, rates, strict=True):
         ratios = [rate / base for rate, base in zip(measured, rates[0], strict=True)]
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
-        print(f"{where:<8}{what:<10}{statistics.median(measured):>14,.0f}   {spread}")
+        print(f"{where:<8}{what:<10}{statistics.median(measured):>14,.0f}   {spread(ratios)}")
 
 
 def check(arguments: argparse.Namespace) -> int:

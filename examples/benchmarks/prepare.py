@@ -12,16 +12,15 @@ With several rounds they take turns, and medians are told with the lowest and th
 import argparse
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import packages_first  # noqa: F401
+from spread import spread
 
 PART = 5_000_000
 SUPPORT, LENGTH, FRACTION = 5, 2, 0.1
@@ -180,11 +179,6 @@ def main() -> None:
             memory_share = max(ours[1] for _, ours in pairs) / max(pandas[1] for pandas, _ in pairs)
             equal = "equal files" if same_rows(folder / "pandas", folder / "gru4rec") else "OTHER ROWS"
             print(f"gru4rec is {faster} times as fast with {memory_share:.0%} of the memory; {equal}")
-
-
-def spread(values: Sequence[float]) -> str:
-    """The median of some values, with the lowest and the highest."""
-    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import official_code
+from spread import spread
 from training_turns import Stopwatch, Turn, floor_turn, official_turn, our_turn
 
 from gru4rec.config import from_mapping
@@ -110,9 +111,6 @@ def show(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    def ratio(values: list[float]) -> str:
-        return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
-
     floor = result["floor"]
     table = Table(title=f"{result['config']} parameters on {result['data']}\n{result['machine']}", title_justify="left")
     columns = [
@@ -132,8 +130,8 @@ def show(result: dict[str, Any]) -> None:
             name if name == OFFICIAL else f"ours, {name}",
             f"{row['events_per_second']:,.0f}",
             f"{row['milliseconds_per_step']:.2f}",
-            ratio(row["ratios"]),
-            ratio(row["ratios_with_drawing"]),
+            spread(row["ratios"]),
+            spread(row["ratios_with_drawing"]),
             *(f"{row['share_of_products'][kind]:.0%}" for kind in ("fp32", "bf16")),
             f"{row['until_first_step']:.1f} + {row['warm_up']:.1f} s",
         )
