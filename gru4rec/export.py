@@ -30,7 +30,7 @@ from gru4rec.parity import Parity, check_parity
 from gru4rec.scan_report import ScanReport, compared, spread, states_after
 from gru4rec.scoring_graph import scoring_graph
 from inference.artifact import FORMAT_VERSION, RECENT_BIAS, Artifact
-from inference.atomic import written_file
+from inference.atomic import only_writer, replaced_file, written_file
 from inference.errors import UserError
 from inference.scorer import Scorer
 from inference.vocabulary import Vocabulary
@@ -74,7 +74,7 @@ def export(
     """
     graph, tensors = scoring_graph(_checked(network.scoring_weights(), vocabulary))
     properties = _metadata(graph, tensors, vocabulary, config, metrics)
-    with _unfinished(Path(path), graph, tensors, properties) as file:
+    with only_writer(path), _unfinished(Path(path), graph, tensors, properties) as file:
         return _compared(_opened(file.temporary), network)
 
 
@@ -105,7 +105,7 @@ def export_with_scan(
     path = Path(path)
     sessions = spread(calibration)
     fitted_on, measured_on = sessions[::2], sessions[1::2] or sessions
-    with _folder_beside(path) as folder:
+    with only_writer(path), _folder_beside(path) as folder:
         export(network, vocabulary, folder / "exact.onnx", config=config, metrics=metrics)
         artifact = Artifact.open(folder / "exact.onnx")
         exact = Scorer(artifact, artifact.session())
@@ -157,12 +157,12 @@ class _Unfinished:
 def _unfinished(
     path: Path, graph: onnx.GraphProto, tensors: Mapping[str, np.ndarray], properties: Mapping[str, str]
 ) -> Iterator[_Unfinished]:
-    """Yield the written file; when the block ends without an error, it becomes `path`."""
+    """Yield the written file; when the block ends without an error, it becomes `path`, whose `only_writer` we are."""
     n_bytes = sum(values.nbytes for values in tensors.values()) + sum(
         len(text.encode()) for text in properties.values()
     )
     outside = f"{path.name}.{properties['weights_sha256'][:16]}.data" if n_bytes > LARGEST_FILE else None
-    with _weights_beside(path, outside, tensors), written_file(path) as temporary:
+    with _weights_beside(path, outside, tensors), replaced_file(path) as temporary:
         file = _Unfinished(temporary, graph, tensors, outside)
         file.write(properties)
         yield file

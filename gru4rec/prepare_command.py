@@ -106,13 +106,23 @@ def prepare(
         out: folder for train.parquet, valid.parquet, test.parquet and stats.json; a new or an empty one
         preset: layout and official rules of a public log, as it is downloaded; flags win over it
     """
+    from inference.atomic import written_folder
+
+    with written_folder(out) as folder:  # before any work is done
+        parts = _prepare(folder, events, preset, reading, rules)
+    print(f"{out}: {', '.join(f'{size:,} events in {name}' for name, size in parts.items())}")
+
+
+def _prepare(
+    folder: Path, events: tuple[str, ...], preset: PresetName | None, reading: ReadingFlags, rules: RuleFlags
+) -> dict[str, int]:
+    """Write the parts into an empty folder and say how many events each has."""
     from gru4rec.event_files import found_files, open_event_file
     from gru4rec.preparation import prepare as prepare_log
-    from gru4rec.prepared_folder import check_free, write_prepared
+    from gru4rec.prepared_folder import write_prepared
     from gru4rec.presets import PRESETS
     from gru4rec.raw_events import read_raw
 
-    check_free(out)
     public = PRESETS[preset] if preset else None
     names = public.names if public else ()
     delimiter = _delimiter(reading.delimiter) or (public.delimiter if public else None)
@@ -132,8 +142,8 @@ def prepare(
         "rules": dataclasses.asdict(chosen),
         "warnings": list(raw.warnings),
     }
-    write_prepared(out, prepared, about)
-    print(f"{out}: {', '.join(f'{len(part):,} events in {name}' for name, part in prepared.parts.items())}")
+    write_prepared(folder, prepared, about)
+    return {name: len(part) for name, part in prepared.parts.items()}
 
 
 def _reading(file: "EventFile", flags: ReadingFlags, rules: RuleFlags, public: "Preset | None") -> "Reading":

@@ -7,12 +7,11 @@
       stats.json                                    what was read, what every step removed, what each part holds
 
 Ids and times have the type and the values of the log. Clicks are turned back into ids while they are written, so that
-the ids of a large log never lie in memory. The folder appears whole or not at all.
+the ids of a large log never lie in memory.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,38 +25,23 @@ from gru4rec.event_files import one_line
 from gru4rec.events import Columns
 from gru4rec.preparation import Prepared
 from gru4rec.times import Clock
-from inference.atomic import written_folder
-from inference.errors import UserError
 
 SCHEMA_VERSION = 1
 STATS_FILE = "stats.json"
 
 
-def check_free(out: Path) -> None:
-    """Refuse a destination that could not be written to, before any work is done.
-
-    Raises:
-        UserError: it is a file or a folder that holds something, or the folder that it lies in does not exist.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"cannot write {out}: it exists already; remove it or choose another folder")
-    if not out.parent.is_dir():
-        raise UserError(f"cannot write {out}: the folder {out.parent} does not exist; create it first")
-
-
-def write_prepared(out: Path, prepared: Prepared, about: Mapping[str, Any]) -> None:
+def write_prepared(folder: Path, prepared: Prepared, about: Mapping[str, Any]) -> None:
     """Write a prepared log.
 
     Args:
-        out: a folder that does not exist, or is empty.
+        folder: an empty one.
         prepared: what to write.
         about: what else belongs into stats.json.
 
     Raises:
-        UserError: it cannot be written.
+        OSError: it cannot be written.
     """
-    check_free(out)
-    with _folder(out) as folder:
+    try:
         parts = {}
         for name, clicks in prepared.parts.items():
             file = folder / f"{name}.parquet"
@@ -80,22 +64,8 @@ def write_prepared(out: Path, prepared: Prepared, about: Mapping[str, Any]) -> N
             "parts": parts,
         }
         (folder / STATS_FILE).write_text(json.dumps(stats, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _folder(out: Path) -> Iterator[Path]:
-    was_there = out.is_dir()
-    if was_there:
-        out.rmdir()
-    try:
-        with written_folder(out) as folder:
-            yield folder
     except pl.exceptions.PolarsError as error:
-        reason = one_line(error).rpartition("IO error: ")[2]
-        raise UserError(f"cannot write {out}: {reason}") from None
-    finally:
-        if was_there and not out.exists():
-            out.mkdir()
+        raise OSError(one_line(error).rpartition("IO error: ")[2]) from None
 
 
 def write_clicks(path: Path, clicks: Clicks, names: Names, clock: Clock) -> None:
