@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from gru4rec.arrays import mapped_array, save_array
 from gru4rec.config import TrainConfig, from_mapping, read_config, to_toml
 from gru4rec.model import Network
 from gru4rec.trainer import Trainer
@@ -56,7 +57,7 @@ class Model:
 def save_arrays(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write every tensor as {name}.npy into an existing folder."""
     for name, tensor in tensors.items():
-        np.save(folder / f"{name}.npy", tensor.detach().cpu().numpy(), allow_pickle=False)
+        save_array(folder / f"{name}.npy", tensor.detach().cpu().numpy())
 
 
 def load_arrays(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
@@ -65,14 +66,7 @@ def load_arrays(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
     Raises:
         UserError: one is missing or damaged.
     """
-    arrays = {}
-    for name in names:
-        file = folder / f"{name}.npy"
-        try:
-            arrays[name] = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{file}: expected an array of a saved model, got an error: {error}") from None
-    return arrays
+    return {name: mapped_array(folder / f"{name}.npy") for name in names}
 
 
 def save_training_state(folder: Path, trainer: Trainer) -> None:
@@ -225,7 +219,7 @@ def load_model(directory: str | Path, device: str = "cpu") -> Model:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected JSON of a saved model, got an error: {error}") from None
     if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
         raise UserError(f"{path}: expected schema_version {SCHEMA_VERSION}; the file is damaged or of another release")

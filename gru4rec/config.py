@@ -282,16 +282,32 @@ def read_config(path: str | Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the configuration {path}: {error}") from None
-    values = _official_parameters(text, path) if path.suffix == ".py" else _toml(text, path)
+    values = _official_parameters(text, path) if path.suffix == ".py" else parsed_toml(text, path)
     from_mapping(values, source=str(path))
     return values
 
 
-def _toml(text: str, path: Path) -> dict[str, Any]:
+def parsed_toml(text: str, path: Path) -> dict[str, Any]:
+    """The key/value pairs of TOML text.
+
+    Raises:
+        UserError: it is none, naming the file.
+    """
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected TOML, got an error: {error}") from None
+    _check_numbers(values, path)
+    return values
+
+
+def _check_numbers(value: Any, path: Path) -> None:
+    """Refuse whole numbers of more than 64 bits, which neither TOML nor a configuration has."""
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise UserError(f"{path}: expected numbers of at most 64 bits, got one of {value.bit_length()}")
+    if isinstance(value, (dict, list, tuple, set)):
+        for part in (*value, *value.values()) if isinstance(value, dict) else value:
+            _check_numbers(part, path)
 
 
 def _official_parameters(text: str, path: Path) -> dict[str, Any]:
@@ -302,12 +318,14 @@ def _official_parameters(text: str, path: Path) -> dict[str, Any]:
         if len(calls) != 1 or not isinstance(calls[0], ast.Call) or len(calls[0].args) != 1:
             raise expected
         values = dict(ast.literal_eval(calls[0].args[0]))
-    except (SyntaxError, ValueError, TypeError, RecursionError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         raise expected from None
+    _check_numbers(values, path)
     if values.get("embedding") == "layersize":
-        if not values.get("layers", True):
+        layers = _layers(values.get("layers", BATCHING_DEFAULTS[SESSION_PARALLEL]["layers"]))
+        if not layers:
             raise UserError(f"{path}: layers: expected at least one positive number of units, got none")
-        values["embedding"] = _layers(values.get("layers", BATCHING_DEFAULTS[SESSION_PARALLEL]["layers"]))[0]
+        values["embedding"] = layers[0]
     return values
 
 

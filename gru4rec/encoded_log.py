@@ -8,7 +8,7 @@
 
 Training on it gives what training on the parquet beside it gives, bit for bit; it only starts sooner, processes on one
 machine share its pages, and it need not fit into memory. The digest of the parquet is checked at every start, so that
-the two cannot drift apart; those of the large files are not (they are mapped, not read), only their sizes.
+the two cannot drift apart; of the large arrays only the size, and that no number in them points beyond the other files.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from gru4rec.arrays import mapped_array, save_array
 from gru4rec.clicks import Clicks
 from gru4rec.events import Columns, encode, read_events
 from gru4rec.sessions import EncodedLog, Sessions
@@ -62,8 +63,8 @@ def write_encoded(folder: Path, log: EncodedLog, parquet_digest: str) -> None:
         parquet_digest: SHA-256 of the train.parquet with the same clicks.
     """
     folder.mkdir()
-    np.save(folder / ITEMS_FILE, log.sessions.items, allow_pickle=False)
-    np.save(folder / OFFSETS_FILE, log.sessions.offsets, allow_pickle=False)
+    save_array(folder / ITEMS_FILE, log.sessions.items)
+    save_array(folder / OFFSETS_FILE, log.sessions.offsets)
     (folder / VOCABULARY_FILE).write_text(log.vocabulary.to_text(), encoding="utf-8", newline="\n")
     description = {
         "schema_version": SCHEMA_VERSION,
@@ -100,17 +101,19 @@ def _load(folder: Path, parquet_digest: str) -> EncodedLog:
         if description.get("schema_version") != SCHEMA_VERSION:
             raise ValueError(f"expected schema_version {SCHEMA_VERSION}, got {description.get('schema_version')!r}")
         # Copy-on-write: pages are shared as long as nobody writes, and torch does not complain of a read-only array.
-        items = np.load(folder / ITEMS_FILE, mmap_mode="c", allow_pickle=False)
-        offsets = np.load(folder / OFFSETS_FILE, mmap_mode="c", allow_pickle=False)
+        items = mapped_array(folder / ITEMS_FILE, "c")
+        offsets = mapped_array(folder / OFFSETS_FILE, "c")
         vocabulary = Vocabulary.from_text((folder / VOCABULARY_FILE).read_bytes().decode())
         if vocabulary.sha256() != description.get("vocabulary_sha256"):
             raise ValueError(f"{VOCABULARY_FILE} is not the one that was written")
         shapes = ((description.get("n_clicks"),), (int(description.get("n_sessions", -1)) + 1,))
-        if (items.shape, offsets.shape) != shapes or (items.dtype, offsets.dtype) != (np.int32, np.int64):
+        if (items.shape, offsets.shape) != shapes or [str(items.dtype), str(offsets.dtype)] != ["int32", "int64"]:
             raise ValueError(f"the arrays are not those of {DESCRIPTION_FILE}")
         if offsets[0] != 0 or offsets[-1] != len(items):
             raise ValueError("the offsets do not end at the last click")
-    except (OSError, ValueError, EOFError, AttributeError, TypeError) as error:
+        if len(items) and ((np.diff(offsets) < 0).any() or items.min() < 0 or items.max() >= len(vocabulary)):
+            raise ValueError("the arrays hold numbers of sessions or items that there are not")
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError, OverflowError) as error:
         raise UserError(f"{folder}: expected an encoded log, got an error: {error}; {remedy}") from None
     if description.get("train_sha256") != parquet_digest:
         raise UserError(

@@ -26,6 +26,8 @@ KINDS: dict[str, Kind] = {
     ".jsonl": "json",
     ".ndjson": "json",
 }
+READING_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+"""What polars raises for files that it cannot read; it panics over some damaged parquet files."""
 NEVER = "\x01"  # a delimiter that no text holds: the whole line is one column
 
 
@@ -102,7 +104,7 @@ def open_event_file(path: Path, *, names: tuple[str, ...] = (), delimiter: str |
         if first.lstrip().startswith("[") and _kind_by_name(path) == "json":
             raise UserError(f"{path}: expected JSON lines, one object a line, got one JSON array")
         return _text_file(path, first, names, delimiter)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except READING_ERRORS as error:
         raise explained(error, EventFile(path, _kind_by_name(path), (), pl.LazyFrame())) from None
 
 
@@ -161,7 +163,7 @@ def _json_file(path: Path) -> EventFile:
     return EventFile(path, "json", tuple(names), frame)
 
 
-def explained(error: Exception, file: EventFile) -> UserError:
+def explained(error: BaseException, file: EventFile) -> UserError:
     """The one line for an error that came up while a file was read, with the place where it can be found.
 
     Args:
@@ -203,12 +205,12 @@ def explained(error: Exception, file: EventFile) -> UserError:
 def _first_line_where(path: Path, condition: pl.Expr) -> int | None:
     try:
         found = _lines(path).with_row_index("number", 1).filter(condition).head(1).collect(engine="streaming")
-    except (pl.exceptions.PolarsError, OSError):
+    except READING_ERRORS:
         return None
     return int(found["number"].item()) if found.height else None
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """The first line of an error's text, or its kind where it has none."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

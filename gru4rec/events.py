@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from gru4rec.event_files import EventFile, explained, open_event_file
+from gru4rec.event_files import READING_ERRORS, EventFile, explained, open_event_file
 from gru4rec.sessions import EncodedLog, Sessions
 from inference.errors import UserError
 from inference.vocabulary import Vocabulary
@@ -67,7 +67,7 @@ def _read(file: EventFile, columns: Columns) -> pl.DataFrame:
     _check_columns(file, columns)
     try:
         frame = file.frame.select(*columns.names).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except READING_ERRORS as error:
         raise explained(error, file) from None
     for name in (columns.session, columns.item):
         check_id_type(file, name, frame.schema[name])

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
+from polars import selectors
 
 from gru4rec.clicks import Clicks, Names, by_first_appearance
-from gru4rec.event_files import EventFile, explained
+from gru4rec.event_files import READING_ERRORS, EventFile, explained
 from gru4rec.events import check_id_type
 from gru4rec.raw_columns import RawColumns, check_columns
 from gru4rec.times import Clock, clock_of, magnitude, plausible, time_column
@@ -147,11 +148,11 @@ class _Reader:
     def _collected(self, selected: Callable[[EventFile], pl.LazyFrame]) -> pl.DataFrame:
         try:
             return pl.concat([selected(file) for file in self._files]).collect(engine="streaming")
-        except (pl.exceptions.PolarsError, OSError):
+        except READING_ERRORS:
             for file in self._files:  # whose fault it was
                 try:
                     selected(file).collect(engine="streaming")
-                except (pl.exceptions.PolarsError, OSError) as error:
+                except READING_ERRORS as error:
                     raise explained(error, file) from None
             raise
 
@@ -161,7 +162,7 @@ class _Reader:
         for file, row in zip(self._files, rows, strict=True):
             try:
                 samples.append(row.collect()[name])
-            except (pl.exceptions.PolarsError, OSError) as error:
+            except READING_ERRORS as error:
                 raise explained(error, file) from None
         for file, sample in zip(self._files, samples, strict=True):
             if sample.dtype != samples[0].dtype:
@@ -272,7 +273,10 @@ class _Reader:
         for file in self._files:
             found = file.numbered().filter(is_bad).head(1).collect(engine="streaming")
             if found.height:
-                row = found.row(0, named=True)
+                try:
+                    row = found.row(0, named=True)
+                except (ValueError, OverflowError):  # moments that Python's calendar does not hold
+                    row = found.with_columns(selectors.temporal().cast(pl.String)).row(0, named=True)
                 return file, row["row"], row
         return None
 

@@ -10,6 +10,7 @@ or a table {low, high, step, log}. A range with a step is the list of its number
 search need not be told apart here.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Union
@@ -172,7 +173,7 @@ def _from_table(name: str, table: Mapping[str, Any]) -> Dimension:
     if log and (low <= 0 or step is not None):
         raise UserError(f"{name}: a range by magnitude has a low end above 0 and no step, got {dict(table)}")
     if step is not None:
-        if step <= 0 or (high - low) / step > LARGEST_LADDER:
+        if step <= 0 or (float(high) - float(low)) / step > LARGEST_LADDER:
             raise UserError(f"{name}: expected a step that fits {low}..{high}, got {step}")
         return ladder(low, high, step)
     return Span(low, high, bool(log)) if low < high else Choice((low,))
@@ -198,7 +199,10 @@ def _literal(part: Any) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether it is a number that floats can hold: neither a truth value nor NaN nor infinite."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def _rounded(value: float) -> float:

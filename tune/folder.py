@@ -152,7 +152,7 @@ class SearchFolder:
                 content["storage"],
                 Effort(**content["effort"]),
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(
                 f"{file}: expected the state of a search, schema {SCHEMA_VERSION}, got an error: {error!r}"
             ) from None

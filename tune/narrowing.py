@@ -10,7 +10,6 @@ default that it has in training, too.
 """
 
 import inspect
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from gru4rec.config import (
     TrainConfig,
     field_names,
     from_mapping,
+    parsed_toml,
 )
 from gru4rec.losses import LOSSES, get_loss
 from gru4rec.samplers import SAMPLERS, SamplerChoice
@@ -132,9 +132,10 @@ def read_space(path: Path) -> dict[str, Any]:
         UserError: the file is missing or is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"space: expected a TOML file at {path}, got an error: {error}") from None
+    return parsed_toml(text, path)
 
 
 class _Given:
