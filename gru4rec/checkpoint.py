@@ -150,7 +150,7 @@ def clear_unfinished(directory: Path) -> None:
     Raises:
         UserError: without a metrics.json, the folder holds anything that an unfinished run does not leave.
     """
-    for leftover in directory.glob(".*.partial"):
+    for leftover in (*directory.glob(".*.partial"), *directory.glob(".*.lock")):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     if (directory / METRICS_FILE).exists():
         return

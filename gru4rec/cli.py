@@ -62,11 +62,12 @@ def synth(*, out: Path, events: int = 100_000, items: int = 2_000, seed: int = 0
         items: size of the catalogue
         seed: another seed, another log
     """
+    from gru4rec.event_files import system_errors
     from gru4rec.synth import synthesize
     from inference.atomic import written_file
 
     log = synthesize(events, items, seed)
-    with written_file(out) as file:
+    with written_file(out) as file, system_errors():
         if out.suffix == ".parquet":
             log.write_parquet(file)
         else:

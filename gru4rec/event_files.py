@@ -7,6 +7,8 @@ collects the frame turns what polars says into one line with the help of `explai
 
 import codecs
 import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -208,6 +210,19 @@ def _first_line_where(path: Path, condition: pl.Expr) -> int | None:
     except READING_ERRORS:
         return None
     return int(found["number"].item()) if found.height else None
+
+
+@contextmanager
+def system_errors() -> Iterator[None]:
+    """Let what polars says of a full disk or a forbidden folder, while it writes, be the error of the system's.
+
+    Raises:
+        OSError: instead of an error of polars.
+    """
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        raise OSError(one_line(error).rpartition("IO error: ")[2]) from None
 
 
 def one_line(error: BaseException) -> str:

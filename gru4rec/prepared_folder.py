@@ -21,7 +21,7 @@ import polars as pl
 
 from gru4rec.clicks import Clicks, Names
 from gru4rec.encoded_log import FOLDER, encode_clicks, file_digest, write_encoded
-from gru4rec.event_files import one_line
+from gru4rec.event_files import system_errors
 from gru4rec.events import Columns
 from gru4rec.preparation import Prepared
 from gru4rec.times import Clock
@@ -41,7 +41,7 @@ def write_prepared(folder: Path, prepared: Prepared, about: Mapping[str, Any]) -
     Raises:
         OSError: it cannot be written.
     """
-    try:
+    with system_errors():
         parts = {}
         for name, clicks in prepared.parts.items():
             file = folder / f"{name}.parquet"
@@ -64,8 +64,6 @@ def write_prepared(folder: Path, prepared: Prepared, about: Mapping[str, Any]) -
             "parts": parts,
         }
         (folder / STATS_FILE).write_text(json.dumps(stats, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    except pl.exceptions.PolarsError as error:
-        raise OSError(one_line(error).rpartition("IO error: ")[2]) from None
 
 
 def write_clicks(path: Path, clicks: Clicks, names: Names, clock: Clock) -> None:

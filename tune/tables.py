@@ -11,6 +11,7 @@ import polars as pl
 from rich.table import Table
 
 from gru4rec.config import to_mapping
+from gru4rec.event_files import system_errors
 from inference.atomic import written_file
 from tune.finals import Finalist
 from tune.results import TrialResult, described, ranked
@@ -33,9 +34,9 @@ def write_results(
     by_number = {finalist.trial.number: finalist for finalist in finalists}
     rows = [_row(trial) | _repeats(by_number.get(trial.number)) | common for trial in trials]
     frame = pl.DataFrame(rows, infer_schema_length=None)
-    with written_file(directory / "results.parquet") as file:
+    with written_file(directory / "results.parquet") as file, system_errors():
         frame.write_parquet(file)
-    with written_file(directory / "results.csv") as file:
+    with written_file(directory / "results.csv") as file, system_errors():
         frame.write_csv(file)
 
 
