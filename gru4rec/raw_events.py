@@ -275,8 +275,8 @@ class _Reader:
             if found.height:
                 try:
                     row = found.row(0, named=True)
-                except (ValueError, OverflowError):  # moments that Python's calendar does not hold
-                    row = found.with_columns(selectors.temporal().cast(pl.String)).row(0, named=True)
+                except (ValueError, OverflowError, pl.exceptions.PanicException):  # a moment that no calendar holds
+                    row = found.with_columns(selectors.temporal().to_physical()).row(0, named=True)
                 return file, row["row"], row
         return None
 
