@@ -1,9 +1,8 @@
 """A training run from the first epoch to the kept model.
 
 Every epoch is trained, validated if there are validation sessions, and saved. The best epoch by MRR@20 is the model
-(the last one where nothing is validated); the latest one is kept beside it until the run is over, so that a run that
-was
-interrupted goes on exactly where it stopped: the parameters come out the same, bit for bit.
+(the last one where nothing is validated); the latest one is kept beside it, so that a run that was interrupted, or is
+given more epochs, goes on exactly where it stopped: the parameters come out the same, bit for bit.
 """
 
 import hashlib
@@ -26,7 +25,6 @@ from inference.errors import UserError
 
 SELECTION_METRIC = "mrr@20"
 LOCK_FILE = ".lock"
-MAY_CHANGE_ON_RESUME = ("n_epochs", "device")
 
 
 @dataclass(frozen=True)
@@ -243,16 +241,21 @@ class _Run:
             trainer.network.load(self._best_arrays)
 
     def close(self) -> None:
-        """Drop what only going on would need: the latest epoch where another one is the best."""
+        """Drop the latest epoch where another one is the best, unless the run may be given more epochs later."""
         assert self._directory is not None
-        checkpoint.keep_epochs(self._directory, {self._best_epoch()})
+        if "n_epochs" not in _may_change(self._trainer.config):
+            checkpoint.keep_epochs(self._directory, {self._best_epoch()})
+
+
+def _may_change(config: TrainConfig) -> tuple[str, ...]:
+    # the learning rate of adamw falls towards the last epoch, so that one has to stay
+    return ("n_epochs", "device") if config.optimizer == "adagrad" else ("device",)
 
 
 def _check_same_run(directory: Path, config: TrainConfig, metrics: dict[str, Any], digest: str) -> None:
     before = to_mapping(from_mapping(read_config(directory / checkpoint.CONFIG_FILE)))
     now = to_mapping(config)
-    # the learning rate of adamw falls towards the last epoch, so that one has to stay
-    may_change = MAY_CHANGE_ON_RESUME if config.optimizer == "adagrad" else ("device",)
+    may_change = _may_change(config)
     for name in sorted(before.keys() | now.keys()):
         if name not in may_change and before.get(name) != now.get(name):
             raise UserError(

@@ -197,7 +197,28 @@ def test_best_epoch_on_validation_is_kept(markov_log, tmp_path):
     assert_same_bits(arrays_of(on_disk.network), arrays_of(in_memory.network))
     again = evaluate(on_disk.network, valid)
     assert (again.mrr[20], again.recall[20]) == (best["mrr@20"], best["recall@20"])
-    assert [folder.name for folder in (tmp_path / "model").glob("epoch-*")] == [f"epoch-{best['epoch']:04d}"]
+    kept = {folder.name for folder in (tmp_path / "model").glob("epoch-*")}
+    assert kept == {f"epoch-{best['epoch']:04d}", "epoch-0008"}  # the last one to go on from
+
+
+def test_a_finished_run_goes_on_from_its_last_epoch_though_another_is_the_best(markov_log, tmp_path):
+    config = TrainConfig(layers=(32,), batch_size=32, n_sample=64, learning_rate=0.3, n_epochs=8, seed=2)
+    valid = Sessions.from_lists(markov_sessions(50, 200, seed=8))
+    first = train(markov_log, config, valid=valid, directory=tmp_path / "model")
+    assert first.metrics["best_epoch"] < 8
+    longer = config.replace(n_epochs=9)
+    resumed = train(markov_log, longer, valid=valid, directory=tmp_path / "model", resume=True)
+    whole = train(markov_log, longer, valid=valid)
+    assert_same_bits(arrays_of(resumed.network), arrays_of(whole.network))
+    losses = [[epoch["loss"] for epoch in model.metrics["history"]] for model in (whole, resumed)]
+    assert losses[0] == losses[1]
+    assert {folder.name for folder in (tmp_path / "model").glob("epoch-*")} >= {"epoch-0009"}
+
+
+def test_a_finished_run_that_cannot_go_on_keeps_only_its_best_epoch(markov_log, tmp_path):
+    valid = Sessions.from_lists(markov_sessions(50, 200, seed=8))
+    model = train(markov_log, CONFIGS["whole-session"].replace(learning_rate=0.3), valid=valid, directory=tmp_path)
+    assert [folder.name for folder in tmp_path.glob("epoch-*")] == [f"epoch-{model.metrics['best_epoch']:04d}"]
 
 
 def test_resume_refuses_another_configuration_or_other_data(markov_log, tmp_path):

@@ -182,7 +182,7 @@ def test_a_folder_that_another_search_uses_is_refused(logs, tmp_path, capsys):
 def test_a_file_in_the_place_of_the_folder_is_refused(logs, tmp_path, capsys):
     (tmp_path / "out").write_text("")
     message = refused(capsys, "--train", str(logs / "train.tsv"), "--out", str(tmp_path / "out"))
-    assert "expected a folder for the search, found a file" in message
+    assert "expected a folder to write to, found a file" in message
 
 
 def test_more_processors_than_there_are_is_refused(logs, tmp_path, capsys, ray_here):  # noqa: F811

@@ -20,8 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from gru4rec.training import LOCK_FILE, in_use
 from inference.atomic import written_file
 from inference.errors import UserError
 from tune.overhead import Effort
@@ -29,7 +28,6 @@ from tune.space import SearchSpace
 from tune.storage import absolute
 
 SCHEMA_VERSION = 1
-LOCK_FILE = ".lock"
 STATE_FILE = "search.json"
 TRIALS_FOLDER = "trials"
 MODEL_FOLDER = "model"
@@ -222,20 +220,10 @@ def held(path: Path) -> Iterator[SearchFolder]:
     Raises:
         UserError: another search holds it, or it cannot be written to.
     """
-    if path.exists() and not path.is_dir():
-        raise UserError(f"expected a folder for the search, found a file at {path}")
     is_new = not path.exists()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / LOCK_FILE, timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"{path} is in use by another search; wait for it to end or choose another folder") from None
-    except OSError as error:
-        raise UserError(f"cannot write to {path}: {error.strerror or error}") from None
-    try:
-        yield SearchFolder(path)
-    finally:
-        lock.release()
-        if is_new and {file.name for file in path.iterdir()} <= {LOCK_FILE}:
-            shutil.rmtree(path)  # nothing came of it: the input was refused
+    with in_use(path, by="search"):
+        try:
+            yield SearchFolder(path)
+        finally:
+            if is_new and {file.name for file in path.iterdir()} <= {LOCK_FILE}:
+                shutil.rmtree(path)  # nothing came of it: the input was refused
