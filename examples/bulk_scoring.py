@@ -1,0 +1,175 @@
+"""Recommendations for very many sessions on Ray Data: one process reads, as many as there are processors score.
+
+    python examples/bulk_scoring.py --model model.onnx --session clicks.parquet --out recommendations
+    python examples/bulk_scoring.py --model model.onnx --session clicks.tsv.gz --group --out answers --format jsonl
+    python examples/bulk_scoring.py --model model.onnx --session clicks.parquet --out recommendations --address auto
+
+The file is any that `gru4rec-infer --session` reads, and the answers equal its own. Clicks become whole sessions while
+they are read, so that whichever process scores a session has all of it; chunks of sessions then go to a pool of actors
+that have each loaded the model once. Neither the file (unless --group has to sort it) nor the answers are ever held in
+memory as a whole. They become a folder of parquet or JSON lines files with a row a session, which appears when it is
+complete; rows come as they are ready, not in the order of the file.
+
+On a cluster, all nodes have to see the model, the file and the folder under the same absolute paths. Needs the packages
+of the search: pip install '.[tune]'.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from inference import Recommender, UserError
+from inference.atomic import written_folder
+from inference.event_rows import Columns
+from inference.session_files import FORMATS, read_sessions
+from tune.cluster import connected
+
+SESSIONS_PER_BATCH = 2048
+OBJECT_STORE = 1 << 28
+"""Bytes for what lies between reading, scoring and writing, where this starts a Ray of its own."""
+SESSIONS = pa.schema({"session": pa.string(), "items": pa.list_(pa.string())})
+RANKED = pa.list_(pa.struct({"item": pa.string(), "score": pa.float32()}))
+ANSWERS = pa.schema(
+    {"session": pa.string(), "recommendations": RANKED, "unknown": SESSIONS.types[1], "from_zero_state": pa.bool_()}
+)
+
+
+def sessions_of(sources: pa.Table, columns: Columns, input_format: str | None, group: bool) -> Iterator[pa.Table]:
+    """Whole sessions, a batch at a time, of the files whose names are in the column `path`."""
+    for path in sources["path"].to_pylist():
+        rows: list[dict[str, Any]] = []
+        for session in read_sessions(path, input_format=input_format, columns=columns, group=group):
+            rows.append({"session": session.name, "items": session.items})
+            if len(rows) == SESSIONS_PER_BATCH:
+                yield pa.Table.from_pylist(rows, SESSIONS)
+                rows = []
+        yield pa.Table.from_pylist(rows, SESSIONS)
+
+
+class Scoring:
+    """An actor of the pool: a model, loaded once, that answers batch after batch.
+
+    Args:
+        model: the file that `gru4rec export` wrote.
+        options: of `Recommender.recommend`.
+    """
+
+    def __init__(self, model: str, options: dict[str, Any]):
+        self._recommender = Recommender.load(model, threads=1)
+        self._options = options
+
+    def __call__(self, sessions: pa.Table) -> pa.Table:
+        """What is recommended for each session, a row each."""
+        answers = self._recommender.recommend(sessions["items"].to_pylist(), **self._options)
+        rows = [
+            {
+                "session": name,
+                "recommendations": [
+                    {"item": item, "score": score} for item, score in zip(answer.items, answer.scores, strict=True)
+                ],
+                "unknown": answer.unknown,
+                "from_zero_state": answer.n_known == 0,
+            }
+            for name, answer in zip(sessions["session"].to_pylist(), answers, strict=True)
+        ]
+        return pa.Table.from_pylist(rows, ANSWERS)
+
+
+def score(arguments: argparse.Namespace) -> None:
+    """Read, score, write."""
+    columns = Columns(arguments.session_column, arguments.item_column, arguments.time_column)
+    options = {"k": arguments.top_k, "exclude_seen": arguments.exclude_seen}
+    reading = {"columns": columns, "input_format": arguments.input_format, "group": arguments.group}
+    # what is wrong with the arguments is said before anything is started
+    if not os.path.isfile(arguments.session):
+        raise UserError(f"expected a file of sessions, found none at {arguments.session}")
+    Recommender.load(arguments.model, threads=1).recommend([], **options)
+    next(read_sessions(arguments.session, **(reading | {"group": False})), None)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    with written_folder(arguments.out) as folder, connected(arguments.address, OBJECT_STORE) as cluster:
+        import ray.data
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = sys.stderr.isatty()
+        context.print_on_execution_start = False
+        context.raise_original_map_exception = True
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        answers = (
+            ray.data.from_items([{"path": os.path.abspath(arguments.session)}])
+            .map_batches(sessions_of, fn_kwargs=reading, batch_format="pyarrow", num_cpus=0)
+            .repartition(target_num_rows_per_block=SESSIONS_PER_BATCH)  # so that all actors have something to do
+            .map_batches(
+                Scoring,
+                fn_constructor_args=(os.path.abspath(arguments.model), options),
+                batch_size=SESSIONS_PER_BATCH,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=1, max_size=arguments.actors or max(1, sum(node.cpus for node in cluster.nodes))
+                ),
+                num_cpus=1,
+            )
+        )
+        light = {"num_cpus": 0}  # the processors belong to the actors
+        try:
+            if arguments.format == "parquet":
+                answers.write_parquet(str(folder.absolute()), ray_remote_args=light)
+            else:
+                answers.write_json(str(folder.absolute()), ray_remote_args=light, double_precision=12)
+        except ray.exceptions.RayError as error:
+            raise user_error(error) from error
+
+
+def user_error(error: BaseException) -> UserError:
+    """What went wrong in a process of Ray, in one line."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, UserError):
+        return UserError(str(cause).splitlines()[0])  # Ray adds lines on its retries
+    return UserError(f"scoring failed: {str(error).strip().splitlines()[-1]}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments."""
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    arguments.add_argument("--model", required=True, metavar="FILE", help="the .onnx file")
+    arguments.add_argument("--session", required=True, metavar="FILE", help="the sessions, as gru4rec-infer reads them")
+    arguments.add_argument("--out", required=True, metavar="FOLDER", help="a new or an empty one, for the answers")
+    arguments.add_argument("--format", choices=("parquet", "jsonl"), default="parquet", help="default: %(default)s")
+    arguments.add_argument("--input-format", choices=FORMATS, help="default: recognised")
+    arguments.add_argument(
+        "--group", action="store_true", help="rows may be in any order; one process holds all of them"
+    )
+    for column, default in (("session", "SessionId"), ("item", "ItemId"), ("time", "Time")):
+        arguments.add_argument(f"--{column}-column", default=default, metavar="NAME", help="default: %(default)s")
+    arguments.add_argument("--top-k", type=int, default=20, metavar="K", help="items a session (default: %(default)s)")
+    arguments.add_argument("--exclude-seen", action="store_true", help="never what the session itself holds")
+    arguments.add_argument("--actors", type=int, metavar="N", help="processes that score (default: one a processor)")
+    arguments.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster, or auto; default: this machine")
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code: 0 done, 2 bad arguments or input, 130 interrupted."""
+    arguments = parser().parse_args(argv)
+    try:
+        if arguments.actors is not None and arguments.actors < 1:
+            raise UserError(f"actors: expected at least 1, got {arguments.actors}")
+        score(arguments)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    print(f"{arguments.out}: recommendations as {arguments.format} files")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""From a click log to recommendations, in Python, with every step explained.
+
+    python examples/train_and_score.py                                   a synthetic log
+    python examples/train_and_score.py --train clicks.tsv                your own: columns SessionId, ItemId, Time
+    python examples/train_and_score.py --train clicks.tsv --out shop.onnx --epochs 5
+
+Needs the training packages: pip install '.[train]'. Where the model is used, the base install is enough.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from gru4rec.config import TrainConfig
+from gru4rec.evaluation import evaluate
+from gru4rec.events import encode, hold_out_last, read_events
+from gru4rec.export import export
+from gru4rec.synth import synthesize
+from gru4rec.training import train
+from inference import Recommender, UserError
+
+
+def train_and_score(arguments: argparse.Namespace) -> None:
+    """The seven steps."""
+    # 1. The log: one row per click. Any order will do; sessions are sorted by time. Ids stay text, as they are written.
+    if arguments.train:
+        clicks = read_events(arguments.train)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "clicks.tsv"
+            synthesize(5_000, 300, seed=1).write_csv(path, separator="\t")
+            clicks = read_events(path)
+
+    # 2. Items become numbers, and the sessions that began last are kept apart: to be judged, a model has to say what
+    #    came after everything it has learnt from. Their items that it cannot know are left out.
+    log, valid = hold_out_last(encode(clicks))
+    print(f"{log.sessions.n_clicks:,} clicks to learn from, {valid.n_clicks:,} to validate on")
+
+    # 3. Training. A configuration has the field's own names; what is not given has a default. With `valid`, every epoch
+    #    is validated and the best one is kept.
+    config = TrainConfig(loss="bpr-max", layers=(96,), n_sample=512, n_epochs=arguments.epochs)
+    model = train(log, config, valid=valid)
+
+    # 4. Is it any good? Every item of the catalogue is ranked at every click.
+    metrics = evaluate(model.network, valid).as_dict()
+    print(f"recall@20 {metrics['recall@20']:.4f}, mrr@20 {metrics['mrr@20']:.4f} on {metrics['events']:,} events")
+
+    # 5. One file that holds all that scoring needs, the ids of the items too. It is compared with the network before it
+    #    appears.
+    export(model.network, model.vocabulary, arguments.out, config={}, metrics={})
+
+    # 6. From here on neither torch nor the log is needed. Sessions are lists of ids, oldest first.
+    recommender = Recommender.load(arguments.out)
+    names = model.vocabulary.terms()
+    session = [names[number] for number in valid.slice(0, 1).items]
+    (recommendation,) = recommender.recommend([session], k=5, exclude_seen=True)
+    print(f"after {' → '.join(session)}:")
+    for item, score in zip(recommendation.items, recommendation.scores, strict=True):
+        print(f"  {item}  {score:.3f}")
+
+    # 7. Click by click, with a small state per visitor instead of the whole session again.
+    state = recommender.new_state()
+    for item in session:
+        state, following = recommender.step(state, item, k=5, exclude_seen=True)
+    assert following.items == recommendation.items
+    print(f"next: gru4rec-infer --model {arguments.out} --session SESSIONS.tsv")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments."""
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    arguments.add_argument("--train", type=Path, metavar="FILE", help="click log; without it, a synthetic one is made")
+    arguments.add_argument("--out", type=Path, default=Path("model.onnx"), metavar="FILE", help="default: %(default)s")
+    arguments.add_argument("--epochs", type=int, default=3, metavar="N", help="default: %(default)s")
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code: 0 done, 2 bad arguments or input."""
+    arguments = parser().parse_args(argv)
+    try:
+        train_and_score(arguments)
+    except UserError as error:  # what a user can mend is one line
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
