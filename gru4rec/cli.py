@@ -6,7 +6,6 @@ once.
 
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,24 +23,21 @@ except ImportError:  # the base install only scores
     sys.stderr.write(TRAINING_PACKAGES_MISSING)
     raise SystemExit(2) from None
 
-from gru4rec.command_line import ProgressLines, run_app, use_threads  # noqa: E402
+from gru4rec.command_line import ProgressLines, examples, our_version, run_app, use_threads  # noqa: E402
 from gru4rec.flags import ConfigFlags, configuration  # noqa: E402
-
-EXAMPLES = """Examples:
-
-    gru4rec synth --out clicks.tsv
-    gru4rec train --train clicks.tsv --out model --loss bpr-max --n-epochs 5
-    gru4rec evaluate model --test clicks.tsv
-    gru4rec export model --out model.onnx
-    gru4rec-infer --model model.onnx --session clicks.tsv --group
-"""
 
 app = App(
     name="gru4rec",
     help="Session-based recommendations with GRU4Rec.",
-    help_epilogue=EXAMPLES,
+    help_epilogue=examples(
+        "gru4rec synth --out clicks.tsv",
+        "gru4rec train --train clicks.tsv --out model --loss bpr-max --n-epochs 5",
+        "gru4rec evaluate model --test clicks.tsv",
+        "gru4rec export model --out model.onnx",
+        "gru4rec-infer --model model.onnx --session clicks.tsv --group",
+    ),
     help_format="plaintext",
-    version=version("gru4rec"),
+    version=our_version,
 )
 
 SessionColumn = Annotated[str, Parameter(help="name of the column with the session ids")]
@@ -52,7 +48,12 @@ NO_FLAGS = ConfigFlags()
 Threads = Annotated[int | None, Parameter(help="CPU threads; results are repeatable for the same number")]
 
 
-@app.command
+@app.command(
+    help_epilogue=examples(
+        "gru4rec synth --out clicks.tsv",
+        "gru4rec synth --out large.parquet --events 5000000 --items 50000 --seed 2",
+    )
+)
 def synth(*, out: Path, events: int = 100_000, items: int = 2_000, seed: int = 0) -> None:
     """Make a realistic click log, for trying things out.
 
@@ -79,15 +80,31 @@ app.command(
     "gru4rec.prepare_command:prepare",
     name="prepare",
     help="Turn a raw event log into training, validation and test files.",
+    help_epilogue=examples(
+        "gru4rec prepare raw.csv.gz --out data",
+        "gru4rec prepare 'logs/*.parquet' --out data --user-column user",
+        "gru4rec prepare yoochoose-clicks.dat --out data --preset rsc15",
+    ),
 )
 app.command(
     "gru4rec.audit_command:audit",
     name="audit",
     help="Look for what is wrong with a click log, and with the evaluation on its test.",
+    help_epilogue=examples(
+        "gru4rec audit clicks.tsv",
+        "gru4rec audit data/train.parquet --test data/test.parquet --strict",
+    ),
 )
 
 
-@app.command
+@app.command(
+    help_epilogue=examples(
+        "gru4rec train --train clicks.tsv --out model --loss bpr-max --layers 224",
+        "gru4rec train --train data --valid data --out model --batching whole-session",
+        "gru4rec train --train data --out model --config search/best.toml",
+        "gru4rec train --train newer.tsv --out newer_model --init model",
+    )
+)
 def train(
     *,
     train: Path,
@@ -104,8 +121,6 @@ def train(
     flags: Flags = NO_FLAGS,
 ) -> None:
     """Train a model.
-
-    Example: gru4rec train --train clicks.tsv --out model --loss bpr-max --layers 224 --n-sample 2048
 
     Args:
         train: click log (TSV, CSV, parquet) or prepared folder
@@ -152,6 +167,12 @@ app.command(
     "gru4rec.evaluate_command:evaluate",
     name="evaluate",
     help="Recall, MRR and more on a test log, every item ranked; beside simple baselines and another model.",
+    help_epilogue=examples(
+        "gru4rec evaluate model --test test.parquet",
+        "gru4rec evaluate model.onnx --test test.parquet --json figures.json",
+        "gru4rec evaluate model --test test.parquet --baselines train.parquet",
+        "gru4rec evaluate model --test test.parquet --versus other_model",
+    ),
 )
 
 
@@ -159,6 +180,10 @@ app.command(
     "gru4rec.export_command:export",
     name="export",
     help="Write a model as one self-contained ONNX file, checked against torch before it appears.",
+    help_epilogue=examples(
+        "gru4rec export model --out model.onnx",
+        "gru4rec export model --out model.onnx --scan int8 --calibration sessions.tsv",
+    ),
 )
 
 

@@ -7,15 +7,24 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from inference.errors import UserError
 
 if TYPE_CHECKING:
     from cyclopts import App
 
     from gru4rec.training import EpochResult
+
+
+def our_version() -> str:
+    """The version of what is installed."""
+    from importlib.metadata import version
+
+    return version("gru4rec")
+
+
+def examples(*commands: str) -> str:
+    """The end of a command's help."""
+    return "\n".join(["Examples:", "", *(f"    {command}" for command in commands), ""])
 
 
 def run_app(app: "App", arguments: Sequence[str] | None = None) -> int:
@@ -62,6 +71,9 @@ class ProgressLines:
     """
 
     def __init__(self, n_epochs: int):
+        from rich.console import Console  # here, so that help is there at once
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
         self._console = Console(stderr=True, highlight=False)
         self._n_epochs = n_epochs
         self._bar = Progress(

@@ -7,8 +7,27 @@ for recommendation in recommender.recommend([["item 7", "item 9"]], k=5):
     print(recommendation.items, recommendation.scores)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from inference.errors import UserError
-from inference.recommender import Recommendation, Recommender, SessionState
-from inference.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from inference.recommender import Recommendation, Recommender, SessionState
+    from inference.vocabulary import Vocabulary
 
 __all__ = ["Recommendation", "Recommender", "SessionState", "UserError", "Vocabulary"]
+
+_MODULES = {
+    "Recommendation": "inference.recommender",
+    "Recommender": "inference.recommender",
+    "SessionState": "inference.recommender",
+    "Vocabulary": "inference.vocabulary",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for when it is asked for: most of a short command is start-up, and help needs no numpy."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

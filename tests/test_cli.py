@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
 import polars as pl
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from gru4rec.cli import main
 from inference.cli import main as infer
 from tests.small_logs import frame_of, markov_sessions
+from tune.search import main as search
 
 SMALL = {"--layers": "8", "--n-sample": "16", "--batch-size": "8", "--n-epochs": "1"}
 
@@ -222,10 +224,30 @@ def test_interrupt_ends_with_130(folder, tmp_path):
     assert main([*command, *quick("--n-epochs", str(done + 1)), "--resume"]) == 0
 
 
-def test_help_has_examples_and_loads_nothing_heavy():
-    code = (
-        "import sys; from gru4rec.cli import main; main(['--help'])\n"
-        "assert not {'torch', 'polars', 'ray', 'onnx', 'onnxruntime'} & set(sys.modules), 'heavy import'"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert "gru4rec train --train clicks.tsv --out model" in shown
+def test_help_loads_nothing_heavy():
+    for program in ("gru4rec.cli", "tune.search", "inference.cli"):
+        heavy = {"torch", "polars", "pyarrow", "pandas", "numba", "onnx", "onnxruntime", "ray", "optuna", "matplotlib"}
+        heavy |= {"numpy"} if program != "inference.cli" else {"rich", "cyclopts"}
+        code = (
+            f"import sys, contextlib; from {program} import main\n"
+            f"with contextlib.suppress(SystemExit): main(['--help'])\n"
+            f"assert not (loaded := {heavy} & set(sys.modules)), loaded"
+        )
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert "--model model.onnx" in ended.stdout or "--train clicks.tsv" in ended.stdout
+
+
+@pytest.mark.parametrize("command", ["synth", "prepare", "audit", "train", "evaluate", "export"])
+def test_help_of_a_command_ends_in_examples_of_it(command, capsys):
+    assert main([command, "--help"]) == 0
+    _, examples = capsys.readouterr().out.split("Examples:")
+    lines = examples.strip().splitlines()
+    assert len(lines) >= 2
+    assert all(line.strip().startswith(f"gru4rec {command} ") for line in lines)
+
+
+def test_commands_say_their_version(capsys):
+    for command in (main, search):
+        assert command(["--version"]) == 0
+        assert capsys.readouterr().out.strip() == version("gru4rec")

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gru4rec.events import Columns
-
 if TYPE_CHECKING:  # Ray takes seconds to import; help should not
+    from gru4rec.events import Columns
     from tune.stopping import Rule
     from tune.suggestions import Search
 
@@ -46,7 +45,7 @@ class Request:
     valid: Path | None
     test: Path | None
     out: Path
-    columns: Columns
+    columns: "Columns"
     grid: tuple[str, ...] | None
     search: "Search"
     scheduler: "Rule"

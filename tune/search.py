@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 try:
     from cyclopts import App, Parameter
 
-    from gru4rec.command_line import run_app
-    from gru4rec.events import Columns
+    from gru4rec.command_line import our_version, run_app
     from inference.errors import UserError
     from tune.flags import SpaceFlags, narrowed
     from tune.request import Request
@@ -47,7 +46,7 @@ For example:
 WIDTH_OF_FILES = 160
 """Columns of the leaderboard where there is no terminal to ask."""
 
-app = App(name="python -m tune.search", help=HELP, version_flags=[])
+app = App(name="python -m tune.search", help=HELP, version=our_version)
 
 NO_FLAGS = SpaceFlags()
 Flags = Annotated[SpaceFlags, Parameter(name="*", group="Search space")]  # type: ignore[valid-type]  # made at run time
@@ -124,6 +123,8 @@ def run(
         raise UserError(f"finalists: expected at least 0, got {finalists}")
     if grid is not None:
         _check_grid(grid, trials=trials, search=search, finalists=finalists)
+    from gru4rec.events import Columns
+
     request = Request(
         train=train,
         valid=valid,
@@ -219,7 +220,7 @@ def say(line: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `python -m tune.search`; gives the exit code."""
-    for package in ("ray", "optuna"):
+    for package in ("ray", "optuna", "polars", "torch"):
         if find_spec(package) is None:
             say(f"error: the search needs {package}: pip install 'gru4rec[tune]'")
             return 2
