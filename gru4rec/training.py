@@ -241,10 +241,10 @@ class _Run:
             trainer.network.load(self._best_arrays)
 
     def close(self) -> None:
-        """Drop the latest epoch where another one is the best, unless the run may be given more epochs later."""
+        """Keep the best epoch, and the latest one where the run may be given more epochs later."""
         assert self._directory is not None
-        if "n_epochs" not in _may_change(self._trainer.config):
-            checkpoint.keep_epochs(self._directory, {self._best_epoch()})
+        latest = {len(self._history)} if "n_epochs" in _may_change(self._trainer.config) else set()
+        checkpoint.keep_epochs(self._directory, {self._best_epoch(), *latest})
 
 
 def _may_change(config: TrainConfig) -> tuple[str, ...]:
