@@ -2,8 +2,8 @@
 
 It computes what `SessionParallel` computes with autograd, from the same random numbers, to within rounding. On a
 processor it takes a fraction of the time, because between two products there is one walk over the numbers instead of
-many, and nothing is recorded for later. Products take their inputs in the learner's product type; all sums, gates,
-losses and parameters are float32.
+many, and nothing is recorded for later. Products take their inputs and give their results in the learner's product
+type, and gradients stay in it until a parameter is updated; all sums, gates, losses and parameters are float32.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from gru4rec.steps import Step
 
 @dataclass(frozen=True)
 class Gradients:
-    """Gradients of a step's loss.
+    """Gradients of a step's loss, each float32 or as it came out of a bfloat16 product.
 
     Attributes:
         rows: [C + B, H], of the columns and then of the inputs, where those are rows of one table; [C, H] otherwise.
@@ -39,44 +39,46 @@ class _LayerPass:
 
     Args:
         layer: the weights.
-        inputs: [B, in].
+        inputs: [B, in] in the type of `product_type`.
         hidden: [B, H].
-        uniform: [B, H], random numbers for dropout, or None.
-        learner: for the share that is dropped and the type of products.
+        numbers: int16 [B, H], random numbers for dropout, or None.
+        share: that is dropped.
 
     Attributes:
         output: [B, H], the next state.
+        product: the same in the type of products.
     """
 
-    def __init__(self, layer: GRULayer, inputs: Tensor, hidden: Tensor, uniform: Tensor | None, learner: Learner):
-        self._type, self._share = learner.product_type, learner.config.dropout_p_hidden
-        self._hidden = hidden
-        self._factors = inputs.to(self._type), hidden.to(self._type)
-        weight_hh = layer.weight_hh.to(self._type)
-        self._weight_ih = None if layer.weight_ih is None else layer.weight_ih.to(self._type)
-        if self._weight_ih is None:
-            from_input = inputs + layer.bias_ih
-        else:
-            from_input = _product(self._factors[0], self._weight_ih.T).add_(layer.bias_ih)
-        self._from_hidden = _product(self._factors[1], weight_hh.T).add_(layer.bias_hh)
-        self._uniform = uniform
-        self.output, self._activations = kernels.gates(
-            from_input, self._from_hidden, hidden, self._uniform, self._share
+    def __init__(self, layer: GRULayer, inputs: Tensor, hidden: Tensor, numbers: Tensor | None, share: float):
+        product_type = inputs.dtype
+        self._hidden, self._dropout = hidden, (numbers, share)
+        self._factors = inputs, hidden.to(product_type)
+        self._weight_ih = None if layer.weight_ih is None else layer.weight_ih.to(product_type)
+        from_input = inputs if self._weight_ih is None else inputs @ self._weight_ih.T
+        from_hidden = self._factors[1] @ layer.weight_hh.to(product_type).T
+        biases = layer.bias_ih, layer.bias_hh
+        self.output, self.product, self._activations = kernels.gates(
+            from_input, from_hidden, biases, hidden, *self._dropout
         )
 
-    def back(self, upstream: Tensor, into: GRULayer) -> Tensor:
-        """Writes the gradients of the weights, from that of the output [B, H], and gives that of the inputs."""
+    def back(self, upstream: Tensor, to: GRULayer, to_inputs: Tensor | None = None) -> Tensor:
+        """The gradient of the inputs [B, in], from that of the output [B, H].
+
+        Args:
+            upstream: in the type of the products.
+            to: where the gradients of the weights are written, in any type.
+            to_inputs: where that of the inputs is written; None makes room for it.
+        """
         to_input, to_hidden, _ = kernels.gates_gradient(
-            upstream, self._uniform, self._share, self._activations, self._from_hidden, self._hidden
+            upstream.to(self._factors[0].dtype), *self._dropout, self._activations, self._hidden
         )
-        torch.sum(to_input, dim=0, out=into.bias_ih)
-        torch.sum(to_hidden, dim=0, out=into.bias_hh)
-        _product(to_hidden.to(self._type).T, self._factors[1], into.weight_hh)
-        if self._weight_ih is None or into.weight_ih is None:
+        to.bias_ih.copy_(kernels.column_sums(to_input))
+        to.bias_hh.copy_(kernels.column_sums(to_hidden))
+        _product(to_hidden.T, self._factors[1], to.weight_hh)
+        if self._weight_ih is None or to.weight_ih is None:
             return to_input
-        factor = to_input.to(self._type)
-        _product(factor.T, self._factors[0], into.weight_ih)
-        return _product(factor, self._weight_ih)
+        _product(to_input.T, self._factors[0], to.weight_ih)
+        return torch.mm(to_input, self._weight_ih, out=to_inputs)
 
 
 def fits(learner: Learner) -> bool:
@@ -89,7 +91,7 @@ def run(
     learner: Learner,
     step: Step,
     state: list[Tensor],
-    uniform: list[Tensor | None],
+    drops: list[Tensor | None],
     bias: Tensor,
     positive: Tensor,
 ) -> tuple[Tensor, list[Tensor], Gradients]:
@@ -99,7 +101,7 @@ def run(
         learner: what is trained; its parameters are only read.
         step: B rows, C columns.
         state: per layer [B, H].
-        uniform: the step's random numbers, as of `Learner.uniform`.
+        drops: the step's random numbers, as of `Learner.drop_numbers`.
         bias: [C], the columns' biases less the sampling correction.
         positive: int64 [B], the targets' columns.
 
@@ -108,37 +110,35 @@ def run(
     """
     network, config, product_type = learner.network, learner.config, learner.product_type
     n_rows, n_columns = len(step.targets), len(step.columns.items)
+    embed_drop = drops[0], config.dropout_p_embed
 
-    output = network.input_table.index_select(0, step.inputs.items)
-    dropped = uniform[0]
-    kernels.drop(output, dropped, config.dropout_p_embed)
+    # One-hot inputs are what a product with them would give: not bfloat16, and neither is what is added to them.
+    first_type = torch.float32 if network.layers[0].weight_ih is None else product_type
+    output = kernels.gathered(network.input_table, step.inputs.items, first_type, *embed_drop)
     passes: list[_LayerPass] = []
-    for layer, hidden, numbers in zip(network.layers, state, uniform[1:], strict=True):
-        passes.append(_LayerPass(layer, output, hidden, numbers, learner))
-        output = passes[-1].output
+    for layer, hidden, numbers in zip(network.layers, state, drops[1:], strict=True):
+        passes.append(_LayerPass(layer, output, hidden, numbers, config.dropout_p_hidden))
+        output = passes[-1].product.to(product_type)
 
     columns = kernels.gathered(network.output_table, step.columns.items, product_type)
-    query = output.to(product_type)
-    scores = query @ columns.T
-    losses, gradient = learner.loss_gradient(scores, bias, positive, 1 / config.batch_size)
+    losses, gradient = learner.loss_gradient(output @ columns.T, bias, positive, 1 / config.batch_size)
     shared = step.both is not None
-    rows = torch.empty(n_columns + n_rows if shared else n_columns, columns.shape[1])
-    _product(gradient.T, query, rows[:n_columns])
-    upstream = _product(gradient, columns)
+    rows = torch.empty(n_columns + n_rows if shared else n_columns, columns.shape[1], dtype=product_type)
+    torch.mm(gradient.T, output, out=rows[:n_columns])
+    upstream = gradient @ columns
 
-    to_dense = torch.empty_like(network.dense)
-    for layer_pass, into in zip(reversed(passes), reversed(network.layers_from(to_dense)), strict=True):
-        upstream = layer_pass.back(upstream, into)
-    kernels.drop(upstream, dropped, config.dropout_p_embed)
-    if shared:
-        rows[n_columns:] = upstream
+    to_dense = torch.empty_like(network.dense, dtype=product_type)
+    layers = zip(passes, network.layers_from(to_dense), strict=True)
+    for number, (layer_pass, to) in reversed(list(enumerate(layers))):
+        upstream = layer_pass.back(upstream, to, rows[n_columns:] if shared and number == 0 else None)
+    kernels.drop(upstream, *embed_drop)
     following = [layer_pass.output for layer_pass in passes]
     return losses.sum(), following, Gradients(rows, upstream, kernels.column_sums(gradient), to_dense)
 
 
-def _product(left: Tensor, right: Tensor, into: Tensor | None = None) -> Tensor:
-    """The float32 product of two matrices."""
-    if left.dtype is torch.float32:
-        return torch.mm(left, right, out=into) if into is not None else left @ right
-    product = left @ right
-    return product.float() if into is None else into.copy_(product)
+def _product(left: Tensor, right: Tensor, into: Tensor) -> None:
+    """Write the product of two matrices into a third, which may be of another type."""
+    if left.dtype is into.dtype:
+        torch.mm(left, right, out=into)
+    else:
+        into.copy_(left @ right)

@@ -24,8 +24,8 @@ class _Gates(torch.autograd.Function):
     def forward(ctx: Any, from_input: Tensor, from_hidden: Tensor, hidden: Tensor) -> Tensor:
         ctx.compiled = kernels.fit(from_input, from_hidden, hidden)
         if ctx.compiled:
-            following, activations = kernels.gates(from_input, from_hidden, hidden, None, 0)
-            ctx.save_for_backward(activations, from_hidden, hidden)
+            following, _, activations = kernels.gates(from_input, from_hidden, None, hidden, None, 0)
+            ctx.save_for_backward(activations, hidden)
             return following
         units = hidden.shape[1]
         gates = (from_input[:, : 2 * units] + from_hidden[:, : 2 * units]).sigmoid_()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gru4rec.config import TrainConfig
+from gru4rec.dropout import drop_numbers
 from gru4rec.losses import Loss
 from gru4rec.model import Network
 from gru4rec.optim import RowOptimiser
@@ -55,17 +56,17 @@ class Learner:
         """Make the dropout masks of an epoch (numbered from 0) what they always are for this seed."""
         self.dropout.manual_seed(int(np.random.default_rng([self.config.seed, epoch]).integers(1 << 62)))
 
-    def uniform(self, n_rows: int) -> list[Tensor | None]:
-        """The random numbers that decide which values of a step are dropped: those below the configured share.
+    def drop_numbers(self, n_rows: int) -> list[Tensor | None]:
+        """The random numbers that decide which values of a step are dropped.
 
         Returns:
-            For the embedded inputs [n_rows, E], and then for the output of each layer [n_rows, H]; None where nothing
-            is dropped.
+            int16, for the embedded inputs [n_rows, E], and then for the output of each layer [n_rows, H]; None where
+            nothing is dropped.
         """
         widths = [self.network.input_table.shape[1], *self.network.widths]
         shares = [self.config.dropout_p_embed, *[self.config.dropout_p_hidden] * len(self.network.widths)]
         return [
-            torch.rand(n_rows, width, generator=self.dropout, device=self.device) if share else None
+            drop_numbers(n_rows, width, self.dropout, self.device) if share else None
             for width, share in zip(widths, shares, strict=True)
         ]
 
@@ -79,8 +80,3 @@ class Learner:
     ) -> tuple[Tensor, Tensor]:
         """Losses per row [B] and their gradients [B, C]; arguments as of `Loss.gradient`."""
         return self.loss.gradient(self.loss_options, scores, bias, positive, scale, excluded)
-
-
-def dropped(values: Tensor, uniform: Tensor | None, share: float) -> Tensor:
-    """The values, those with a random number below the share set to 0 and the others scaled up to keep the mean."""
-    return values if uniform is None else values * uniform.ge_(share).div_(1 - share)

@@ -61,9 +61,8 @@ class RowOptimiser(ABC):
     def update_rows(self, name: str, rows: Rows, gradient: Tensor) -> None:
         """Update the touched rows of a table; `gradient` [n, …] belongs to the rows as gathered and is used up."""
         tensors = self._of(name)
-        if isinstance(rows, DistinctRows) and kernels.fit(tensors[0], gradient):
-            rows.merge(gradient)
-            self.rows_loop(*tensors, rows.items, gradient, rows.kept, **self._numbers)
+        if isinstance(rows, DistinctRows) and kernels.fit(tensors[0]) and kernels.take(gradient):
+            self.rows_loop(*tensors, rows.items, gradient, rows.kept, rows.chained(), **self._numbers)
         else:
             self._update_rows(*tensors, *rows.summed(gradient))
 
@@ -71,7 +70,7 @@ class RowOptimiser(ABC):
     def update_all(self, name: str, gradient: Tensor) -> None:
         """Update a parameter of which every entry has a gradient."""
         tensors = self._of(name)
-        if kernels.fit(tensors[0], gradient):
+        if kernels.fit(tensors[0]) and kernels.take(gradient):
             self.all_loop(*tensors, gradient, **self._numbers)
         else:
             self._update_all(*tensors, gradient)

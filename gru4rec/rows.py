@@ -32,20 +32,15 @@ class DistinctRows:
     repeats: Tensor
     into: Tensor
 
-    def merge(self, gradient: Tensor) -> None:
-        """Add the gradients [n, …] of repeats to that of each row's first occurrence, in place."""
-        if self.kept is None:
-            return
-        if kernels.fit(gradient):
-            kernels.merge(gradient, self.repeats, self.into)
-        else:
-            gradient.index_add_(0, self.into, gradient.index_select(0, self.repeats))
+    def chained(self) -> Tensor | None:
+        """As of `kernels.chained`."""
+        return None if self.kept is None else kernels.chained(len(self.items), self.repeats, self.into)
 
     def summed(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Distinct row numbers [u] and the sums [u, …] of their gradients [n, …], which are used up."""
-        self.merge(gradient)
         if self.kept is None:
             return self.items, gradient
+        gradient.index_add_(0, self.into, gradient.index_select(0, self.repeats))
         return self.items.index_select(0, self.kept), gradient.index_select(0, self.kept)
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from gru4rec import compiled_step
 from gru4rec.compiled_step import Gradients
 from gru4rec.config import TrainConfig
-from gru4rec.learner import Learner, dropped
+from gru4rec.dropout import dropped
+from gru4rec.learner import Learner
 from gru4rec.losses import correct_for_sampling
 from gru4rec.samplers import Sampler
 from gru4rec.schedule import SessionParallelSchedule
@@ -82,11 +83,11 @@ class SessionParallel:
             learner.optimiser.begin_step(epoch * self.n_steps + step.number)
             with learner.precision.applied():
                 state = [hidden * step.carry for hidden in state]
-                loss, state = self._run_step(learner, step, state, learner.uniform(len(step.targets)))
+                loss, state = self._run_step(learner, step, state, learner.drop_numbers(len(step.targets)))
             yield len(step.targets), loss
 
     def _run_step(
-        self, learner: Learner, step: Step, state: list[Tensor], uniform: list[Tensor | None]
+        self, learner: Learner, step: Step, state: list[Tensor], drops: list[Tensor | None]
     ) -> tuple[Tensor, list[Tensor]]:
         """Train on one step; gives its loss and the next state, both detached.
 
@@ -97,7 +98,7 @@ class SessionParallel:
         if compiled_step.fits(learner):
             bias = self._corrected(network.output_bias.index_select(0, step.columns.items), step)
             positive = self._diagonal[: len(step.targets)]
-            loss, following, gradients = compiled_step.run(learner, step, state, uniform, bias, positive)
+            loss, following, gradients = compiled_step.run(learner, step, state, drops, bias, positive)
             self._update(learner, step, gradients)
             return loss, following
         inputs = network.input_table.index_select(0, step.inputs.items).requires_grad_()  # [B, E]
@@ -112,9 +113,9 @@ class SessionParallel:
         columns.requires_grad_()
         bias.requires_grad_()
 
-        output = dropped(network.embedded(inputs), uniform[0], config.dropout_p_embed)
+        output = dropped(network.embedded(inputs), drops[0], config.dropout_p_embed)
         following = []
-        for layer, hidden, numbers in zip(network.layers_from(dense), state, uniform[1:], strict=True):
+        for layer, hidden, numbers in zip(network.layers_from(dense), state, drops[1:], strict=True):
             output = dropped(layer(output, hidden), numbers, config.dropout_p_hidden)
             following.append(output.detach())
         scores = scored(

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from gru4rec import kernels
 from gru4rec.config import TrainConfig
-from gru4rec.learner import Learner, dropped
+from gru4rec.dropout import dropped
+from gru4rec.learner import Learner
 from gru4rec.rows import FirstOccurrence, Rows, described, different, rows_from
 from gru4rec.samplers import Sampler
 from gru4rec.score_loss import Hits, Recent, score_loss
@@ -164,8 +165,8 @@ class WholeSession:
         bias = network.output_bias.index_select(0, step.columns.items)
         dense = network.dense.detach().requires_grad_()
 
-        uniform, *of_layers = learner.uniform(n_targets)
-        output = dropped(network.embedded(inputs), uniform, config.dropout_p_embed)
+        numbers, *of_layers = learner.drop_numbers(n_targets)
+        output = dropped(network.embedded(inputs), numbers, config.dropout_p_embed)
         following = []
         for number, layer in enumerate(network.layers_from(dense)):
             output, last = layer.walk(output, state[number], step.layout.sizes)

@@ -10,6 +10,7 @@ import torch
 
 from gru4rec import kernels
 from gru4rec.config import TrainConfig
+from gru4rec.dropout import drop_numbers, dropped
 from gru4rec.gru import _Gates
 from gru4rec.losses import LOSSES, bpr_max, cross_entropy
 from gru4rec.model import Network
@@ -98,35 +99,67 @@ def test_gathered_rows_and_column_sums(product_type):
     torch.testing.assert_close(kernels.column_sums(wide), wide.float().sum(dim=0))
 
 
-def test_gates_and_their_gradient():
-    from_input, from_hidden, hidden = tensor(6, 63, scale=3), tensor(6, 63, seed=1, scale=3), tensor(6, 21, seed=2)
-    upstream, uniform, share = tensor(6, 21, seed=3), torch.rand(6, 21), 0.3
-    following, activations = kernels.gates(from_input, from_hidden, hidden, uniform, share)
+@pytest.mark.parametrize("product_type", [torch.float32, torch.bfloat16])
+def test_dropout_of_gathered_rows_and_of_values_in_place(product_type):
+    table, items, share = tensor(50, 33), torch.tensor([3, 49, 0, 3]), 0.3
+    numbers = drop_numbers(4, 33, torch.Generator().manual_seed(1), torch.device("cpu"))
+    expected = dropped(table[items], numbers, share)
+    assert torch.equal(kernels.gathered(table, items, product_type, numbers, share), expected.to(product_type))
+    values = table[items].to(product_type)
+    kernels.drop(values, numbers, share)
+    torch.testing.assert_close(values, expected.to(product_type))
+
+
+@pytest.mark.parametrize("product_type", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("biased", [False, True])
+def test_gates_and_their_gradient(product_type, biased):
+    from_input, from_hidden = (tensor(6, 63, seed=seed, scale=3).to(product_type) for seed in (0, 1))
+    hidden, upstream, share = tensor(6, 21, seed=2), tensor(6, 21, seed=3).to(product_type), 0.3
+    biases = (tensor(63, seed=4), tensor(63, seed=5)) if biased else None
+    numbers = drop_numbers(6, 21, torch.Generator().manual_seed(1), torch.device("cpu"))
+    following, product, activations = kernels.gates(from_input, from_hidden, biases, hidden, numbers, share)
     given = [part.double().requires_grad_() for part in (from_input, from_hidden, hidden)]
-    dropped = _Gates.apply(*given) * ((uniform >= share) / (1 - share))
-    torch.testing.assert_close(following.double(), dropped, rtol=1e-5, atol=1e-6)
-    got = kernels.gates_gradient(upstream, uniform, share, activations, from_hidden, hidden)
-    for ours, theirs in zip(got, torch.autograd.grad(dropped, given, upstream.double()), strict=True):
-        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-5)
+    added = biases or (torch.zeros(63), torch.zeros(63))
+    expected = dropped(_Gates.apply(given[0] + added[0], given[1] + added[1], given[2]), numbers, share)
+    torch.testing.assert_close(following.double(), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(product, following.to(product_type))
+    got = kernels.gates_gradient(upstream, numbers, share, activations, hidden)
+    close = {"rtol": 1e-4, "atol": 1e-5} if product_type is torch.float32 else {"rtol": 2**-8, "atol": 1e-5}
+    for ours, theirs in zip(got, torch.autograd.grad(expected, given, upstream.double()), strict=True):
+        torch.testing.assert_close(ours.double(), theirs, **close)
 
 
+def test_repeats_are_chained_in_order():
+    places = kernels.chained(6, repeats=torch.tensor([2, 4, 5]), into=torch.tensor([0, 1, 0]))
+    assert places.tolist() == [2, 4, 5, -1, -1, -1]
+
+
+@pytest.mark.parametrize("type_of_gradient", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("rule", [(RowAdagrad, 0.1, 0.0), (RowAdagrad, 0.1, 0.4), (RowAdamW, 0.1, 10)])
-def test_update_rules(rule, without_kernels):
+def test_update_rules(rule, type_of_gradient, without_kernels):
     rows = DistinctRows(
-        torch.tensor([4, 2, 4, 9]), kept=torch.tensor([0, 1, 3]), repeats=torch.tensor([2]), into=torch.tensor([0])
+        torch.tensor([4, 2, 4, 9, 4]),
+        kept=torch.tensor([0, 1, 3]),
+        repeats=torch.tensor([2, 4]),
+        into=torch.tensor([0, 0]),
     )
+
+    def gradient(*shape, seed):
+        return tensor(*shape, seed=seed).to(type_of_gradient).to(taken)
 
     def updated():
         network = Network(12, TrainConfig(layers=(16,), seed=1))
         optimiser = rule[0](network, *rule[1:])
         for step in range(3):
             optimiser.begin_step(step)
-            optimiser.update_rows("output_table", rows, tensor(4, 16, seed=step))
-            optimiser.update_rows("output_bias", rows, tensor(4, seed=step))
-            optimiser.update_all("dense", tensor(*network.dense.shape, seed=step))
+            optimiser.update_rows("output_table", rows, gradient(5, 16, seed=step))
+            optimiser.update_rows("output_bias", rows, gradient(5, seed=step))
+            optimiser.update_all("dense", gradient(*network.dense.shape, seed=step))
         return network.tensors() | optimiser.tensors()
 
+    taken = type_of_gradient
     compiled = updated()
+    taken = torch.float32
     without_kernels()
     for name, expected in updated().items():
         torch.testing.assert_close(compiled[name], expected, rtol=1e-5, atol=1e-6, msg=name)

@@ -6,18 +6,20 @@ each is one parallel loop over rows. They give what the torch code that they sta
 stand for it where that would run in float32 on a processor. Without numba, and on other devices, the torch code runs.
 
 Rows are spread over as many threads as torch uses and nothing is summed across threads, so the results do not depend on
-their number. A `product_type` of bfloat16 is that of a matrix that only goes into a product.
+their number. What comes from matrix products or goes into them, gradients included, may be bfloat16.
 """
 
 import ctypes
 import math
 import struct
 import sys
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from gru4rec.dropout import drop_limit
 
 try:
     from gru4rec.kernels import losses as _losses
@@ -45,6 +47,11 @@ def fit(*tensors: Tensor) -> bool:
     )
 
 
+def take(gradient: Tensor) -> bool:
+    """Whether the update rules can take this gradient: float32 or bfloat16 on a processor, without gaps."""
+    return fit(gradient) or (_half(gradient) and gradient.device.type == "cpu" and gradient.is_contiguous())
+
+
 def _run(loop: Any, count: int, *arguments: Tensor | float) -> None:
     """Run a loop over `count` rows, on as many threads as torch uses."""
     words = [count]
@@ -53,12 +60,18 @@ def _run(loop: Any, count: int, *arguments: Tensor | float) -> None:
             shape = argument.shape
             words += (argument.data_ptr(), shape[0], shape[1] if len(shape) == 2 else 1)
         else:
-            words += (int.from_bytes(struct.pack("=f", argument), sys.byteorder), 0, 0)
+            words += (_bits(argument), 0, 0)
     data = (ctypes.c_int64 * len(words))(*words)
     if _OPENMP is not None:
         _OPENMP.GOMP_parallel(ctypes.c_void_p(loop.address), data, torch.get_num_threads(), 0)
     else:
         loop.ctypes(data)
+
+
+@lru_cache(maxsize=1024)
+def _bits(number: float) -> int:
+    """Those of a float32."""
+    return int.from_bytes(struct.pack("=f", number), sys.byteorder)
 
 
 def _numbers(decays: tuple[float, float]) -> tuple[float, float, float]:
@@ -69,6 +82,31 @@ def _numbers(decays: tuple[float, float]) -> tuple[float, float, float]:
 @cache
 def _places(count: int) -> Tensor:
     return torch.arange(count)
+
+
+def _chains(items: Tensor, places: Tensor | None, following: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Places and chains as the loops take them."""
+    return (
+        _places(len(items)) if places is None else places,
+        _nothing(torch.int64, 1) if following is None else following,
+    )
+
+
+@cache
+def _zeros(count: int) -> Tensor:
+    return torch.zeros(count)
+
+
+@cache
+def _nothing(dtype: torch.dtype, dimensions: int) -> Tensor:
+    return torch.empty((0,) * dimensions, dtype=dtype)
+
+
+def _drops(numbers: Tensor | None, share: float) -> tuple[Tensor, float, float]:
+    """Dropout as the loops take it: random numbers, the limit, and the factor of what stays."""
+    if numbers is None:
+        return _nothing(torch.int16, 2), 0.0, 1.0
+    return numbers, drop_limit(share), 1 / (1 - share)
 
 
 def _half(tensor: Tensor) -> bool:
@@ -124,52 +162,101 @@ def column_sums(values: Tensor) -> Tensor:
     return sums
 
 
-def gathered(table: Tensor, items: Tensor, product_type: torch.dtype) -> Tensor:
-    """The rows `items` int64 [n] of a float32 table [N, H], as [n, H] of the given type."""
+def gathered(
+    table: Tensor, items: Tensor, product_type: torch.dtype, numbers: Tensor | None = None, share: float = 0.0
+) -> Tensor:
+    """The rows `items` int64 [n] of a float32 table [N, H], as [n, H] of the given type, after dropout.
+
+    Args:
+        table, items, product_type: as said.
+        numbers: int16 [n, H], as of `dropout.drop_numbers`; None for no dropout.
+        share: that is dropped.
+    """
     rows = torch.empty(len(items), table.shape[1], dtype=product_type)
-    _run(_rows.gathered_bfloat16 if _half(rows) else _rows.gathered_float32, len(items), table, items, rows)
+    loop = _rows.gathered_bfloat16 if _half(rows) else _rows.gathered_float32
+    _run(loop, len(items), table, items, rows, *_drops(numbers, share))
     return rows
 
 
-def drop(values: Tensor, uniform: Tensor | None, share: float) -> None:
-    """Set values [B, H] to 0 where their uniform random number is below the share, scale the others up; in place."""
-    if uniform is not None:
-        _run(_rows.drop, len(values), values, uniform, share)
+def drop(values: Tensor, numbers: Tensor | None, share: float) -> None:
+    """Dropout of values [B, H], float32 or bfloat16, in place; the numbers are as of `gathered`."""
+    if numbers is not None:
+        _run(_rows.drop_bfloat16 if _half(values) else _rows.drop_float32, len(values), values, *_drops(numbers, share))
 
 
 def gates(
-    from_input: Tensor, from_hidden: Tensor, hidden: Tensor, uniform: Tensor | None, share: float
-) -> tuple[Tensor, Tensor]:
+    from_input: Tensor,
+    from_hidden: Tensor,
+    biases: tuple[Tensor, Tensor] | None,
+    hidden: Tensor,
+    numbers: Tensor | None,
+    share: float,
+) -> tuple[Tensor, Tensor, Tensor]:
     """The element-wise part of a GRU layer, and dropout of its output.
 
     Args:
-        from_input, from_hidden: [B, 3H], the products with the weights, biases added.
+        from_input, from_hidden: [B, 3H], the products with the weights, both float32 or both bfloat16.
+        biases: of both, [3H] each; None where they are added already.
         hidden: [B, H].
-        uniform: [B, H] random numbers; None for no dropout.
+        numbers: int16 [B, H]; None for no dropout.
         share: that is dropped.
 
     Returns:
-        The next hidden state [B, H] and the activations r, z, n [B, 3H].
+        The next hidden state [B, H]; the same in the type of the products; and the activations r, z, n, U h + b'
+        [B, 4H].
     """
-    following, activations = torch.empty_like(hidden), torch.empty_like(from_input)
-    dropout = (hidden, 0.0) if uniform is None else (uniform, share)
-    _run(_rows.gates, len(hidden), from_input, from_hidden, hidden, *dropout, activations, following)
-    return following, activations
+    following, activations = torch.empty_like(hidden), torch.empty(len(hidden), 4 * hidden.shape[1])
+    half = _half(from_hidden)
+    product = torch.empty_like(hidden, dtype=torch.bfloat16) if half else following
+    if biases is None:
+        biases = _zeros(from_input.shape[1]), _zeros(from_input.shape[1])
+    _run(
+        _rows.gates_bfloat16 if half else _rows.gates_float32,
+        len(hidden),
+        from_input,
+        from_hidden,
+        *biases,
+        hidden,
+        *_drops(numbers, share),
+        activations,
+        following,
+        product,
+    )
+    return following, product, activations
 
 
 def gates_gradient(
-    upstream: Tensor, uniform: Tensor | None, share: float, activations: Tensor, from_hidden: Tensor, hidden: Tensor
+    upstream: Tensor, numbers: Tensor | None, share: float, activations: Tensor, hidden: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `gates`: to from_input [B, 3H], to from_hidden [B, 3H], and directly to hidden [B, H]."""
-    to = torch.empty_like(from_hidden), torch.empty_like(from_hidden), torch.empty_like(hidden)
-    dropout = (hidden, 0.0) if uniform is None else (uniform, share)
-    _run(_rows.gates_gradient, len(hidden), upstream, *dropout, activations, from_hidden, hidden, *to)
-    return to
+    """Gradients of `gates`: to from_input and to from_hidden [B, 3H] in the type of that of the output, `upstream`
+    [B, H], and directly to hidden [B, H]."""
+    kept = torch.empty_like(hidden)
+    to_input, to_hidden = (torch.empty(len(hidden), 3 * hidden.shape[1], dtype=upstream.dtype) for _ in range(2))
+    _run(
+        _rows.gates_gradient_bfloat16 if _half(upstream) else _rows.gates_gradient_float32,
+        len(hidden),
+        upstream,
+        *_drops(numbers, share),
+        activations,
+        hidden,
+        to_input,
+        to_hidden,
+        kept,
+    )
+    return to_input, to_hidden, kept
 
 
-def merge(gradient: Tensor, repeats: Tensor, into: Tensor) -> None:
-    """Add rows `repeats` int64 [r] of a gradient [n, H] or [n] to its rows `into` int64 [r]; in place, in order."""
-    _run(_updates.merge, 1, gradient, repeats, into)
+def chained(count: int, repeats: Tensor, into: Tensor) -> Tensor:
+    """The next place of the same row for each of `count` places, or -1: int64 [count].
+
+    Args:
+        count: of all places.
+        repeats: int64 [r], the places of rows that have one before.
+        into: int64 [r], the first place of each one's row.
+    """
+    following = torch.empty(count, dtype=torch.int64)
+    _run(_updates.chain, 1, following, repeats, into)
+    return following
 
 
 def adagrad(
@@ -179,6 +266,7 @@ def adagrad(
     items: Tensor,
     gradient: Tensor,
     places: Tensor | None,
+    following: Tensor | None,
     *,
     rate: float,
     momentum: float,
@@ -189,13 +277,14 @@ def adagrad(
     Args:
         parameter, accumulator, velocity: [N, H] or [N]; the velocity is not touched without momentum.
         items: int64 [n], row numbers as gathered.
-        gradient: [n, H] or [n].
-        places: int64 [u], which of the n are to be updated; None for all.
+        gradient: [n, H] or [n], float32 or bfloat16.
+        places: int64 [u], the first place of every row; None where all rows are different.
+        following: int64 [n], as of `chained`, to the places whose gradients are added; None where there are none.
         rate, momentum, epsilon: of the rule.
     """
-    places = _places(len(items)) if places is None else places
-    tensors = parameter, accumulator, velocity, items, gradient, places
-    _run(_updates.adagrad, len(places), *tensors, rate, momentum, epsilon)
+    tensors = parameter, accumulator, velocity, items, gradient, *_chains(items, places, following)
+    loop = _updates.adagrad_bfloat16 if _half(gradient) else _updates.adagrad_float32
+    _run(loop, len(tensors[5]), *tensors, rate, momentum, epsilon)
 
 
 def adagrad_all(
@@ -210,7 +299,8 @@ def adagrad_all(
 ) -> None:
     """Adagrad with momentum on every entry of tensors of one shape."""
     tensors = parameter, accumulator, velocity, gradient
-    _run(_updates.adagrad_all, math.ceil(parameter.numel() / _updates.BLOCK), *tensors, rate, momentum, epsilon)
+    loop = _updates.adagrad_all_bfloat16 if _half(gradient) else _updates.adagrad_all_float32
+    _run(loop, math.ceil(parameter.numel() / _updates.BLOCK), *tensors, rate, momentum, epsilon)
 
 
 def adamw(
@@ -220,6 +310,7 @@ def adamw(
     items: Tensor,
     gradient: Tensor,
     places: Tensor | None,
+    following: Tensor | None,
     *,
     decays: tuple[float, float],
     scale: float,
@@ -227,9 +318,9 @@ def adamw(
     epsilon: float,
 ) -> None:
     """Adam on some rows, all of them different; arguments as of `adagrad`, the numbers as in `optim.RowAdamW`."""
-    places = _places(len(items)) if places is None else places
-    tensors = parameter, first_moment, second_moment, items, gradient, places
-    _run(_updates.adamw, len(places), *tensors, *_numbers(decays), scale, root_correction, epsilon)
+    tensors = parameter, first_moment, second_moment, items, gradient, *_chains(items, places, following)
+    loop = _updates.adamw_bfloat16 if _half(gradient) else _updates.adamw_float32
+    _run(loop, len(tensors[5]), *tensors, *_numbers(decays), scale, root_correction, epsilon)
 
 
 def adamw_all(
@@ -246,4 +337,12 @@ def adamw_all(
     """Adam on every entry of tensors of one shape."""
     tensors = parameter, first_moment, second_moment, gradient
     blocks = math.ceil(parameter.numel() / _updates.BLOCK)
-    _run(_updates.adamw_all, blocks, *tensors, *_numbers(decays), scale, root_correction, epsilon)
+    _run(
+        _updates.adamw_all_bfloat16 if _half(gradient) else _updates.adamw_all_float32,
+        blocks,
+        *tensors,
+        *_numbers(decays),
+        scale,
+        root_correction,
+        epsilon,
+    )

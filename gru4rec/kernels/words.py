@@ -73,7 +73,8 @@ def _pointer_to(element):
     return pointer
 
 
-_float_pointer, _half_pointer, _long_pointer = map(_pointer_to, (types.float32, types.uint16, types.int64))
+_float_pointer, _half_pointer = _pointer_to(types.float32), _pointer_to(types.uint16)
+_short_pointer, _long_pointer = _pointer_to(types.int16), _pointer_to(types.int64)
 
 
 @njit(inline="always")
@@ -91,6 +92,13 @@ def halves(words, argument):
 
 
 @njit(inline="always")
+def shorts(words, argument):
+    """A matrix of int16."""
+    at = 1 + 3 * argument
+    return carray(_short_pointer(words[at]), (words[at + 1], words[at + 2]))
+
+
+@njit(inline="always")
 def longs(words, argument):
     """A vector of int64."""
     at = 1 + 3 * argument
@@ -102,6 +110,13 @@ def vector(words, argument):
     """A vector of float32."""
     at = 1 + 3 * argument
     return carray(_float_pointer(words[at]), words[at + 1] * words[at + 2])
+
+
+@njit(inline="always")
+def half_vector(words, argument):
+    """A vector of bfloat16, as bits."""
+    at = 1 + 3 * argument
+    return carray(_half_pointer(words[at]), words[at + 1] * words[at + 2])
 
 
 @njit(inline="always")
