@@ -7,8 +7,8 @@ visitor's state moves on by one step, at the same cost for the thousandth click 
 to show next are known at once; they equal those of scoring the whole session. Needs the base install alone.
 """
 
+import argparse
 import csv
-import sys
 from collections.abc import Iterator
 
 from inference import Recommender, SessionState
@@ -39,7 +39,15 @@ def main(model: str, log: str) -> None:
     print(f"{len(states):,} visitors; {hits:,} of {expected:,} clicks were among the ten items shown before them")
 
 
+def parser() -> argparse.ArgumentParser:
+    """The arguments."""
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    arguments.add_argument("model", help="the .onnx file")
+    arguments.add_argument("log", help="tab-separated clicks: SessionId, ItemId, Time")
+    return arguments
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("expected two arguments: the model file and a tab-separated log of clicks")
-    main(*sys.argv[1:])
+    main(**vars(parser().parse_args()))

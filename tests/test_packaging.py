@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
@@ -82,3 +83,12 @@ def test_constraints_pin_the_packages_that_results_depend_on():
             assert version(name) == pins[name], name
         except PackageNotFoundError:
             pytest.fail(f"{name} is pinned but not installed")
+
+
+def test_commit_hooks_are_checks_of_the_test_script():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    script = (ROOT / "tests" / "run.sh").read_text()
+    assert {hook["id"] for hook in hooks} == {"ruff-check", "ruff-format", "mypy"}
+    for hook in hooks:
+        assert hook["language"] == "system"  # the pinned tools, and no environment of the hook's own
+        assert hook["entry"].replace(" --force-exclude", "") in script
