@@ -66,9 +66,8 @@ def write_report(out: Path, results: Results, run: str) -> None:
 
     names = {"on_target": "gradient on the target", "carrying": "share of negatives that carry gradient"}
     probes = results.gradients
-    picture(
-        out / "d-gradients.png", [("epochs", names[y], over_training(probes, y)) for y in names], by_magnitude=False
-    )
+    panels = [("epochs", names[y], over_training(probes, y)) for y in names]
+    picture(out / "d-gradients.png", panels, by_magnitude=False, in_pairs=True)
     end = max(row["epochs"] for row in probes)
     on_target, carrying = (curves([row for row in probes if row["epochs"] == end], "n_sample", y) for y in names)
     claims.write_page(
@@ -92,7 +91,7 @@ def curves(rows: Iterable[Row], x: str, y: str) -> dict[str, Curve]:
 
 
 def over_training(probes: Sequence[Row], quantity: str) -> dict[str, Curve]:
-    """By loss, with the fewest and with the most samples, a quantity against the epochs trained."""
+    """By loss, with the fewest and then with the most samples, a quantity against the epochs trained."""
     numbers = {min(probe["n_sample"] for probe in probes), max(probe["n_sample"] for probe in probes)}
     lines: dict[str, Curve] = {}
     for probe in probes:
@@ -102,25 +101,40 @@ def over_training(probes: Sequence[Row], quantity: str) -> dict[str, Curve]:
     return lines
 
 
-def picture(file: Path, panels: Sequence[tuple[str, str, Mapping[str, Curve]]], *, by_magnitude: bool = True) -> None:
-    """Curves side by side.
+def picture(
+    file: Path,
+    panels: Sequence[tuple[str, str, Mapping[str, Curve]]],
+    *,
+    by_magnitude: bool = True,
+    in_pairs: bool = False,
+) -> None:
+    """Curves side by side, of the same labels in every panel.
 
     Args:
         file: the PNG file.
         panels: for each, the names of its axes, and by label the points of a line.
         by_magnitude: whether the horizontal axis is logarithmic (but for its beginning, which is 0).
+        in_pairs: whether two lines each belong together: one colour, the first one dashed.
     """
     figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained")
     for axes, (x, y, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for number, (label, curve) in enumerate(lines.items()):
-            places = sorted(curve)
-            style = {"marker": MARKERS[number % len(MARKERS)], "color": COLOURS[number % len(COLOURS)]}
-            axes.plot(places, [curve[place] for place in places], label=label, **style)
+            places, kind = sorted(curve), number // 2 if in_pairs else number
+            dashed = in_pairs and number % 2 == 0
+            axes.plot(
+                places,
+                [curve[place] for place in places],
+                label=label,
+                marker=MARKERS[kind % len(MARKERS)],
+                color=COLOURS[kind % len(COLOURS)],
+                linestyle="--" if dashed else "-",
+                fillstyle="none" if dashed else "full",
+            )
         if by_magnitude:
             axes.set_xscale("symlog", base=2, linthresh=16)
         axes.set(xlabel=x, ylabel=y)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
     with written_file(file) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
