@@ -20,7 +20,7 @@ DOCUMENTS = (
     "examples/benchmarks/README.md",
     "examples/cluster/README.md",
 )
-PROGRAMS = ("gru4rec", "gru4rec-infer", "python", "python3", "bash", "git", "pipx", ".venv/bin/ruff")
+PROGRAMS = ("gru4rec", "gru4rec-infer", "python", "python3", "bash", "git", ".venv/bin/ruff")
 """What the first line of a block of commands begins with, after assignments of variables."""
 ASSIGNMENT = re.compile(r"[A-Z][A-Z0-9_]*=\S*$")
 

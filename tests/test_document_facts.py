@@ -1,4 +1,4 @@
-"""What the documents say of parameters and of messages is what the code says."""
+"""What the documents say of parameters, messages and figures is what the code and the README say."""
 
 import ast
 import dataclasses
@@ -94,3 +94,10 @@ def test_a_message_that_is_explained_can_really_be_met(message, said):
 
 def test_most_of_the_document_on_trouble_is_messages():
     assert len(MESSAGES) == len(set(MESSAGES)) > 40
+
+
+@pytest.mark.parametrize("name", ["METHOD.md", "EVALUATION.md", "PARAMETERS.md", "MIGRATION.md"])
+def test_what_was_measured_stands_where_its_command_stands(name):
+    measured = [(ROOT / path).read_text(encoding="utf-8") for path in ("README.md", "examples/ABLATIONS.md")]
+    figures = re.findall(r"(?<!\d)\.\d{4}\b", (ROOT / "gru4rec" / name).read_text(encoding="utf-8"))
+    assert [figure for figure in figures if figure not in "".join(measured)] == []

@@ -45,7 +45,6 @@ ELSEWHERE = {
     "cd gru4rec": "goes with the clone",
     "python3 -m venv .venv": "makes an environment",
     ".venv/bin/pip install torch --index-url https://download.pytorch.org/whl/cpu": "needs a network",
-    "pipx run pre-commit install": "installs",
     ".venv/bin/ruff format .": "changes the project; tests/run.sh checks the format",
 }
 """Commands that are not run here, and why; the files that they name have to exist."""
@@ -247,6 +246,12 @@ def test_the_file_tree_of_the_readme_is_that_of_the_disk():
         on_disk = {path.name for path in (ROOT / folder).iterdir() if path.suffix in (".py", ".md", ".sh")}
         assert names == on_disk - {"__init__.py", "__main__.py"}, folder
     assert {"gru4rec", "tune", "inference", "examples"} <= set(listed)
+
+
+def test_commands_that_are_not_run_here_are_still_in_a_document():
+    blocks = [block for name in DOCUMENTS for block in prose_and_blocks(name)[1] if block.kind == "commands"]
+    commands = {" ".join(without_assignments(command)) for block in blocks for command in block.commands()}
+    assert set(ELSEWHERE) <= commands
 
 
 def test_every_document_is_looked_at():
