@@ -78,6 +78,7 @@ def inputs(tmp_path_factory):
         for part in ("train", "valid", "test"):
             shutil.copy(f"data/{part}.parquet", ".")
             pl.read_parquet(f"{part}.parquet").write_csv(f"{part}.tsv", separator="\t")
+        shutil.copy("test.parquet", "recent.parquet")
         (folder / "retailrocket_bprmax_shared_best.py").write_text(OFFICIAL_FILE)
         for model, seed in (("model", "1"), ("other_model", "2")):
             run = ["train", "--train", "train.parquet", "--out", model, "--seed", seed]
