@@ -31,3 +31,8 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """What is not loaded yet included, for completion in notebooks."""
+    return sorted({*globals(), *__all__})

@@ -43,8 +43,10 @@ def only_writer(path: str | Path) -> Iterator[None]:
             _remove_leftovers(path)
             yield
         finally:
-            _lock_file(path).unlink(missing_ok=True)
-            os.close(lock)
+            try:
+                _lock_file(path).unlink(missing_ok=True)
+            finally:
+                os.close(lock)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -86,14 +88,16 @@ def written_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder; when the block ends without an error, it becomes `path`, which may be an empty folder.
 
     Raises:
-        UserError: `path` is a file or holds something, its parent does not exist or cannot be written to, or another
-            process is writing it.
+        UserError: `path` is a file, a link or a mount point, or holds something, its parent does not exist or cannot be
+            written to, or another process is writing it.
     """
     path = Path(path)
     temporary = _temporary_beside(path)
     with only_writer(path):
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"cannot write {path}: it exists already; remove it or choose another folder")
+        if path.is_symlink() or os.path.ismount(path):
+            raise UserError(f"cannot write {path}: it is a link or a mount point; choose a folder inside it")
         try:
             temporary.mkdir()
             yield temporary

@@ -340,6 +340,12 @@ def test_cuda_recommends_as_the_cpu_does(tmp_path):
 
 
 def test_importing_inference_loads_neither_torch_nor_onnxruntime():
-    program = "import inference, sys; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    program = "import sys; from inference import *; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "polars", "ray", "onnx", "onnxruntime", "rich", "gru4rec", "tune"} & set(loaded)
+
+
+def test_what_is_not_loaded_yet_is_listed_too():
+    program = "import inference; print(*dir(inference))"
+    names = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert {"Recommendation", "Recommender", "SessionState", "UserError", "Vocabulary"} <= set(names)

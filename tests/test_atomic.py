@@ -1,0 +1,53 @@
+"""Folders and files that appear whole or not at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from inference.atomic import only_writer, written_folder
+from inference.errors import UserError
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_refused_before_any_work_is_done(there, tmp_path):
+    if there:
+        (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with (
+        pytest.raises(UserError, match="it is a link or a mount point; choose a folder inside it"),
+        written_folder(link),
+    ):
+        raise AssertionError("the work began")
+    assert link.is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == ({"elsewhere", "link"} if there else {"link"})
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux shows them")
+def test_a_lock_is_let_go_where_its_file_cannot_be_removed(tmp_path):
+    def open_files():
+        return len(os.listdir("/proc/self/fd"))
+
+    path, before = tmp_path / "out", open_files()
+
+    def write():
+        with only_writer(path):
+            (tmp_path / ".out.lock").unlink()
+            (tmp_path / ".out.lock").mkdir()  # what cannot be unlinked
+
+    with pytest.raises(UserError, match="cannot write"):
+        write()
+    assert open_files() == before
+
+
+def test_a_path_can_be_written_again_after_a_failure(tmp_path):
+    def write():
+        with written_folder(tmp_path / "out") as folder:
+            (folder / "file").write_text("half")
+            raise ValueError("half-way")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="half-way"):
+            write()
+    assert not list(tmp_path.iterdir())
