@@ -199,6 +199,15 @@ def test_bfloat16_products_train_alike(markov_log):
     assert final_loss("bf16") == pytest.approx(final_loss("fp32"), rel=0.02)
 
 
+@pytest.mark.parametrize("run", list(RUNS))
+def test_steps_with_bfloat16_products_lose_what_those_in_float32_lose(run, markov_log):
+    def step_losses(precision):
+        options = {"layers": (24,), "batch_size": 16, "n_sample": 40, "n_epochs": 1} | RUNS[run]
+        return Trainer(TrainConfig(**(options | {"precision": precision})), markov_log).run_epoch().step_losses
+
+    np.testing.assert_allclose(step_losses("bf16"), step_losses("fp32"), rtol=0.02)
+
+
 def test_results_do_not_depend_on_the_number_of_threads():
     scores, bias, positive = tensor(33, 500), tensor(500, seed=1), torch.arange(33)
     threads = torch.get_num_threads()
