@@ -150,8 +150,10 @@ def clear_unfinished(directory: Path) -> None:
     Raises:
         UserError: without a metrics.json, the folder holds anything that an unfinished run does not leave.
     """
-    for leftover in (*directory.glob(".*.partial"), *directory.glob(".*.lock")):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    names = "|".join(re.escape(name) for name in (VOCABULARY_FILE, CONFIG_FILE, METRICS_FILE))
+    for path in directory.iterdir():  # what others keep in the folder is theirs
+        if re.fullmatch(rf"\.({names}|epoch-\d{{4,}})\.(\d+\.partial|lock)", path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     if (directory / METRICS_FILE).exists():
         return
     present = {path.name for path in directory.iterdir() if not path.name.startswith(".")}

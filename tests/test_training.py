@@ -257,6 +257,16 @@ def test_leftovers_of_a_killed_save_are_cleared_away(markov_log, tmp_path):
     assert not list((tmp_path / "model").glob(".*.partial"))
 
 
+def test_hidden_files_of_others_are_left_alone(tmp_path):
+    for name in (".editor.lock", ".download.7.partial", ".model.onnx.lock"):
+        (tmp_path / name).write_text("theirs")
+    before = set(tmp_path.iterdir())
+    for name in (".metrics.json.lock", ".vocabulary.txt.12.partial"):
+        (tmp_path / name).write_text("ours")
+    checkpoint.clear_unfinished(tmp_path)
+    assert set(tmp_path.iterdir()) == before
+
+
 def test_finished_run_resumes_to_itself(markov_log, tmp_path):
     config = CONFIGS["full"].replace(n_epochs=1)
     first = train(markov_log, config, directory=tmp_path / "model")
