@@ -79,7 +79,7 @@ def _numbers(decays: tuple[float, float]) -> tuple[float, float, float]:
     return 1 - decays[0], decays[1], 1 - decays[1]
 
 
-@cache
+@lru_cache(maxsize=256)
 def _places(count: int) -> Tensor:
     return torch.arange(count)
 
