@@ -282,9 +282,10 @@ def adagrad(
         following: int64 [n], as of `chained`, to the places whose gradients are added; None where there are none.
         rate, momentum, epsilon: of the rule.
     """
-    tensors = parameter, accumulator, velocity, items, gradient, *_chains(items, places, following)
+    places, following = _chains(items, places, following)
+    tensors = parameter, accumulator, velocity, items, gradient, places, following
     loop = _updates.adagrad_bfloat16 if _half(gradient) else _updates.adagrad_float32
-    _run(loop, len(tensors[5]), *tensors, rate, momentum, epsilon)
+    _run(loop, len(places), *tensors, rate, momentum, epsilon)
 
 
 def adagrad_all(
@@ -318,9 +319,10 @@ def adamw(
     epsilon: float,
 ) -> None:
     """Adam on some rows, all of them different; arguments as of `adagrad`, the numbers as in `optim.RowAdamW`."""
-    tensors = parameter, first_moment, second_moment, items, gradient, *_chains(items, places, following)
+    places, following = _chains(items, places, following)
+    tensors = parameter, first_moment, second_moment, items, gradient, places, following
     loop = _updates.adamw_bfloat16 if _half(gradient) else _updates.adamw_float32
-    _run(loop, len(tensors[5]), *tensors, *_numbers(decays), scale, root_correction, epsilon)
+    _run(loop, len(places), *tensors, *_numbers(decays), scale, root_correction, epsilon)
 
 
 def adamw_all(
