@@ -122,7 +122,7 @@ def their_search(arguments: argparse.Namespace, logs: Path) -> list[Point]:
         for line in process.stdout:
             ended = json.loads(line)
             points.append(Point(ended["time"] - began, ended["mrr"]))
-            show("paropt", points[-1], len(points), arguments.trials)
+            show(points[-1], len(points), arguments.trials, ended["parameters"])
     if process.returncode or not points:
         last = noise.read_text(encoding="utf-8").strip().splitlines()[-3:]
         raise SystemExit("\n".join([*last, f"error: paropt.py ended with exit code {process.returncode}"]))
@@ -176,6 +176,7 @@ class Trial:
         if "-lpm" not in flags:
             raise SystemExit(0)  # all trials are over; the evaluation of the best is not part of what is measured
         self._out = out
+        self._parameters = flags[flags.index("-ps") + 1]
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--run", "trial", "--official", str(official), "--", *flags],
             stdout=subprocess.PIPE,
@@ -187,7 +188,7 @@ class Trial:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if line.startswith("PRIMARY METRIC:"):
-            result = {"time": time.time(), "mrr": float(line.split(":")[1])}
+            result = {"time": time.time(), "mrr": float(line.split(":")[1]), "parameters": self._parameters}
             self._out.write(json.dumps(result) + "\n")
             self._out.flush()
         return line
@@ -237,9 +238,9 @@ def write_logs(train: Path, folder: Path, n_sessions: int | None) -> None:
         frame.write_csv(folder / f"{name}.tsv", separator="\t")
 
 
-def show(what: str, point: Point, done: int, of: int) -> None:
+def show(point: Point, done: int, of: int, parameters: str) -> None:
     """One trial of theirs."""
-    print(f"{what} trial {done}/{of}  {point.seconds:8.1f} s  mrr@20 {point.mrr:.4f}", flush=True)
+    print(f"paropt trial {done}/{of}  {point.seconds:8.1f} s  mrr@20 {point.mrr:.4f}  {parameters}", flush=True)
 
 
 def sentence(comparison: Comparison) -> str:
