@@ -39,6 +39,7 @@ class _LayerPass:
 
     Args:
         layer: the weights.
+        factor: the same in the type of the products.
         inputs: [B, in] in the type of `product_type`.
         hidden: [B, H].
         numbers: int16 [B, H], random numbers for dropout, or None.
@@ -49,13 +50,19 @@ class _LayerPass:
         product: the same in the type of products.
     """
 
-    def __init__(self, layer: GRULayer, inputs: Tensor, hidden: Tensor, numbers: Tensor | None, share: float):
-        product_type = inputs.dtype
-        self._hidden, self._dropout = hidden, (numbers, share)
-        self._factors = inputs, hidden.to(product_type)
-        self._weight_ih = None if layer.weight_ih is None else layer.weight_ih.to(product_type)
+    def __init__(
+        self,
+        layer: GRULayer,
+        factor: GRULayer,
+        inputs: Tensor,
+        hidden: Tensor,
+        numbers: Tensor | None,
+        share: float,
+    ):
+        self._hidden, self._dropout, self._weight_ih = hidden, (numbers, share), factor.weight_ih
+        self._factors = inputs, hidden.to(factor.weight_hh.dtype)
         from_input = inputs if self._weight_ih is None else inputs @ self._weight_ih.T
-        from_hidden = self._factors[1] @ layer.weight_hh.to(product_type).T
+        from_hidden = self._factors[1] @ factor.weight_hh.T
         biases = layer.bias_ih, layer.bias_hh
         self.output, self.product, self._activations = kernels.gates(
             from_input, from_hidden, biases, hidden, *self._dropout
@@ -81,10 +88,13 @@ class _LayerPass:
         return torch.mm(to_input, self._weight_ih, out=to_inputs)
 
 
-def fits(learner: Learner) -> bool:
-    """Whether steps of this learner can be taken here."""
+def weights(learner: Learner) -> Tensor | None:
+    """The GRU weights in the type of products, laid out as `Network.dense` and to be kept up to date by the optimiser;
+    None if steps of this learner cannot be taken here."""
     network = learner.network
-    return network.temperature is None and not learner.sampler.every_item and kernels.fit(network.output_table)
+    if network.temperature is not None or learner.sampler.every_item or not kernels.fit(network.output_table):
+        return None
+    return network.dense.to(learner.product_type)
 
 
 def run(
@@ -94,6 +104,7 @@ def run(
     drops: list[Tensor | None],
     bias: Tensor,
     positive: Tensor,
+    factors: Tensor,
 ) -> tuple[Tensor, list[Tensor], Gradients]:
     """Forward and backward pass of one step.
 
@@ -104,6 +115,7 @@ def run(
         drops: the step's random numbers, as of `Learner.drop_numbers`.
         bias: [C], the columns' biases less the sampling correction.
         positive: int64 [B], the targets' columns.
+        factors: as of `weights`.
 
     Returns:
         The loss (a scalar), the next state, and the gradients.
@@ -112,12 +124,15 @@ def run(
     n_rows, n_columns = len(step.targets), len(step.columns.items)
     embed_drop = drops[0], config.dropout_p_embed
 
-    # One-hot inputs are what a product with them would give: not bfloat16, and neither is what is added to them.
-    first_type = torch.float32 if network.layers[0].weight_ih is None else product_type
+    layers, rounded = network.layers, network.layers_from(factors)
+    first_type = product_type
+    if layers[0].weight_ih is None:
+        # One-hot inputs are what a product with them would give: not bfloat16, and neither is what is added to them.
+        first_type, rounded[0] = torch.float32, layers[0]
     output = kernels.gathered(network.input_table, step.inputs.items, first_type, *embed_drop)
     passes: list[_LayerPass] = []
-    for layer, hidden, numbers in zip(network.layers, state, drops[1:], strict=True):
-        passes.append(_LayerPass(layer, output, hidden, numbers, config.dropout_p_hidden))
+    for layer, factor, hidden, numbers in zip(layers, rounded, state, drops[1:], strict=True):
+        passes.append(_LayerPass(layer, factor, output, hidden, numbers, config.dropout_p_hidden))
         output = passes[-1].product.to(product_type)
 
     columns = kernels.gathered(network.output_table, step.columns.items, product_type)
@@ -128,8 +143,8 @@ def run(
     upstream = gradient @ columns
 
     to_dense = torch.empty_like(network.dense, dtype=product_type)
-    layers = zip(passes, network.layers_from(to_dense), strict=True)
-    for number, (layer_pass, to) in reversed(list(enumerate(layers))):
+    there = zip(passes, network.layers_from(to_dense), strict=True)
+    for number, (layer_pass, to) in reversed(list(enumerate(there))):
         upstream = layer_pass.back(upstream, to, rows[n_columns:] if shared and number == 0 else None)
     kernels.drop(upstream, *embed_drop)
     following = [layer_pass.output for layer_pass in passes]

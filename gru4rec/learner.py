@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gru4rec.config import TrainConfig
-from gru4rec.dropout import drop_numbers
+from gru4rec.dropout import DropNumbers
 from gru4rec.losses import Loss
 from gru4rec.model import Network
 from gru4rec.optim import RowOptimiser
@@ -29,7 +29,7 @@ class Learner:
         config: the run's choices.
         network, optimiser, sampler: the parameters, their update rule, the source of negatives.
         loss: the loss, and `loss_options` the options chosen for it.
-        dropout: the generator of dropout masks, seeded for every epoch.
+        dropout: the random numbers of dropout, begun anew in every epoch.
         precision: of the matrix products.
     """
 
@@ -39,7 +39,7 @@ class Learner:
     sampler: Sampler
     loss: Loss
     loss_options: Mapping[str, Any]
-    dropout: torch.Generator
+    dropout: DropNumbers
     precision: Precision
 
     @property
@@ -54,7 +54,7 @@ class Learner:
 
     def seed_dropout(self, epoch: int) -> None:
         """Make the dropout masks of an epoch (numbered from 0) what they always are for this seed."""
-        self.dropout.manual_seed(int(np.random.default_rng([self.config.seed, epoch]).integers(1 << 62)))
+        self.dropout.begin(int(np.random.default_rng([self.config.seed, epoch]).integers(1 << 62)))
 
     def drop_numbers(self, n_rows: int) -> list[Tensor | None]:
         """The random numbers that decide which values of a step are dropped.
@@ -66,8 +66,7 @@ class Learner:
         widths = [self.network.input_table.shape[1], *self.network.widths]
         shares = [self.config.dropout_p_embed, *[self.config.dropout_p_hidden] * len(self.network.widths)]
         return [
-            drop_numbers(n_rows, width, self.dropout, self.device) if share else None
-            for width, share in zip(widths, shares, strict=True)
+            self.dropout.draw(n_rows, width) if share else None for width, share in zip(widths, shares, strict=True)
         ]
 
     def row_losses(self, scores: Tensor, positive: Tensor, excluded: Tensor | None) -> Tensor:

@@ -35,6 +35,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gru4rec import tables
 from gru4rec.config import TrainConfig
 from gru4rec.gru import GRULayer
 
@@ -110,7 +111,7 @@ class Network:
 
         def uniform(rows: int, columns: int, gates: int = 1) -> Tensor:
             bound = math.sqrt(6.0 / (rows + columns))  # of each gate's own matrix
-            return torch.empty(gates * rows, columns).uniform_(-bound, bound, generator=generator)
+            return tables.room(gates * rows, columns).uniform_(-bound, bound, generator=generator)
 
         first, last = config.layers[0], config.layers[-1]
         self.output_table = uniform(n_items, last).to(device)
@@ -120,7 +121,10 @@ class Network:
         elif config.embedding_mode == "separate":
             self.input_table = uniform(n_items, config.embedding).to(device)
         else:
-            self.input_table = torch.cat([uniform(n_items, first) for _ in range(3)], dim=1).to(device)
+            self.input_table = tables.room(n_items, 3 * first)
+            for gate in torch.split(self.input_table, first, dim=1):
+                gate.copy_(uniform(n_items, first))
+            self.input_table = self.input_table.to(device)
 
         named: dict[str, Tensor] = {}
         width_in = None if config.embedding_mode == "one-hot" else self.input_table.shape[1]
@@ -158,10 +162,10 @@ class Network:
 
     def tensors(self) -> dict[str, Tensor]:
         """Every parameter by name; writing into these changes the network."""
-        tables = {"output_table": self.output_table, "output_bias": self.output_bias}
+        tensors = {"output_table": self.output_table, "output_bias": self.output_bias}
         if not self.constrained:
-            tables["input_table"] = self.input_table
-        return tables | self._views(self.dense)
+            tensors["input_table"] = self.input_table
+        return tensors | self._views(self.dense)
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Copy parameters in.

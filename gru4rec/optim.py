@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gru4rec import kernels
+from gru4rec import kernels, tables
 from gru4rec.model import Network
 from gru4rec.rows import DistinctRows, Rows
 
@@ -51,7 +51,8 @@ class RowOptimiser(ABC):
             self._parameters["input_table"] = network.input_table
         self._parameters["dense"] = network.dense
         self._state = {
-            slot: {name: torch.zeros_like(tensor) for name, tensor in self._parameters.items()} for slot in slots
+            slot: {name: tables.room(*tensor.shape, device=tensor.device) for name, tensor in self._parameters.items()}
+            for slot in slots
         }
 
     def begin_step(self, step: int) -> None:  # noqa: B027 - a rule that is the same in every step has nothing to do
@@ -67,13 +68,21 @@ class RowOptimiser(ABC):
             self._update_rows(*tensors, *rows.summed(gradient))
 
     @torch.no_grad()
-    def update_all(self, name: str, gradient: Tensor) -> None:
-        """Update a parameter of which every entry has a gradient."""
+    def update_all(self, name: str, gradient: Tensor, rounded: Tensor | None = None) -> None:
+        """Update a parameter of which every entry has a gradient.
+
+        Args:
+            name: of the parameter.
+            gradient: of its shape.
+            rounded: a bfloat16 copy of it, which is kept up to date.
+        """
         tensors = self._of(name)
         if kernels.fit(tensors[0]) and kernels.take(gradient):
-            self.all_loop(*tensors, gradient, **self._numbers)
+            self.all_loop(*tensors, gradient, rounded, **self._numbers)
         else:
             self._update_all(*tensors, gradient)
+            if rounded is not None:
+                rounded.copy_(tensors[0])
 
     @abstractmethod
     def _update_rows(

@@ -75,6 +75,7 @@ class SessionParallel:
             epoch: numbered from 0.
         """
         state = learner.network.zero_state(self._n_lanes)
+        weights = compiled_step.weights(learner)
         for step in self._preparation.steps(epoch):
             if len(step.columns.items) < 2 and not self._sampler.every_item:
                 return  # one lane and no additional samples from here on: nothing to compare the target with
@@ -83,23 +84,30 @@ class SessionParallel:
             learner.optimiser.begin_step(epoch * self.n_steps + step.number)
             with learner.precision.applied():
                 state = [hidden * step.carry for hidden in state]
-                loss, state = self._run_step(learner, step, state, learner.drop_numbers(len(step.targets)))
+                numbers = learner.drop_numbers(len(step.targets))
+                loss, state = self._run_step(learner, step, state, numbers, weights)
             yield len(step.targets), loss
 
     def _run_step(
-        self, learner: Learner, step: Step, state: list[Tensor], drops: list[Tensor | None]
+        self,
+        learner: Learner,
+        step: Step,
+        state: list[Tensor],
+        drops: list[Tensor | None],
+        weights: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Train on one step; gives its loss and the next state, both detached.
 
+        With weights, as of `compiled_step.weights`, the step is taken there, and otherwise with autograd.
         Without random numbers to draw and, on a GPU, of the same shapes in every step of as many lanes, it can be
         compiled or captured as a whole.
         """
         network, config = learner.network, self._config
-        if compiled_step.fits(learner):
+        if weights is not None:
             bias = self._corrected(network.output_bias.index_select(0, step.columns.items), step)
             positive = self._diagonal[: len(step.targets)]
-            loss, following, gradients = compiled_step.run(learner, step, state, drops, bias, positive)
-            self._update(learner, step, gradients)
+            loss, following, gradients = compiled_step.run(learner, step, state, drops, bias, positive, weights)
+            self._update(learner, step, gradients, weights)
             return loss, following
         inputs = network.input_table.index_select(0, step.inputs.items).requires_grad_()  # [B, E]
         dense = network.dense.detach().requires_grad_()
@@ -140,10 +148,10 @@ class SessionParallel:
         ]
         return correct_for_sampling(bias, torch.cat(frequency), self._config.logq)
 
-    def _update(self, learner: Learner, step: Step, to: Gradients) -> None:
+    def _update(self, learner: Learner, step: Step, to: Gradients, weights: Tensor | None = None) -> None:
         """Apply the gradients of one step."""
         optimiser, biased = learner.optimiser, learner.network.temperature is None
-        optimiser.update_all("dense", to.dense)
+        optimiser.update_all("dense", to.dense, weights if weights is not learner.network.dense else None)
         if self._sampler.every_item:
             if step.both is not None:
                 to.rows.index_add_(0, step.inputs.items, to.inputs)

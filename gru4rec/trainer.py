@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from gru4rec.config import SESSION_PARALLEL, WHOLE_SESSION, TrainConfig
+from gru4rec.dropout import DropNumbers
 from gru4rec.learner import Learner
 from gru4rec.losses import get_loss
 from gru4rec.model import Network
@@ -137,7 +138,7 @@ class Trainer:
             self.optimiser = RowAdamW(self.network, config.learning_rate, config.n_epochs * self.n_steps)
         else:
             self.optimiser = RowAdagrad(self.network, config.learning_rate, config.momentum)
-        dropout = torch.Generator(self.device)
+        dropout = DropNumbers(self.device)
         self.learner = Learner(config, self.network, self.optimiser, sampler, loss, loss_options, dropout, precision)
         self.epoch = 0
 

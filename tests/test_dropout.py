@@ -3,13 +3,19 @@
 import pytest
 import torch
 
-from gru4rec.dropout import drop_limit, drop_numbers, dropped
+from gru4rec import kernels
+from gru4rec.dropout import DropNumbers, dropped, splitmix64
+from gru4rec.kernels import drop_limit
 
-CPU = torch.device("cpu")
+
+def begun(seed):
+    drops = DropNumbers(torch.device("cpu"))
+    drops.begin(seed)
+    return drops
 
 
 def numbers(*shape, seed=1):
-    return drop_numbers(*shape, torch.Generator().manual_seed(seed), CPU)
+    return begun(seed).draw(*shape)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
@@ -33,6 +39,22 @@ def test_same_seed_draws_the_same_and_rows_that_do_not_fill_a_word_are_no_troubl
     assert torch.equal(numbers(3, 7), numbers(3, 7))
     assert not torch.equal(numbers(3, 7), numbers(3, 7, seed=2))
     assert numbers(1, 1).shape == (1, 1)
+
+
+def test_a_sequence_goes_on_from_draw_to_draw_and_begins_anew_when_told():
+    drops = begun(3)
+    drawn = [drops.draw(8, 16), drops.draw(8, 16)]
+    assert not torch.equal(*drawn)
+    drops.begin(3)
+    assert torch.equal(drops.draw(8, 16), drawn[0])
+    assert torch.equal(drops.draw(8, 16), drawn[1])
+
+
+def test_numbers_are_those_of_splitmix64_with_and_without_numba(monkeypatch):
+    assert int(splitmix64(1234567, 0, 1)) == 6457827717110365317  # as in other implementations
+    drawn = numbers(5, 9, seed=2**62 + 1)
+    monkeypatch.setattr(kernels, "AVAILABLE", False)
+    assert torch.equal(numbers(5, 9, seed=2**62 + 1), drawn)
 
 
 def test_limits_divide_the_numbers_by_their_share():

@@ -10,7 +10,7 @@ import torch
 
 from gru4rec import kernels
 from gru4rec.config import TrainConfig
-from gru4rec.dropout import drop_numbers, dropped
+from gru4rec.dropout import dropped
 from gru4rec.gru import _Gates
 from gru4rec.losses import LOSSES, bpr_max, cross_entropy
 from gru4rec.model import Network
@@ -102,7 +102,7 @@ def test_gathered_rows_and_column_sums(product_type):
 @pytest.mark.parametrize("product_type", [torch.float32, torch.bfloat16])
 def test_dropout_of_gathered_rows_and_of_values_in_place(product_type):
     table, items, share = tensor(50, 33), torch.tensor([3, 49, 0, 3]), 0.3
-    numbers = drop_numbers(4, 33, torch.Generator().manual_seed(1), torch.device("cpu"))
+    numbers = torch.randint(-(2**15), 2**15, (4, 33)).to(torch.int16)
     expected = dropped(table[items], numbers, share)
     assert torch.equal(kernels.gathered(table, items, product_type, numbers, share), expected.to(product_type))
     values = table[items].to(product_type)
@@ -116,7 +116,7 @@ def test_gates_and_their_gradient(product_type, biased):
     from_input, from_hidden = (tensor(6, 63, seed=seed, scale=3).to(product_type) for seed in (0, 1))
     hidden, upstream, share = tensor(6, 21, seed=2), tensor(6, 21, seed=3).to(product_type), 0.3
     biases = (tensor(63, seed=4), tensor(63, seed=5)) if biased else None
-    numbers = drop_numbers(6, 21, torch.Generator().manual_seed(1), torch.device("cpu"))
+    numbers = torch.randint(-(2**15), 2**15, (6, 21)).to(torch.int16)
     following, product, activations = kernels.gates(from_input, from_hidden, biases, hidden, numbers, share)
     given = [part.double().requires_grad_() for part in (from_input, from_hidden, hidden)]
     added = biases or (torch.zeros(63), torch.zeros(63))
@@ -150,11 +150,13 @@ def test_update_rules(rule, type_of_gradient, without_kernels):
     def updated():
         network = Network(12, TrainConfig(layers=(16,), seed=1))
         optimiser = rule[0](network, *rule[1:])
+        rounded = network.dense.bfloat16()
         for step in range(3):
             optimiser.begin_step(step)
             optimiser.update_rows("output_table", rows, gradient(5, 16, seed=step))
             optimiser.update_rows("output_bias", rows, gradient(5, seed=step))
-            optimiser.update_all("dense", gradient(*network.dense.shape, seed=step))
+            optimiser.update_all("dense", gradient(*network.dense.shape, seed=step), rounded)
+        assert torch.equal(rounded, network.dense.bfloat16())
         return network.tensors() | optimiser.tensors()
 
     taken = type_of_gradient

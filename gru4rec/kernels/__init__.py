@@ -9,23 +9,17 @@ Rows are spread over as many threads as torch uses and nothing is summed across 
 their number. What comes from matrix products or goes into them, gradients included, may be bfloat16.
 """
 
-import ctypes
 import math
-import struct
-import sys
 from functools import cache, lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
-
-from gru4rec.dropout import drop_limit
 
 try:
     from gru4rec.kernels import losses as _losses
     from gru4rec.kernels import rows as _rows
     from gru4rec.kernels import updates as _updates
-    from gru4rec.kernels.words import OPENMP as _OPENMP
+    from gru4rec.kernels.team import run as _run
 except ImportError:
     AVAILABLE = False
 else:
@@ -50,28 +44,6 @@ def fit(*tensors: Tensor) -> bool:
 def take(gradient: Tensor) -> bool:
     """Whether the update rules can take this gradient: float32 or bfloat16 on a processor, without gaps."""
     return fit(gradient) or (_half(gradient) and gradient.device.type == "cpu" and gradient.is_contiguous())
-
-
-def _run(loop: Any, count: int, *arguments: Tensor | float) -> None:
-    """Run a loop over `count` rows, on as many threads as torch uses."""
-    words = [count]
-    for argument in arguments:
-        if isinstance(argument, Tensor):
-            shape = argument.shape
-            words += (argument.data_ptr(), shape[0], shape[1] if len(shape) == 2 else 1)
-        else:
-            words += (_bits(argument), 0, 0)
-    data = (ctypes.c_int64 * len(words))(*words)
-    if _OPENMP is not None:
-        _OPENMP.GOMP_parallel(ctypes.c_void_p(loop.address), data, torch.get_num_threads(), 0)
-    else:
-        loop.ctypes(data)
-
-
-@lru_cache(maxsize=1024)
-def _bits(number: float) -> int:
-    """Those of a float32."""
-    return int.from_bytes(struct.pack("=f", number), sys.byteorder)
 
 
 def _numbers(decays: tuple[float, float]) -> tuple[float, float, float]:
@@ -100,6 +72,12 @@ def _zeros(count: int) -> Tensor:
 @cache
 def _nothing(dtype: torch.dtype, dimensions: int) -> Tensor:
     return torch.empty((0,) * dimensions, dtype=dtype)
+
+
+def drop_limit(share: float) -> int:
+    """The limit that a share of all int16 numbers lies below, to within 2^-16."""
+    below: int = min(round(share * 2**16), 2**16 - 1)
+    return below - 2**15
 
 
 def _drops(numbers: Tensor | None, share: float) -> tuple[Tensor, float, float]:
@@ -169,13 +147,20 @@ def gathered(
 
     Args:
         table, items, product_type: as said.
-        numbers: int16 [n, H], as of `dropout.drop_numbers`; None for no dropout.
+        numbers: int16 [n, H], as of `dropout.DropNumbers`; None for no dropout.
         share: that is dropped.
     """
     rows = torch.empty(len(items), table.shape[1], dtype=product_type)
     loop = _rows.gathered_bfloat16 if _half(rows) else _rows.gathered_float32
     _run(loop, len(items), table, items, rows, *_drops(numbers, share))
     return rows
+
+
+def random_words(seed: int, start: int, count: int) -> Tensor:
+    """Random numbers, int64 [count]: those from number `start` on of the sequence of splitmix64 for a seed."""
+    words = torch.empty(count, dtype=torch.int64)
+    _run(_rows.random_words, count, torch.tensor([seed, start]), words)
+    return words
 
 
 def drop(values: Tensor, numbers: Tensor | None, share: float) -> None:
@@ -293,13 +278,14 @@ def adagrad_all(
     accumulator: Tensor,
     velocity: Tensor,
     gradient: Tensor,
+    rounded: Tensor | None = None,
     *,
     rate: float,
     momentum: float,
     epsilon: float,
 ) -> None:
-    """Adagrad with momentum on every entry of tensors of one shape."""
-    tensors = parameter, accumulator, velocity, gradient
+    """Adagrad with momentum on every entry of tensors of one shape; `rounded` is the parameter in bfloat16, or None."""
+    tensors = parameter, accumulator, velocity, gradient, _nothing(torch.bfloat16, 1) if rounded is None else rounded
     loop = _updates.adagrad_all_bfloat16 if _half(gradient) else _updates.adagrad_all_float32
     _run(loop, math.ceil(parameter.numel() / _updates.BLOCK), *tensors, rate, momentum, epsilon)
 
@@ -330,14 +316,16 @@ def adamw_all(
     first_moment: Tensor,
     second_moment: Tensor,
     gradient: Tensor,
+    rounded: Tensor | None = None,
     *,
     decays: tuple[float, float],
     scale: float,
     root_correction: float,
     epsilon: float,
 ) -> None:
-    """Adam on every entry of tensors of one shape."""
-    tensors = parameter, first_moment, second_moment, gradient
+    """Adam on every entry of tensors of one shape; `rounded` is the parameter in bfloat16, or None."""
+    states = parameter, first_moment, second_moment, gradient
+    tensors = *states, _nothing(torch.bfloat16, 1) if rounded is None else rounded
     blocks = math.ceil(parameter.numel() / _updates.BLOCK)
     _run(
         _updates.adamw_all_bfloat16 if _half(gradient) else _updates.adamw_all_float32,

@@ -4,6 +4,7 @@ Where something is dropped, a number below `limit` says so, and what stays is sc
 Matrices that come from products or go into them have the type of products.
 """
 
+import numpy as np
 from numba import njit
 
 from gru4rec.kernels.arithmetic import ONE, REORDERED, TWO, ZERO, f32, read, sigmoid, write
@@ -50,6 +51,19 @@ def _drop(words, values):
         changed, drops = values[row], numbers[row]
         for column in range(len(changed)):
             write(changed, column, read(changed[column]) * _factor(drops[column], limit, scale))
+
+
+@loop
+def random_words(words):
+    """As `dropout.splitmix64`."""
+    given, numbers = longs(words, 0), longs(words, 1)
+    seed, start = np.uint64(given[0]), given[1] + 1
+    first, last = own_rows(words)
+    for number in range(first, last):
+        mixed = seed + np.uint64(start + number) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        numbers[number] = np.int64(mixed ^ (mixed >> np.uint64(31)))
 
 
 @loop

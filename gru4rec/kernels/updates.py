@@ -6,7 +6,7 @@ A row that is there several times has its gradients summed in float32 on the way
 import numpy as np
 from numba import njit
 
-from gru4rec.kernels.arithmetic import REORDERED, ZERO, f32, read
+from gru4rec.kernels.arithmetic import REORDERED, ZERO, f32, read, write
 from gru4rec.kernels.words import (
     floats,
     half_vector,
@@ -48,6 +48,13 @@ def _sum(gradient, place, following, slopes):
             for column in range(len(row)):
                 slopes[column] += read(row[column])
             place = following[place]
+
+
+@njit(inline="always")
+def _round(entries, rounded):
+    """Writes entries in bfloat16 as well, where a copy of that type is kept."""
+    for entry in range(len(rounded)):
+        write(rounded, entry, entries[entry])
 
 
 @njit(fastmath=REORDERED, inline="always")
@@ -94,18 +101,15 @@ def adagrad_bfloat16(words):
 @njit(fastmath=REORDERED, inline="always")
 def _adagrad_all(words, gradient):
     parameter, accumulator, velocity = vector(words, 0), vector(words, 1), vector(words, 2)
-    rate, momentum, epsilon = scalar(words, 4), scalar(words, 5), scalar(words, 6)
+    rounded = half_vector(words, 4)
+    rate, momentum, epsilon = scalar(words, 5), scalar(words, 6), scalar(words, 7)
     first_block, last_block = own_rows(words)
-    first, last = first_block * BLOCK, min(len(parameter), last_block * BLOCK)
-    _adagrad_row(
-        parameter[first:last],
-        accumulator[first:last],
-        velocity[first:last],
-        gradient[first:last],
-        rate,
-        momentum,
-        epsilon,
-    )
+    for block in range(first_block, last_block):
+        first, last = block * BLOCK, min(len(parameter), (block + 1) * BLOCK)
+        entries = parameter[first:last]
+        slopes = gradient[first:last]
+        _adagrad_row(entries, accumulator[first:last], velocity[first:last], slopes, rate, momentum, epsilon)
+        _round(entries, rounded[first:last])
 
 
 @loop
@@ -169,22 +173,26 @@ def adamw_bfloat16(words):
 @njit(fastmath=REORDERED, inline="always")
 def _adamw_all(words, gradient):
     parameter, firsts, seconds = vector(words, 0), vector(words, 1), vector(words, 2)
-    first_gain, second_decay, second_gain = scalar(words, 4), scalar(words, 5), scalar(words, 6)
-    scale, root_correction, epsilon = scalar(words, 7), scalar(words, 8), scalar(words, 9)
+    rounded = half_vector(words, 4)
+    first_gain, second_decay, second_gain = scalar(words, 5), scalar(words, 6), scalar(words, 7)
+    scale, root_correction, epsilon = scalar(words, 8), scalar(words, 9), scalar(words, 10)
     first_block, last_block = own_rows(words)
-    first, last = first_block * BLOCK, min(len(parameter), last_block * BLOCK)
-    _adamw_row(
-        parameter[first:last],
-        firsts[first:last],
-        seconds[first:last],
-        gradient[first:last],
-        first_gain,
-        second_decay,
-        second_gain,
-        scale,
-        root_correction,
-        epsilon,
-    )
+    for block in range(first_block, last_block):
+        first, last = block * BLOCK, min(len(parameter), (block + 1) * BLOCK)
+        entries = parameter[first:last]
+        _adamw_row(
+            entries,
+            firsts[first:last],
+            seconds[first:last],
+            gradient[first:last],
+            first_gain,
+            second_decay,
+            second_gain,
+            scale,
+            root_correction,
+            epsilon,
+        )
+        _round(entries, rounded[first:last])
 
 
 @loop
