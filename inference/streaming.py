@@ -3,7 +3,7 @@
 A line of input is one click, {"session": "…", "item": "…"}; its answer is one line of output. What has arrived is
 taken together, so that a busy stream is computed in batches while a quiet one is answered click by click; the answers
 are those of one click after the other, in the order of the clicks. A session's second click waits for the first one's
-state, so a batch ends where a session comes again.
+state, so it is computed in a batch after that.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -90,7 +90,7 @@ def _click(line: Line, name: str, known: Vocabulary | None) -> Click:
 def answers(
     clicks: Sequence[Click], states: SessionStates, steps: Steps, new_state: SessionState
 ) -> Iterator[list[Recommendation]]:
-    """The recommendations after each click, batch by batch, in the order of the clicks.
+    """The recommendations after each click, in the order of the clicks, some at a time.
 
     Args:
         clicks: what has arrived.
@@ -98,17 +98,39 @@ def answers(
         steps: `Recommender.steps` with its options.
         new_state: the state of a session before its first click.
     """
-    start = 0
-    while start < len(clicks):
-        batch: dict[str, SessionState] = {}
-        items = []
-        for click in clicks[start : start + min(CLICKS_AT_ONCE, states.capacity)]:
-            if click.session in batch:
-                break
-            batch[click.session] = states.take(click.session, new_state)
-            items.append(click.item)
-        results = steps(list(batch.values()), items)
-        for session, (state, _) in zip(batch, results, strict=True):
-            states.put(session, state)
-        yield [recommendation for _, recommendation in results]
-        start += len(items)
+    for start in range(0, len(clicks), CLICKS_AT_ONCE):
+        yield from _answered(clicks[start : start + CLICKS_AT_ONCE], states, steps, new_state)
+
+
+def _answered(
+    clicks: Sequence[Click], states: SessionStates, steps: Steps, new_state: SessionState
+) -> Iterator[list[Recommendation]]:
+    """As `answers`: first the first click of every session is computed, then the second of those that have one, …"""
+    latest: dict[str, int] = {}  # the last click of each session so far
+    befores: list[SessionState | int] = []  # what each click goes on from: a state, or an earlier click here
+    rounds: list[list[int]] = []
+    turns: list[int] = []  # the round of each click
+    for place, (session, _) in enumerate(clicks):
+        goes_on = session in latest and session in states  # not if it was forgotten in between
+        state = states.take(session, new_state)
+        befores.append(latest[session] if goes_on else state)
+        turns.append(turns[latest[session]] + 1 if goes_on else 0)
+        latest[session] = place
+        if turns[place] == len(rounds):
+            rounds.append([])
+        rounds[turns[place]].append(place)
+
+    results: dict[int, tuple[SessionState, Recommendation]] = {}
+    answered = 0
+    for places in rounds:
+        going_on = [
+            results[before][0] if isinstance(before, int) else before for before in map(befores.__getitem__, places)
+        ]
+        results |= zip(places, steps(going_on, [clicks[place].item for place in places]), strict=True)
+        ready = []
+        while answered in results:
+            state, recommendation = results[answered]
+            states.put(clicks[answered].session, state)
+            ready.append(recommendation)
+            answered += 1
+        yield ready
