@@ -153,13 +153,16 @@ class Trainer:
         """
         began = time.perf_counter()
         self.learner.seed_dropout(self.epoch)
-        losses, n_pairs = [], 0
+        # One tensor for all losses: thousands of small ones, each made between a step's large ones, would keep the
+        # allocator from using the room of those again.
+        losses, n_done, n_pairs = torch.empty(self.n_steps, device=self.device), 0, 0
         for n_targets, loss in self.batching.run(self.learner, self.epoch):
-            losses.append(loss)
+            losses[n_done] = loss
+            n_done += 1
             n_pairs += n_targets
             if progress is not None:
-                progress(len(losses))
-        step_losses = torch.stack(losses).cpu().numpy()
+                progress(n_done)
+        step_losses = losses[:n_done].cpu().numpy()
         broken = np.flatnonzero(~np.isfinite(step_losses))
         if len(broken):
             raise Diverged(self.epoch + 1, int(broken[0]))

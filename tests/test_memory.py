@@ -78,6 +78,33 @@ def test_a_million_items_take_what_was_forecast_and_less_than_the_promised_amoun
     assert expected == pytest.approx(measured, rel=0.25)
 
 
+LONG_RUN = """
+import numpy as np
+from gru4rec.config import TrainConfig
+from gru4rec.memory import resident
+from gru4rec.sessions import EncodedLog, Sessions
+from gru4rec.trainer import Trainer
+from tests.test_memory import catalogue_of
+
+generator = np.random.default_rng(0)
+offsets = np.concatenate([[0], np.cumsum(1 + generator.geometric(0.25, size=14_000))])
+items = (100_000 * generator.random(offsets[-1]) ** 2).astype(np.int32)  # some far more often than others
+log = EncodedLog(Sessions(items, offsets), catalogue_of(100_000, 1).vocabulary)
+config = TrainConfig(loss="bpr-max", layers=(128,), batch_size=128, momentum=0.3, dropout_p_embed=0.3, precision="fp32")
+held = []
+Trainer(config, log).run_epoch(lambda step: held.append(resident()))
+print(len(held), max(held) - held[50])
+"""
+
+
+def test_memory_does_not_grow_from_step_to_step():
+    root = Path(__file__).parent.parent
+    ended = subprocess.run([sys.executable, "-c", LONG_RUN], capture_output=True, text=True, cwd=root, check=True)
+    steps, growth = map(int, ended.stdout.split())
+    assert steps > 400
+    assert growth < 0.05 * GIB
+
+
 @pytest.mark.parametrize("batching", ["session-parallel", "whole-session"])
 def test_rows_that_a_step_changes_do_not_grow_with_the_catalogue(batching):
     config = TrainConfig(batching=batching, layers=(4,), batch_size=8, n_sample=16, n_epochs=1)

@@ -7,9 +7,9 @@ Both train on the same log with the same parameters (one of the official paramet
 a process of its own. After a warm-up, whole steps are timed in which every lane is walking; what comes before (loading,
 preparing, compiling) is shown apart. Ours goes through `Trainer`, as `gru4rec train` does. The official code draws ten
 million negatives at a time, every few thousand steps; whether such a pause falls into a turn is chance, so it is taken
-out and its cost spread over the steps that it serves: that is the ratio. A second one, of the steps alone, leaves it out.
-Ours draws its negatives within the time that is measured, always. A ratio is the median of the rounds, with the lowest
-and highest.
+out and its cost spread over the steps that it serves: that is the ratio. A second one, of the steps alone, leaves it
+out. Ours draws its negatives within the time that is measured, always. A ratio is the median of the rounds, with the
+lowest and highest.
 
 Needs a clone of github.com/hidasib/GRU4Rec_PyTorch_Official, pandas and pyarrow.
 """
