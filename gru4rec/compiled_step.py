@@ -39,7 +39,7 @@ class _LayerPass:
 
     Args:
         layer: the weights.
-        factor: the same in the type of the products.
+        factor: the same in the type of the products; the weights themselves after a one-hot input.
         inputs: [B, in] in the type of `product_type`.
         hidden: [B, H].
         numbers: int16 [B, H], random numbers for dropout, or None.

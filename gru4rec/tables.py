@@ -19,14 +19,17 @@ CPU = torch.device("cpu")
 
 
 def room(*shape: int, device: torch.device = CPU) -> Tensor:
-    """float32 zeros of this shape; on a processor in huge pages if there are many and the system has such pages."""
+    """float32 zeros of this shape; many of them on a processor are asked to be in huge pages, if the system has them.
+
+    Such a tensor is a view into memory that cannot be resized.
+    """
     count = math.prod(shape)
     if device.type != "cpu" or count * FLOAT < 2 * HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return torch.zeros(*shape, device=device)
-    memory = mmap.mmap(-1, count * FLOAT + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     try:
+        memory = mmap.mmap(-1, count * FLOAT + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         memory.madvise(mmap.MADV_HUGEPAGE)
-    except OSError:  # a kernel without them
+    except OSError:  # a kernel without them; or no memory, which torch says better
         return torch.zeros(*shape)
     numbers = torch.frombuffer(memory, dtype=torch.float32)  # keeps the memory
     first = -numbers.data_ptr() % HUGE_PAGE // FLOAT

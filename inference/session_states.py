@@ -41,9 +41,6 @@ class SessionStates:
     def __len__(self) -> int:
         return len(self._states)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._states
-
     def take(self, name: str, new: SessionState) -> SessionState:
         """The state of a session that has just clicked; `new` if it is not known.
 

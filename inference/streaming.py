@@ -98,8 +98,17 @@ def answers(
         steps: `Recommender.steps` with its options.
         new_state: the state of a session before its first click.
     """
-    for start in range(0, len(clicks), CLICKS_AT_ONCE):
-        yield from _answered(clicks[start : start + CLICKS_AT_ONCE], states, steps, new_state)
+    start = 0
+    while start < len(clicks):
+        names: set[str] = set()
+        end = start
+        for session, _ in clicks[start : start + CLICKS_AT_ONCE]:
+            names.add(session)
+            if len(names) > states.capacity:
+                break  # so that no session clicked here is forgotten before all of these clicks are answered
+            end += 1
+        yield from _answered(clicks[start:end], states, steps, new_state)
+        start = end
 
 
 def _answered(
@@ -111,7 +120,7 @@ def _answered(
     rounds: list[list[int]] = []
     turns: list[int] = []  # the round of each click
     for place, (session, _) in enumerate(clicks):
-        goes_on = session in latest and session in states  # not if it was forgotten in between
+        goes_on = session in latest
         state = states.take(session, new_state)
         befores.append(latest[session] if goes_on else state)
         turns.append(turns[latest[session]] + 1 if goes_on else 0)

@@ -1,8 +1,10 @@
 """The compiled loops compute what the torch code that they stand for computes."""
 
 import os
+import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,12 +150,12 @@ def test_update_rules(rule, type_of_gradient, without_kernels):
         return tensor(*shape, seed=seed).to(type_of_gradient).to(taken)
 
     def updated():
-        network = Network(12, TrainConfig(layers=(16,), seed=1))
+        network = Network(12, TrainConfig(layers=(48,), seed=1))  # more dense weights than a block of the loops
         optimiser = rule[0](network, *rule[1:])
         rounded = network.dense.bfloat16()
         for step in range(3):
             optimiser.begin_step(step)
-            optimiser.update_rows("output_table", rows, gradient(5, 16, seed=step))
+            optimiser.update_rows("output_table", rows, gradient(5, 48, seed=step))
             optimiser.update_rows("output_bias", rows, gradient(5, seed=step))
             optimiser.update_all("dense", gradient(*network.dense.shape, seed=step), rounded)
         assert torch.equal(rounded, network.dense.bfloat16())
@@ -237,3 +239,41 @@ def test_training_goes_on_without_numba(tmp_path):
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.getcwd()}"}
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert ended.stdout.strip() == "False", ended.stderr
+
+
+OLD_PROCESSOR = """
+import importlib.util
+import sys
+import numpy as np
+from numba import njit
+
+# alone, without the loops, which take long to compile
+alone = importlib.util.spec_from_file_location("arithmetic", sys.argv[1])
+arithmetic = importlib.util.module_from_spec(alone)
+sys.modules["arithmetic"] = arithmetic
+alone.loader.exec_module(arithmetic)
+read, write = arithmetic.read, arithmetic.write
+
+@njit
+def there_and_back(values, bits, back):
+    for place in range(len(values)):
+        write(bits, place, values[place])
+        back[place] = read(bits[place])
+
+values, bits = np.array([1.0, 1e-40, -3.14159, np.inf, np.nan], np.float32), np.empty(5, np.uint16)
+there_and_back(values, bits, back := np.empty(5, np.float32))
+print(back[0], back[2], back[3], back[4], bits[1])
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="asks for another x86 processor")
+def test_bfloat16_is_rounded_on_processors_without_it(tmp_path):
+    """An x86 without the instruction, whatever this one has: what its code calls must be there."""
+    older = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma", "NUMBA_CACHE_DIR": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-c", OLD_PROCESSOR, str(Path(kernels.__file__).with_name("arithmetic.py"))],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **older},
+    )
+    assert ended.stdout.split() == ["1.0", "-3.140625", "inf", "nan", "1"], ended.stderr

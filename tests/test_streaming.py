@@ -1,6 +1,8 @@
+import contextlib
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import signal
 import subprocess
@@ -8,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from inference import Recommender, UserError
@@ -102,22 +104,34 @@ def test_the_session_clicked_longest_ago_is_forgotten_first(model, recommender, 
     clicks=st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([*ORDERED, "??"])), max_size=12),
     capacity=st.integers(1, 4),
     at_once=st.integers(1, 12),
+    breaks_at=st.integers(0, 6),
 )
+@example(clicks=[("a", ORDERED[0]), ("a", ORDERED[1]), ("b", ORDERED[0])], capacity=1, at_once=3, breaks_at=1)
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_answers_do_not_depend_on_how_many_clicks_arrive_together(recommender, clicks, capacity, at_once):
+def test_answers_do_not_depend_on_how_many_clicks_arrive_together_or_on_interruptions(
+    recommender, clicks, capacity, at_once, breaks_at
+):
     from inference.streaming import Click
 
-    def run(size):
-        states = SessionStates(capacity)
-        got = []
-        for start in range(0, len(clicks), size):
-            together = [Click(*click) for click in clicks[start : start + size]]
-            new = recommender.new_state()
-            for batch in answers(together, states, lambda *both: recommender.steps(*both, k=3), new):
-                got += batch
-        return got, states.n_forgotten
+    def run(size, breaks_at=None):
+        states, got = SessionStates(capacity), []
+        calls = itertools.count()
+
+        def steps(*both):
+            if next(calls) == breaks_at:
+                raise UserError("no more")
+            return recommender.steps(*both, k=3)
+
+        while len(got) < len(clicks):  # after a break, go on behind what is answered
+            with contextlib.suppress(UserError):
+                for start in range(len(got), len(clicks), size):
+                    together = [Click(*click) for click in clicks[start : start + size]]
+                    for batch in answers(together, states, steps, recommender.new_state()):
+                        got += batch
+        return got, [(name, state.n_known) for name, state in states._states.items()], states.n_forgotten
 
     assert run(at_once) == run(1)
+    assert run(at_once, breaks_at)[:2] == run(1)[:2]
 
 
 @pytest.mark.parametrize(

@@ -26,21 +26,14 @@ def float_of_bits(context, bits):
     return types.float32(types.int32), generate
 
 
-class _BFloat(ir.Type):
-    """LLVM's bfloat, which llvmlite has no name for."""
-
-    def _to_string(self):
-        return "bfloat"
-
-
 @intrinsic
-def rounded_bits(context, number):
-    """The bits of the bfloat16 nearest to a float32, as a uint16; some processors have an instruction for it."""
+def bits_of_float(context, number):
+    """The bits of a float32 as an int32."""
 
     def generate(context, builder, signature, arguments):
-        return builder.bitcast(builder.fptrunc(arguments[0], _BFloat()), ir.IntType(16))
+        return builder.bitcast(arguments[0], ir.IntType(32))
 
-    return types.uint16(types.float32), generate
+    return types.int32(types.float32), generate
 
 
 def read(value):
@@ -63,7 +56,8 @@ def _write_overload(row, column, value):
     if isinstance(row.dtype, types.Integer):
 
         def as_bfloat16(row, column, value):
-            row[column] = rounded_bits(value)
+            bits = bits_of_float(value)
+            row[column] = np.uint16((bits + i32(0x7FFF) + ((bits >> i32(16)) & i32(1))) >> i32(16))
 
         return as_bfloat16
 
