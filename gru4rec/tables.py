@@ -13,8 +13,6 @@ from torch import Tensor
 
 HUGE_PAGE = 1 << 21
 FLOAT = 4
-
-
 CPU = torch.device("cpu")
 
 

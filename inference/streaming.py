@@ -6,6 +6,7 @@ are those of one click after the other, in the order of the clicks. A session's 
 state, so it is computed in a batch after that.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
@@ -115,27 +116,23 @@ def _answered(
     clicks: Sequence[Click], states: SessionStates, steps: Steps, new_state: SessionState
 ) -> Iterator[list[Recommendation]]:
     """As `answers`: first the first click of every session is computed, then the second of those that have one, …"""
-    latest: dict[str, int] = {}  # the last click of each session so far
-    befores: list[SessionState | int] = []  # what each click goes on from: a state, or an earlier click here
+    now: dict[str, SessionState] = {}
+    n_clicks: Counter[str] = Counter()
     rounds: list[list[int]] = []
-    turns: list[int] = []  # the round of each click
     for place, (session, _) in enumerate(clicks):
-        goes_on = session in latest
-        state = states.take(session, new_state)
-        befores.append(latest[session] if goes_on else state)
-        turns.append(turns[latest[session]] + 1 if goes_on else 0)
-        latest[session] = place
-        if turns[place] == len(rounds):
+        now.setdefault(session, states.take(session, new_state))
+        if n_clicks[session] == len(rounds):
             rounds.append([])
-        rounds[turns[place]].append(place)
+        rounds[n_clicks[session]].append(place)
+        n_clicks[session] += 1
 
     results: dict[int, tuple[SessionState, Recommendation]] = {}
     answered = 0
     for places in rounds:
-        going_on = [
-            results[before][0] if isinstance(before, int) else before for before in map(befores.__getitem__, places)
-        ]
-        results |= zip(places, steps(going_on, [clicks[place].item for place in places]), strict=True)
+        together = [clicks[place] for place in places]
+        computed = steps([now[click.session] for click in together], [click.item for click in together])
+        results |= zip(places, computed, strict=True)
+        now |= {click.session: state for click, (state, _) in zip(together, computed, strict=True)}
         ready = []
         while answered in results:
             state, recommendation = results[answered]

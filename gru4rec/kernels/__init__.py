@@ -74,6 +74,11 @@ def _nothing(dtype: torch.dtype, dimensions: int) -> Tensor:
     return torch.empty((0,) * dimensions, dtype=dtype)
 
 
+def _copy(rounded: Tensor | None) -> Tensor:
+    """The bfloat16 copy of a parameter as the loops take it."""
+    return _nothing(torch.bfloat16, 1) if rounded is None else rounded
+
+
 def drop_limit(share: float) -> int:
     """The limit that a share of all int16 numbers lies below, to within 2^-16."""
     below: int = min(round(share * 2**16), 2**16 - 1)
@@ -285,7 +290,7 @@ def adagrad_all(
     epsilon: float,
 ) -> None:
     """Adagrad with momentum on every entry of tensors of one shape; `rounded` is the parameter in bfloat16, or None."""
-    tensors = parameter, accumulator, velocity, gradient, _nothing(torch.bfloat16, 1) if rounded is None else rounded
+    tensors = parameter, accumulator, velocity, gradient, _copy(rounded)
     loop = _updates.adagrad_all_bfloat16 if _half(gradient) else _updates.adagrad_all_float32
     _run(loop, math.ceil(parameter.numel() / _updates.BLOCK), *tensors, rate, momentum, epsilon)
 
@@ -324,8 +329,7 @@ def adamw_all(
     epsilon: float,
 ) -> None:
     """Adam on every entry of tensors of one shape; `rounded` is the parameter in bfloat16, or None."""
-    states = parameter, first_moment, second_moment, gradient
-    tensors = *states, _nothing(torch.bfloat16, 1) if rounded is None else rounded
+    tensors = parameter, first_moment, second_moment, gradient, _copy(rounded)
     blocks = math.ceil(parameter.numel() / _updates.BLOCK)
     _run(
         _updates.adamw_all_bfloat16 if _half(gradient) else _updates.adamw_all_float32,

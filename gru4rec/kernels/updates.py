@@ -122,10 +122,22 @@ def adagrad_all_bfloat16(words):
     _adagrad_all(words, half_vector(words, 3))
 
 
+@njit(inline="always")
+def _adamw_numbers(words, argument):
+    """The six numbers of the rule, from this argument on."""
+    return (
+        scalar(words, argument),
+        scalar(words, argument + 1),
+        scalar(words, argument + 2),
+        scalar(words, argument + 3),
+        scalar(words, argument + 4),
+        scalar(words, argument + 5),
+    )
+
+
 @njit(fastmath=REORDERED, inline="always")
-def _adamw_row(
-    entries, firsts, seconds, slopes, first_gain, second_decay, second_gain, scale, root_correction, epsilon
-):
+def _adamw_row(entries, firsts, seconds, slopes, numbers):
+    first_gain, second_decay, second_gain, scale, root_correction, epsilon = numbers
     for entry in range(len(slopes)):
         slope = read(slopes[entry])
         first = firsts[entry] + first_gain * (slope - firsts[entry])
@@ -138,26 +150,14 @@ def _adamw_row(
 def _adamw(words, gradient):
     parameter, firsts, seconds = floats(words, 0), floats(words, 1), floats(words, 2)
     items, places, following = longs(words, 3), longs(words, 5), longs(words, 6)
-    first_gain, second_decay, second_gain = scalar(words, 7), scalar(words, 8), scalar(words, 9)
-    scale, root_correction, epsilon = scalar(words, 10), scalar(words, 11), scalar(words, 12)
+    numbers = _adamw_numbers(words, 7)
     slopes = np.empty(parameter.shape[1], f32)
     first, last = own_rows(words)
     for number in range(first, last):
         place = places[number]
         item = items[place]
         _sum(gradient, place, following, slopes)
-        _adamw_row(
-            parameter[item],
-            firsts[item],
-            seconds[item],
-            slopes,
-            first_gain,
-            second_decay,
-            second_gain,
-            scale,
-            root_correction,
-            epsilon,
-        )
+        _adamw_row(parameter[item], firsts[item], seconds[item], slopes, numbers)
 
 
 @loop
@@ -174,24 +174,12 @@ def adamw_bfloat16(words):
 def _adamw_all(words, gradient):
     parameter, firsts, seconds = vector(words, 0), vector(words, 1), vector(words, 2)
     rounded = half_vector(words, 4)
-    first_gain, second_decay, second_gain = scalar(words, 5), scalar(words, 6), scalar(words, 7)
-    scale, root_correction, epsilon = scalar(words, 8), scalar(words, 9), scalar(words, 10)
+    numbers = _adamw_numbers(words, 5)
     first_block, last_block = own_rows(words)
     for block in range(first_block, last_block):
         first, last = block * BLOCK, min(len(parameter), (block + 1) * BLOCK)
         entries = parameter[first:last]
-        _adamw_row(
-            entries,
-            firsts[first:last],
-            seconds[first:last],
-            gradient[first:last],
-            first_gain,
-            second_decay,
-            second_gain,
-            scale,
-            root_correction,
-            epsilon,
-        )
+        _adamw_row(entries, firsts[first:last], seconds[first:last], gradient[first:last], numbers)
         _round(entries, rounded[first:last])
 
 
