@@ -1,10 +1,11 @@
 """Training, an epoch at a time, whichever way the log is walked.
 
-A way of batching runs the steps (`session_parallel`, `whole_session`). Within an epoch nothing waits for the device:
-losses stay there and are looked at once, at the end.
+A way of batching runs the steps (`session_parallel`, `whole_session`). Steps do not wait for the device: losses stay
+there and are looked at a few times an epoch, so that a training that has diverged ends soon.
 """
 
 import importlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,17 +32,21 @@ BATCHINGS: dict[str, type[SessionParallel] | type[WholeSession]] = {
 }
 
 
+LOOKS_PER_EPOCH = 32
+"""How often the losses of an epoch are fetched from the device."""
+
+
 class Diverged(UserError):  # noqa: N818 - it says what happened
-    """The loss became NaN or infinite.
+    """The loss became NaN or infinite, or rose beyond what was allowed.
 
     Attributes:
         epoch: numbered from 1.
         step: within the epoch, numbered from 0.
     """
 
-    def __init__(self, epoch: int, step: int):
+    def __init__(self, epoch: int, step: int, what: str = "the loss is not finite"):
         super().__init__(
-            f"training diverged: the loss is not finite in epoch {epoch}, step {step}; "
+            f"training diverged: {what} in epoch {epoch}, step {step}; "
             "lower learning_rate or momentum, or raise the dropout"
         )
         self.epoch = epoch
@@ -142,32 +147,46 @@ class Trainer:
         self.learner = Learner(config, self.network, self.optimiser, sampler, loss, loss_options, dropout, precision)
         self.epoch = 0
 
-    def run_epoch(self, progress: Callable[[int], None] | None = None) -> EpochReport:
+    def run_epoch(self, progress: Callable[[int], None] | None = None, most_rise: float = math.inf) -> EpochReport:
         """Train on every session once.
 
         Args:
             progress: called with the number of steps done, after every step.
+            most_rise: how many times the loss of the epoch's first step the mean of a few dozen steps may be.
 
         Raises:
-            Diverged: the loss of a step was not finite.
+            Diverged: the loss of a step was not finite, or the losses rose beyond `most_rise`.
         """
         began = time.perf_counter()
         self.learner.seed_dropout(self.epoch)
         # One tensor for all losses: thousands of small ones, each made between a step's large ones, would keep the
         # allocator from using the room of those again.
-        losses, n_done, n_pairs = torch.empty(self.n_steps, device=self.device), 0, 0
+        losses, step_losses = torch.empty(self.n_steps, device=self.device), np.empty(0, dtype=np.float32)
+        n_between_looks = max(1, self.n_steps // LOOKS_PER_EPOCH)
+        n_done, n_pairs = 0, 0
         for n_targets, loss in self.batching.run(self.learner, self.epoch):
             losses[n_done] = loss
             n_done += 1
             n_pairs += n_targets
+            if n_done % n_between_looks == 0:
+                step_losses = self._look(losses[:n_done], len(step_losses), most_rise)
             if progress is not None:
                 progress(n_done)
-        step_losses = losses[:n_done].cpu().numpy()
-        broken = np.flatnonzero(~np.isfinite(step_losses))
-        if len(broken):
-            raise Diverged(self.epoch + 1, int(broken[0]))
+        step_losses = self._look(losses[:n_done], len(step_losses), most_rise)
         if not self.network.is_finite():  # broken by the last update, after the last loss
             raise Diverged(self.epoch + 1, len(step_losses) - 1)
         self.epoch += 1
         total = float(step_losses.astype(np.float64).sum()) * self.config.batch_size
         return EpochReport(self.epoch, total / n_pairs, step_losses, n_pairs, time.perf_counter() - began)
+
+    def _look(self, losses: torch.Tensor, n_seen: int, most_rise: float) -> np.ndarray:
+        """The losses of an epoch so far; Diverged if those that were not seen yet are not finite or too high."""
+        seen = losses.cpu().numpy()
+        new = seen[n_seen:]
+        broken = np.flatnonzero(~np.isfinite(new))
+        if len(broken):
+            raise Diverged(self.epoch + 1, n_seen + int(broken[0]))
+        if len(new) and 0 < abs(seen[0]) < new.mean() / most_rise:
+            what = f"the loss rose from {seen[0]:.3g} to {new.mean():.3g}"
+            raise Diverged(self.epoch + 1, len(seen) - 1, what)
+        return seen

@@ -16,7 +16,7 @@ from gru4rec.config import TrainConfig, from_mapping
 from gru4rec.evaluation import evaluate
 from gru4rec.losses import LOSSES, register_loss
 from gru4rec.sessions import Sessions
-from gru4rec.trainer import Diverged, Trainer
+from gru4rec.trainer import LOOKS_PER_EPOCH, Diverged, Trainer
 from gru4rec.training import train
 from inference.errors import UserError
 from tests.small_logs import BUILT_IN_LOSSES, frame_of, log_of, markov_sessions
@@ -304,6 +304,29 @@ def test_divergence_names_epoch_and_step(markov_log):
         assert error.value.step > 0
     finally:
         del LOSSES["exponential"]
+
+
+def test_a_loss_that_rises_a_hundredfold_ends_the_epoch_where_that_is_asked_for(markov_log):
+    config = TrainConfig(loss="bpr-max", learning_rate=0.5, momentum=0.5, layers=(16,), n_sample=64, batch_size=8)
+    goes_on = Trainer(config, markov_log)
+    losses = goes_on.run_epoch().step_losses
+    assert len(losses) == goes_on.n_steps
+    ended = Trainer(config, markov_log)
+    with pytest.raises(Diverged, match=r"the loss rose from 0\.69\d to .* in epoch 1, step \d+; lower") as error:
+        ended.run_epoch(most_rise=100)
+    assert 0 < error.value.step < ended.n_steps // 2
+    window = losses[error.value.step - ended.n_steps // LOOKS_PER_EPOCH + 1 : error.value.step + 1]
+    assert window.mean() > 100 * losses[0]
+    Trainer(config.replace(learning_rate=0.05, momentum=0.0), markov_log).run_epoch(most_rise=100)
+
+
+def test_a_loss_that_is_not_finite_ends_the_epoch_soon(markov_log):
+    done = []
+    trainer = Trainer(TrainConfig(layers=(4,), n_sample=8, batch_size=4), markov_log)
+    next(iter(trainer.network.tensors().values())).fill_(float("nan"))
+    with pytest.raises(Diverged, match="not finite in epoch 1, step 0"):
+        trainer.run_epoch(done.append)
+    assert len(done) <= trainer.n_steps // LOOKS_PER_EPOCH
 
 
 @pytest.mark.parametrize("lanes", [1, 3, 64])

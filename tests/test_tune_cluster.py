@@ -1,5 +1,6 @@
 """What is looked at before the first trial: whether there is what trials ask for, on every node."""
 
+import os
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 from inference.errors import UserError
 from tests.ray_fixture import plugged_in, ray_here  # noqa: F401
 from tests.small_logs import frame_of, markov_sessions
-from tune.cluster import Cluster, Node, TrialResources, trial_resources
+from tune.cluster import Cluster, Node, TrialResources, allowed_cpus, trial_resources
 from tune.preflight import NodeAnswer, check_nodes, judge, marked
 
 LAPTOP = Cluster((Node(8, 0),), None)
@@ -47,6 +48,19 @@ def test_what_no_node_has_is_refused(cluster, gpus, cpus, message):
     with pytest.raises(UserError, match="per-trial") as refusal:
         trial_resources(cluster, gpus=gpus, cpus=cpus, n_trials=20)
     assert message in str(refusal.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be bound to processors here")
+def test_a_search_bound_to_some_processors_takes_no_more():
+    every = os.sched_getaffinity(0)
+    if len(every) < 2:
+        pytest.skip("there is only one processor")
+    try:
+        os.sched_setaffinity(0, {min(every)})
+        assert allowed_cpus() == 1
+    finally:
+        os.sched_setaffinity(0, every)
+    assert allowed_cpus() == (None if len(every) == os.cpu_count() else len(every))
 
 
 def test_nodes_that_can_run_trials_are_accepted(tmp_path, ray_here, plugged_in):  # noqa: F811

@@ -108,6 +108,14 @@ def test_a_diverging_trial_is_a_result_with_its_epoch_and_step(tmp_path):
     assert trial.best_epoch == trial.mrr == 0
 
 
+def test_a_trial_whose_loss_blows_up_ends_within_its_first_epoch(tmp_path):
+    study = study_of(learning_rate="1", momentum="0.5", n_sample="64", bpreg="1.5")
+    (trial,) = run(study, data_of(300), tmp_path / "experiment")
+    assert (trial.status, trial.epochs) == ("diverged", 0)
+    assert trial.error.startswith("training diverged: the loss rose from 0.69")
+    assert trial.best_epoch == trial.mrr == 0
+
+
 def test_a_loss_with_a_defect_fails_its_trial_and_no_other(tmp_path, monkeypatch):
     monkeypatch.setattr("tune.study.ATTEMPTS_AFTER_FAILURE", 1)
     trials = run(

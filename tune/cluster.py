@@ -111,6 +111,7 @@ def connected(address: str | None, n_bytes: int) -> Iterator[Cluster]:
             log_to_driver=False,
             logging_level=logging.CRITICAL,
             object_store_memory=max(SMALLEST_STORE, 2 * n_bytes),
+            num_cpus=allowed_cpus(),
         )
     try:
         resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -122,6 +123,14 @@ def connected(address: str | None, n_bytes: int) -> Iterator[Cluster]:
     finally:
         if started:
             ray.shutdown()
+
+
+def allowed_cpus() -> int | None:
+    """Processors that this process was bound to, which Ray does not notice; None for what Ray finds by itself."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    allowed = len(os.sched_getaffinity(0))
+    return allowed if allowed < (os.cpu_count() or 1) else None
 
 
 def in_a_job() -> bool:
