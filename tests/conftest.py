@@ -1,6 +1,7 @@
 """Logs that the tests share."""
 
 import os
+import signal
 
 # Models in tests are tiny: more threads only wait for each other. Before torch is imported, and for child processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,6 +12,10 @@ from gru4rec.sessions import EncodedLog
 from tests.small_logs import frame_of, log_of, markov_sessions
 
 collect_ignore = ["plugged_in.py"]  # looking for doctests in it would register its losses for all tests
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background; processes under test inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

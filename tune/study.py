@@ -27,7 +27,7 @@ from tune.space import SearchSpace
 from tune.stopping import Rule, scheduler
 from tune.storage import forget, has_experiment
 from tune.suggestions import NUMBER, DistinctSuggestions, Experience, Search
-from tune.trial import EPOCH_METRIC, METRIC, TrialData, run_trial
+from tune.trial import METRIC, TrialData, run_trial
 
 Ending = Literal["complete", "interrupted", "out of time"]
 
@@ -157,9 +157,6 @@ def _new_tuner(study: Runnable, trainable: Any, location: str) -> Any:
                 CheckpointSweeper(),
             ],
             failure_config=ray_tune.FailureConfig(max_failures=ATTEMPTS_AFTER_FAILURE),
-            checkpoint_config=ray_tune.CheckpointConfig(
-                num_to_keep=None, checkpoint_score_attribute=EPOCH_METRIC, checkpoint_score_order="max"
-            ),
         ),
     )
 
