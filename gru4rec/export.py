@@ -30,7 +30,7 @@ from gru4rec.parity import Parity, check_parity
 from gru4rec.scan_report import ScanReport, compared, spread, states_after
 from gru4rec.scoring_graph import scoring_graph
 from inference.artifact import FORMAT_VERSION, RECENT_BIAS, Artifact
-from inference.atomic import only_writer, replaced_file, written_file
+from inference.atomic import behind_links, only_writer, replaced_file, written_file
 from inference.errors import UserError
 from inference.scorer import Scorer
 from inference.vocabulary import Vocabulary
@@ -158,6 +158,7 @@ def _unfinished(
     path: Path, graph: onnx.GraphProto, tensors: Mapping[str, np.ndarray], properties: Mapping[str, str]
 ) -> Iterator[_Unfinished]:
     """Yield the written file; when the block ends without an error, it becomes `path`, whose `only_writer` we are."""
+    path = behind_links(path)  # so that a second file of weights lies beside the first
     n_bytes = sum(values.nbytes for values in tensors.values()) + sum(
         len(text.encode()) for text in properties.values()
     )

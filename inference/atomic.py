@@ -30,30 +30,45 @@ def only_writer(path: str | Path) -> Iterator[None]:
     """Keep other processes from writing the same file or folder; the lock goes with the process, however it ends.
 
     Raises:
-        UserError: another process is writing it, or its folder does not exist or cannot be written to.
+        UserError: another process is writing it, its folder does not exist or cannot be written to, or the block fails
+            to write.
     """
-    path = Path(path)
-    _temporary_beside(path)
     try:
-        lock = _locked(path)
-        if lock is None:
+        with reserved(path):
             yield
-            return
-        try:
-            _remove_leftovers(path)
-            yield
-        finally:
-            try:
-                _lock_file(path).unlink(missing_ok=True)
-            finally:
-                os.close(lock)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 @contextmanager
+def reserved(path: str | Path) -> Iterator[None]:
+    """The same for a block that also writes elsewhere: its own failures to write are left as they are.
+
+    Raises:
+        UserError: another process is writing it, or its folder does not exist or cannot be written to.
+    """
+    path = behind_links(path)
+    _temporary_beside(path)
+    try:
+        lock = _locked(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    if lock is None:
+        yield
+        return
+    try:
+        _remove_leftovers(path)
+        yield
+    finally:
+        try:
+            _lock_file(path).unlink(missing_ok=True)
+        finally:
+            os.close(lock)
+
+
+@contextmanager
 def written_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path; when the block ends without an error, that file becomes `path`.
+    """Yield a temporary path; when the block ends without an error, that file becomes `path`, or what it links to.
 
     Raises:
         UserError: the folder of `path` does not exist or cannot be written to, or another process is writing `path`.
@@ -67,12 +82,14 @@ def replaced_file(path: str | Path) -> Iterator[Path]:
     """The same for one who is the `only_writer` of more than this file.
 
     Raises:
-        UserError: the folder of `path` does not exist or cannot be written to.
+        UserError: the folder of `path` does not exist or cannot be written to, or `path` is no file.
     """
-    path = Path(path)
+    path = behind_links(path)
     temporary = _temporary_beside(path)
     if path.is_dir():
         raise UserError(f"cannot write {path}: a folder of that name exists; choose another name")
+    if path.exists() and not path.is_file():
+        raise UserError(f"cannot write {path}: it is a device or a pipe; name a file")
     try:
         yield temporary
         _flush_to_disk(temporary)
@@ -107,6 +124,11 @@ def written_folder(path: str | Path) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def behind_links(path: str | Path) -> Path:
+    """Where a path leads: what is written there leaves the link that leads to it a link."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
 
 
 def _temporary_beside(path: Path) -> Path:

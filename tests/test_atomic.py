@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.atomic import only_writer, written_folder
+from inference.atomic import only_writer, reserved, written_file, written_folder
 from inference.errors import UserError
 
 
@@ -51,3 +51,36 @@ def test_a_path_can_be_written_again_after_a_failure(tmp_path):
         with pytest.raises(ValueError, match="half-way"):
             write()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_file_is_written_where_a_link_leads_and_the_link_stays(there, tmp_path):
+    (tmp_path / "store").mkdir()
+    real, link = tmp_path / "store" / "real", tmp_path / "link"
+    link.symlink_to(real)
+    if there:
+        real.write_text("old")
+    with written_file(link) as temporary:
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+    assert [path.name for path in real.parent.iterdir()] == ["real"]
+    assert {path.name for path in tmp_path.iterdir()} == {"link", "store"}
+
+
+def test_two_names_of_one_file_have_one_writer(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with (
+        reserved(tmp_path / "link"),
+        pytest.raises(UserError, match="being written by another"),
+        reserved(tmp_path / "real"),
+    ):
+        raise AssertionError("both write")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="a device or a pipe"), written_file(tmp_path / "pipe"):
+        raise AssertionError("the work began")
+    assert (tmp_path / "pipe").is_fifo()
