@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gru4rec.events import Columns
 
 TRAINING_PACKAGES = ("torch", "polars", "onnx", "tomli_w", "filelock")
-TRAINING_PACKAGES_MISSING = "error: this command needs the training packages: pip install 'gru4rec[train]'\n"
+TRAINING_PACKAGES_MISSING = "error: this command needs the training packages: pip install '.[train]' in its folder\n"
 
 try:
     from cyclopts import App, Parameter

@@ -31,7 +31,7 @@ def export(
     Args:
         model: model directory
         out: the file to write
-        scan: int8 ranks large catalogues (of 300,000 items and more) faster: an 8-bit look at every item, then exact
+        scan: int8 ranks large catalogues (of 100,000 items and more) faster: an 8-bit look at every item, then exact
             scores of the best. Refused where it would lose items.
         calibration: sessions to fit and to measure the scan on: a click log, a prepared folder, or a session file as
             gru4rec-infer reads it

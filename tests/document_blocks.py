@@ -15,6 +15,7 @@ DOCUMENTS = (
     "gru4rec/EVALUATION.md",
     "gru4rec/MIGRATION.md",
     "gru4rec/TROUBLESHOOTING.md",
+    "inference/RECOMMENDING.md",
     "inference/FORMAT.md",
     "examples/ABLATIONS.md",
     "examples/benchmarks/README.md",

@@ -12,6 +12,7 @@ follows from its form (`document_blocks`):
 
 import argparse
 import gzip
+import json
 import re
 import runpy
 import shutil
@@ -84,6 +85,11 @@ def inputs(tmp_path_factory):
             run = ["train", "--train", "train.parquet", "--out", model, "--seed", seed]
             assert gru4rec([*run, "--layers", "8", "--n-sample", "16", "--n-epochs", "1"]) == 0
         assert gru4rec(["export", "model", "--out", "model.onnx"]) == 0
+        one, two = log["ItemId"].unique(maintain_order=True)[:2]
+        (folder / "sessions.jsonl").write_text(json.dumps({"session": "a", "items": [one, two]}))
+        (folder / "clicks.jsonl").write_text(json.dumps({"session": "a", "item": one}))
+        for name in ("sold-out.txt", "in-this-shop.txt"):
+            (folder / name).write_text(f"{two}\n")
         (folder / "examples").symlink_to(ROOT / "examples")
     return folder
 

@@ -61,7 +61,7 @@ def test_training_command_without_its_extra_says_which_one_to_install(missing, t
     command = [sys.executable, "-c", code, "train", "--train", str(tmp_path / "log.tsv"), "--out", str(tmp_path / "m")]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 2
-    assert ended.stderr == "error: this command needs the training packages: pip install 'gru4rec[train]'\n"
+    assert ended.stderr == "error: this command needs the training packages: pip install '.[train]' in its folder\n"
 
 
 def test_commands_and_types_are_installed():

@@ -21,7 +21,7 @@ try:
 except ImportError as missing:  # the base install only scores
     if missing.name not in ("cyclopts", "filelock", "tomli_w", "polars", "torch"):
         raise
-    sys.stderr.write("error: the search needs its packages: pip install 'gru4rec[tune]'\n")
+    sys.stderr.write("error: the search needs its packages: pip install '.[tune]' in its folder\n")
     raise SystemExit(2) from None
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `python -m tune.search`; gives the exit code."""
     for package in ("ray", "optuna", "polars", "torch"):
         if find_spec(package) is None:
-            say(f"error: the search needs {package}: pip install 'gru4rec[tune]'")
+            say(f"error: the search needs {package}: pip install '.[tune]' in its folder")
             return 2
     return run_app(app, arguments)
 
