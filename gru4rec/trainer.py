@@ -152,7 +152,8 @@ class Trainer:
 
         Args:
             progress: called with the number of steps done, after every step.
-            most_rise: how many times the loss of the epoch's first step the mean of a few dozen steps may be.
+            most_rise: how many times its first loss, that of random weights, the loss of a training may become within
+                the first epoch, on average over a thirty-second of it (or over a step, where it has fewer).
 
         Raises:
             Diverged: the loss of a step was not finite, or the losses rose beyond `most_rise`.
@@ -186,7 +187,7 @@ class Trainer:
         broken = np.flatnonzero(~np.isfinite(new))
         if len(broken):
             raise Diverged(self.epoch + 1, n_seen + int(broken[0]))
-        if len(new) and 0 < abs(seen[0]) < new.mean() / most_rise:
+        if self.epoch == 0 and len(new) and 0 < abs(seen[0]) < new.mean() / most_rise:
             what = f"the loss rose from {seen[0]:.3g} to {new.mean():.3g}"
             raise Diverged(self.epoch + 1, len(seen) - 1, what)
         return seen
