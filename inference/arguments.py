@@ -96,5 +96,7 @@ def parser() -> argparse.ArgumentParser:
     writing.add_argument(
         "--format", choices=("table", "jsonl", "csv"), help="default: by the suffix of --output, else table"
     )
-    writing.add_argument("--output", metavar="FILE", help="where to write; appears when it is complete")
+    writing.add_argument(
+        "--output", metavar="FILE", help="where to write; appears when it is complete, or grows with a stream"
+    )
     return arguments

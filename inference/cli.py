@@ -2,7 +2,8 @@
 
 Everything is streamed: sessions are read, scored and written in chunks, in their order, so memory does not grow with
 the input. A mistake in the input ends the run with one line on standard error and exit code 2; a file named by --output
-then does not appear. Modules are loaded when they are needed, because most of a short run is start-up.
+then does not appear, except that of a stream, which holds the answers given so far. Modules are loaded when they are
+needed, because most of a short run is start-up.
 """
 
 import argparse
@@ -11,7 +12,8 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TextIO
 
@@ -32,10 +34,12 @@ SMALL_WEIGHTS = 1 << 26
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0 done, 2 bad arguments or input, 130 interrupted."""
+    _hold_closed_streams()
     try:
         with _ended_by_signals():
             _run(parser().parse_args(argv))
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except BrokenPipeError:  # the reader has had enough; the interpreter must not flush into the pipe when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
@@ -49,20 +53,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _hold_closed_streams() -> None:
+    """Keep the next file that is opened from getting the number of a closed standard stream, and what is said there."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:  # print would take standard output in its place
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Let a request to terminate unwind the stack, so that states are saved and no partial file is left."""
+    """Let a request to terminate, or a closed terminal, unwind the stack: states are saved, no partial file is left."""
 
     def leave(number: int, _: object) -> NoReturn:
         raise SystemExit(128 + number)
 
-    with suppress(ValueError):  # only the main thread may do this
-        before = signal.signal(signal.SIGTERM, leave)
+    before: dict[int, Any] = {}
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
+            with suppress(ValueError):  # only the main thread may do this
+                before[number] = signal.signal(number, leave)
     try:
         yield
     finally:
-        with suppress(ValueError, UnboundLocalError):
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _failed(reason: str) -> int:
@@ -147,8 +166,10 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
     )
     options = _ranking_options(arguments)
     n_clicks = n_unknown = n_sessions = n_from_zero = 0
-    to_terminal = sys.stdout.isatty() and arguments.output is None
-    with _output(arguments.output) as file, progress(_say, sys.stderr.isatty() and not to_terminal) as report:
+    with (
+        _output(arguments.output) as file,
+        progress(_say, sys.stderr.isatty() and not file.isatty()) as report,
+    ):
         write = writer(arguments.format or _format_of(arguments.output), file)
         for chunk in _chunks(sessions):
             if arguments.unknown == "error":
@@ -174,16 +195,11 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
 
 
 def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
+    from inference.atomic import reserved
     from inference.recommendation_files import json_line
     from inference.session_states import SessionStates
     from inference.streaming import answers, arriving_clicks
 
-    states = SessionStates(arguments.max_sessions)
-    state_file = Path(arguments.state) if arguments.state else None
-    if state_file and state_file.exists():
-        states = SessionStates.load(state_file, recommender.artifact, arguments.max_sessions)
-    elif state_file and not state_file.parent.is_dir():
-        raise UserError(f"cannot save states in {state_file}: the folder {state_file.parent} does not exist")
     options = _ranking_options(arguments)
 
     def steps(befores: Sequence["SessionState"], items: Sequence[str]) -> list[tuple["SessionState", "Recommendation"]]:
@@ -191,20 +207,29 @@ def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
 
     steps([], [])  # so that impossible options are reported before the first click
     known = recommender.vocabulary if arguments.unknown == "error" else None
+    state_file = Path(arguments.state) if arguments.state else None
     n_clicks = n_unknown = 0
-    with _output(arguments.output) as output:
-        try:
-            for clicks in arriving_clicks(arguments.session, known):
-                names = iter(clicks)
-                for batch in answers(clicks, states, steps, recommender.new_state()):
-                    for recommendation in batch:
-                        output.write(json_line(next(names).session, recommendation))
-                        n_unknown += len(recommendation.unknown)
-                    output.flush()
-                n_clicks += len(clicks)
-        finally:
-            if state_file:
-                states.save(state_file, recommender.artifact)
+    with reserved(state_file) if state_file else nullcontext():
+        if state_file and state_file.exists():
+            states = SessionStates.load(state_file, recommender.artifact, arguments.max_sessions)
+        else:
+            states = SessionStates(arguments.max_sessions)
+        arriving = arriving_clicks(arguments.session, known)
+        if arguments.session != "-":
+            arriving = chain([next(arriving, [])], arriving)  # a file that cannot be read must not empty --output
+        with _output(arguments.output, grows=True) as output:
+            try:
+                for clicks in arriving:
+                    names = iter(clicks)
+                    for batch in answers(clicks, states, steps, recommender.new_state()):
+                        for recommendation in batch:
+                            output.write(json_line(next(names).session, recommendation))
+                            n_unknown += len(recommendation.unknown)
+                        output.flush()
+                    n_clicks += len(clicks)
+            finally:
+                if state_file:
+                    states.save(state_file, recommender.artifact)
     if n_unknown:
         _say(f"{n_unknown} of {n_clicks} clicks were on items unknown to the model and were skipped")
     if states.n_forgotten:
@@ -268,18 +293,39 @@ def _format_of(output: str | None) -> str:
 
 
 @contextmanager
-def _output(path: str | None) -> Iterator[TextIO]:
-    """Standard output, or a file that appears when the block has ended without an error."""
-    from inference.atomic import written_file
+def _output(path: str | None, grows: bool = False) -> Iterator[TextIO]:
+    """Standard output, or a file that appears when the block has ended without an error, or else grows with it."""
+    from inference.atomic import only_writer, written_file
 
     if path is None or path == "-":
+        if sys.stdout is None:
+            raise UserError("cannot write to standard output, it is closed; name a file with --output")
         yield sys.stdout
+    elif (descriptor := _standard_stream(path)) is not None:
+        with _text_file(os.dup(descriptor)) as file:
+            yield file
     elif Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
-        with open(path, "w", encoding="utf-8", newline="\n") as file:  # a device or a pipe: nothing to rename over
+        with _text_file(path) as file:  # a device or a pipe: nothing to rename over
+            yield file
+    elif grows:
+        with only_writer(path), _text_file(path) as file:
             yield file
     else:
-        with written_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        with written_file(path) as temporary, _text_file(temporary) as file:
             yield file
+
+
+def _standard_stream(path: str) -> int | None:
+    """Standard output or standard error where a path leads to the same file, as /dev/stdout does."""
+    for descriptor in (1, 2):
+        with suppress(OSError):
+            if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                return descriptor
+    return None
+
+
+def _text_file(target: str | Path | int) -> TextIO:
+    return open(target, "w", encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

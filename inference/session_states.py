@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from inference.artifact import Artifact
-from inference.atomic import written_file
+from inference.atomic import replaced_file
 from inference.errors import UserError
 from inference.recommender import SessionState
 
@@ -81,7 +81,7 @@ class SessionStates:
             "n_seen": len(arrays[-1]),
             "content_sha256": hashlib.sha256(content).hexdigest(),
         }
-        with written_file(path) as temporary, open(temporary, "wb") as file:
+        with replaced_file(path) as temporary, open(temporary, "wb") as file:
             file.write(json.dumps(header).encode() + b"\n" + content)
 
     @classmethod

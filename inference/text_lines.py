@@ -42,6 +42,8 @@ def opened(path: str, watch: Watch | None = None) -> Iterator[BinaryIO]:
     name = source_name(path)
     try:
         if path == "-":
+            if sys.stdin is None:
+                raise UserError("cannot read standard input, it is closed; name a file")
             yield _unpacked(sys.stdin.buffer)
         else:
             if Path(path).is_dir():

@@ -473,6 +473,42 @@ def test_a_full_disk_is_one_line_and_exit_code_2(model, sessions):
         assert err.count(b"\n") == 1
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd/1"), reason="this system does not name open files")
+def test_standard_output_by_another_name_is_written_to_and_left_where_it_is(model, sessions, tmp_path):
+    link, output = tmp_path / "link.csv", tmp_path / "output"
+    link.symlink_to("/proc/self/fd/1")
+    with open(output, "wb") as file:
+        file.write(b"before\n")
+        file.flush()
+        command = [sys.executable, "-m", "inference.cli", "--model", model, "--session", sessions, "--output", link]
+        result = subprocess.run([*map(str, command), "--top-k", "1"], stdout=file, stderr=subprocess.PIPE, check=False)
+    assert result.returncode == 0
+    assert link.is_symlink()
+    assert output.read_text().splitlines()[:2] == ["before", "session,rank,item,score,known_clicks"]
+
+
+def closed(descriptor, *arguments):
+    program = f"import os, sys; os.close({descriptor}); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    command = [sys.executable, "-c", program, "-m", "inference.cli", *map(str, arguments)]
+    return subprocess.run(command, input=b"", capture_output=True, check=False)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="closes descriptors as POSIX has them")
+def test_a_closed_standard_stream_is_one_line_where_it_is_needed(model, sessions, tmp_path):
+    scored = ("--model", model, "--top-k", 1, "--session")
+    result = closed(0, *scored, "-")
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert result.stderr == b"gru4rec-infer: cannot read standard input, it is closed; name a file\n"
+    result = closed(1, *scored, sessions)
+    assert result.returncode == 2
+    assert b"standard output, it is closed; name a file with --output" in result.stderr
+    assert result.stderr.count(b"\n") == 1
+    result = closed(1, *scored, sessions, "--output", tmp_path / "out.csv")
+    assert (result.returncode, result.stderr.count(b"\n")) == (0, 1)
+    result = closed(2, *scored, sessions, "--format", "csv")
+    assert (result.returncode, result.stdout) == (0, (tmp_path / "out.csv").read_bytes())
+
+
 def test_help_has_examples_and_version_a_number(capsys):
     for argument, expected in (("--help", "examples:"), ("--version", "gru4rec-infer 0.")):
         with pytest.raises(SystemExit) as left:

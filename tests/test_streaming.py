@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from inference import Recommender, UserError
+from inference.atomic import reserved
 from inference.cli import main
 from inference.session_states import SessionStates
 from inference.streaming import answers, arriving_clicks
@@ -186,7 +188,8 @@ def test_an_empty_stream_is_no_error(model, tmp_path, monkeypatch, capsys):
         (["--stream", "--max-sessions", "0"], "at least one session"),
         (["--stream", "--session", "/nowhere/at/all"], "does not exist"),
         (["--stream", "--session", "/dev/null", "--state", "/nowhere/at/all"], "does not exist"),
-        (["--stream", "--session", "/dev/null", "--state", "/"], "cannot read the states"),
+        (["--stream", "--session", "/dev/null", "--state", "/"], "names a file"),
+        (["--stream", "--session", "/dev/null", "--state", "/tmp"], "cannot read the states"),
         (["--session", "x", "--state", "y"], "add --stream"),
     ],
 )
@@ -280,18 +283,87 @@ def test_any_bytes_are_clicks_or_one_error(tmp_path, content):
         pass
 
 
-def test_a_click_is_answered_before_the_next_one_comes_and_termination_saves_the_states(model, tmp_path):
-    state = tmp_path / "states.bin"
-    command = [sys.executable, "-m", "inference.cli", "--model", model, "--stream", "--state", state, "--top-k", "1"]
-    with subprocess.Popen(
+def running(model, *arguments):
+    command = [sys.executable, "-m", "inference.cli", "--model", model, "--stream", "--top-k", "1", *arguments]
+    return subprocess.Popen(
         list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as running:
+    )
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
+def test_a_click_is_answered_before_the_next_one_comes_and_termination_saves_the_states(model, tmp_path, number):
+    state = tmp_path / "states.bin"
+    number = getattr(signal, number)
+    with running(model, "--state", state) as process:
         for session in ("a", "b", "a"):
-            running.stdin.write(as_lines([(session, "7")]).encode())
-            running.stdin.flush()
-            assert json.loads(running.stdout.readline())["session"] == session
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(timeout=60) == 128 + signal.SIGTERM
-        assert running.stderr.read() == b""
+            process.stdin.write(as_lines([(session, "7")]).encode())
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["session"] == session
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 128 + number
+        assert process.stderr.read() == b""
     assert len(SessionStates.load(state, Recommender.load(model).artifact, 10)) == 2
     assert list(tmp_path.iterdir()) == [state]
+
+
+def test_a_second_stream_on_the_same_states_is_refused_before_it_reads_a_click(model, tmp_path, monkeypatch, capsys):
+    state = tmp_path / "states.bin"
+    with reserved(state):
+        code, got, err = stream(model, [("a", "7")], "--state", state, monkeypatch=monkeypatch, capsys=capsys)
+    assert (code, got, err.count("\n")) == (2, [], 1)
+    assert "states.bin is being written by another process" in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_the_output_file_holds_every_click_that_the_saved_states_hold(
+    model, tmp_path, monkeypatch, capsys, interrupted
+):
+    clicks = random_clicks(20, 3)
+    arguments = {"monkeypatch": monkeypatch, "capsys": capsys}
+    _, expected, _ = stream(model, clicks, **arguments)
+    state, output = tmp_path / "states.bin", tmp_path / "answers.jsonl"
+    output.write_text("of an earlier run\n")
+    if interrupted:
+        computed, calls = Recommender.steps, itertools.count()
+
+        def steps(*both, **options):
+            if next(calls) == 4:
+                raise KeyboardInterrupt
+            return computed(*both, **options)
+
+        monkeypatch.setattr(Recommender, "steps", steps)
+    content = as_lines(clicks).encode() + b'{"session": "a"}\n'
+    code, got, _ = stream(model, content, "--state", state, "--output", output, **arguments)
+    assert (code, got) == (130 if interrupted else 2, [])
+    answered = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    assert len(answered) in (range(1, 20) if interrupted else [20])
+    assert answered == expected[: len(answered)]
+    states = SessionStates.load(state, Recommender.load(model).artifact, 10)
+    n_known = sum(states.take(f"s{number}", None).n_known for number in range(3))
+    assert n_known == sum(item != "??" for _, item in clicks[: len(answered)])
+    assert sorted(tmp_path.iterdir()) == [output, state]
+
+
+def test_answers_are_in_the_output_file_before_the_next_click_comes(model, tmp_path):
+    output = tmp_path / "answers.jsonl"
+    with running(model, "--output", output) as process:
+        for count in (1, 2):
+            process.stdin.write(as_lines([("a", "7")]).encode())
+            process.stdin.flush()
+            for _ in range(600):
+                if output.exists() and output.read_bytes().count(b"\n") == count:
+                    break
+                time.sleep(0.05)
+            assert output.read_bytes().count(b"\n") == count
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    assert output.read_bytes().count(b"\n") == 2
+
+
+def test_a_stream_that_is_not_there_leaves_the_answers_of_the_last_one(model, tmp_path, capsys):
+    output = tmp_path / "answers.jsonl"
+    output.write_text("of an earlier run\n")
+    arguments = ["--stream", "--top-k", "3", "--session", tmp_path / "nowhere", "--output", output]
+    assert main(["--model", str(model), *map(str, arguments)]) == 2
+    assert output.read_text() == "of an earlier run\n"
