@@ -43,7 +43,7 @@ def test_finalists_are_the_best_that_finished_an_epoch_and_their_seeds_are_new()
         replace(run_with(number, 0.1 * number), config=replace(CONFIG, momentum=0.1 * number)) for number in (1, 2, 3)
     ]
     finals = Finals.of([*trials, replace(run_with(4), best_epoch=0, mrr=0.9)], n_finalists=2, repeats=2)
-    assert [(config.momentum, config.seed) for config in finals.configs] == [
+    assert [(config.momentum, config.seed) for config in finals.missing] == [
         (pytest.approx(0.3), 8),
         (pytest.approx(0.3), 9),
         (pytest.approx(0.2), 8),
@@ -52,11 +52,32 @@ def test_finalists_are_the_best_that_finished_an_epoch_and_their_seeds_are_new()
     assert finals.name == Finals.of(trials, 2, 2).name != Finals.of(trials, 2, 3).name
 
 
+def final_of(trial, repeat, *curve):
+    return replace(run_with(repeat, *curve), config=trial.config.replace(seed=trial.config.seed + repeat))
+
+
 def test_finalists_are_ranked_by_their_means_alone():
-    first, second = run_with(1, 0.9), run_with(2, 0.8)
-    finals = Finals((first, second), repeats=1)
-    results = finals.results([run_with(1, 0.1), run_with(2, 0.2)])
-    assert [finalist.trial.number for finalist in results] == [2, 1]
+    first, second = run_with(1, 0.9), replace(run_with(2, 0.8), config=replace(CONFIG, momentum=0.1))
+    finals = Finals((first, second), repeats=1, over=[final_of(first, 1, 0.1), final_of(second, 1, 0.2)])
+    assert [finalist.trial.number for finalist in finals.results()] == [2, 1]
+
+
+def test_finals_that_are_enlarged_run_only_what_is_missing():
+    first, second = run_with(1, 0.9), replace(run_with(2, 0.8), config=replace(CONFIG, momentum=0.1))
+    over = [final_of(first, 1, 0.1), final_of(first, 2, 0.3)]
+    more = Finals.of([first, second], 2, 3, over)
+    assert [(config.momentum, config.seed) for config in more.missing] == [
+        (0.0, 10),
+        *((pytest.approx(0.1), seed) for seed in (8, 9, 10)),
+    ]
+    (fewer,) = Finals.of([first, second], 1, 2, over).results()
+    assert (fewer.mrr, fewer.repeats) == (pytest.approx(0.2), 2)
+
+
+def test_of_runs_that_were_stopped_early_only_what_all_reached_counts():
+    stopped = [replace(run_with(number, 0.26), status="stopped", epochs=1) for number in (2, 3)]
+    finalist = finalist_of(run_with(1, 0.9), [run_with(1, 0.25, 0.28, 0.30), *stopped])
+    assert (finalist.best_epoch, finalist.mrr) == (1, pytest.approx(0.77 / 3))
 
 
 def test_given_models_come_in_their_order_also_after_an_interruption(tmp_path):

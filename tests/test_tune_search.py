@@ -13,6 +13,7 @@ from gru4rec.checkpoint import load_model
 from gru4rec.config import from_mapping, read_config
 from gru4rec.evaluation import evaluate
 from gru4rec.events import encode, read_events
+from gru4rec.trainer import Diverged
 from inference.recommender import Recommender
 from tests.ray_fixture import ray_here  # noqa: F401
 from tests.small_logs import frame_of, markov_sessions
@@ -103,6 +104,38 @@ def test_the_exported_model_is_the_trained_one_and_knows_its_figures(searched, l
     assert metrics["validation"]["mrr@20"] == rows_of(searched)["mrr@20"][0]
     session = [model.vocabulary.term(3), model.vocabulary.term(5)]
     assert recommender.recommend([session], k=5)[0].n_known == 2
+
+
+def test_another_test_log_is_evaluated_anew(searched, logs, capsys):
+    frame_of(markov_sessions(60, 60, seed=4)).write_csv(logs / "other.tsv", separator="\t")
+    before = json.loads((searched / "search.json").read_text())["outcome"]["test"]
+    try:
+        command = [f"--train={logs / 'train.tsv'}", f"--valid={logs / 'valid.tsv'}", f"--out={searched}", "--trials=4"]
+        assert main([*command, f"--test={logs / 'other.tsv'}", *SMALL]) == 0
+        after = json.loads((searched / "search.json").read_text())["outcome"]["test"]
+        model = load_model(searched / "model")
+        other = encode(read_events(logs / "other.tsv"), model.vocabulary).sessions
+        assert after["mrr@20"] == evaluate(model.network, other).mrr[20] != before["mrr@20"]
+        assert f"{after['mrr@20']:.4f}" in capsys.readouterr().out
+    finally:
+        assert main([*command, f"--test={logs / 'test.tsv'}", *SMALL]) == 0
+
+
+def test_a_refit_that_diverges_leaves_a_report_and_says_what_to_do(logs, tmp_path, capsys, monkeypatch, ray_here):  # noqa: F811
+    def diverging(*_):
+        raise Diverged(1, 3)
+
+    monkeypatch.setattr("tune.campaign.refit", diverging)
+    out = tmp_path / "out"
+    fixed = ["--loss=top1", "--learning-rate=0.1", "--momentum=0", "--layers=8", "--batch-size=16", "--n-sample=0"]
+    fixed += ["--dropout-p-embed=0", "--dropout-p-hidden=0", "--epochs=1"]
+    command = [f"--train={logs / 'train.tsv'}", f"--out={out}", "--trials=1", "--threads=1", *fixed]
+    assert main(command) == 2
+    assert "diverged (training diverged: the loss is not finite in epoch 1, step 3; " in capsys.readouterr().err
+    assert (out / "report.html").exists()
+    assert (out / "results.csv").exists()
+    assert main([*command, "--no-refit"]) == 0
+    assert load_model(out / "model").metrics["n_sessions"] == 198
 
 
 def test_the_end_says_what_was_found_and_what_to_do_next(logs, tmp_path, capsys, ray_here):  # noqa: F811

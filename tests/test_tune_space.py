@@ -110,6 +110,41 @@ def test_both_ways_of_walking_the_log_can_be_searched_at_once():
     assert len({model_key(model) for model in models}) == 60
 
 
+def test_where_both_ways_are_searched_the_number_of_samples_suits_both():
+    for names in ("session-parallel,whole-session", "whole-session,session-parallel"):
+        space = search_space({"batching": names, "sampler": "popularity"}, n_epochs=1, seed=1)
+        assert space.samplers[0].options["n_sample"] == Choice((512, 1024, 2048, 4096, 8192))
+
+
+@pytest.mark.parametrize("batching", ["session-parallel", "whole-session", "session-parallel,whole-session"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("n_recent", 7),
+            ("layers", 70),
+            ("batch_size", 70),
+            ("n_sample", 700),
+            ("temperature", 7.0),
+            ("momentum", 0.33),
+        ),
+        *(("learning_rate", 0.33), ("dropout_p_embed", 0.33), ("dropout_p_hidden", 0.33), ("sample_alpha", 0.33)),
+        ("precision", "bf16"),
+    ],
+)
+def test_a_dimension_can_be_fixed_at_a_value_of_the_users_own(name, value, batching):
+    if (name, batching) in [
+        ("n_recent", "session-parallel"),
+        ("temperature", "session-parallel"),
+        ("momentum", "whole-session"),
+    ]:
+        return  # it does not exist there
+    models = random_models(space_of(batching=batching, **{"n_sample": "512", name: str(value)}), 20)
+    way = {"n_recent": "whole-session", "temperature": "whole-session", "momentum": "session-parallel"}.get(name)
+    found = [getattr(from_mapping(model), name) for model in models if way in (None, model["batching"])]
+    assert set(found) == {(value,) if name == "layers" else value}
+
+
 def test_a_score_brings_its_temperature_and_an_optimizer_its_momentum():
     models = random_models(space_of(score="dot,cosine", optimizer="adagrad,adamw", bpreg="0.5"), 100)
     for model in models:
@@ -201,6 +236,8 @@ def test_a_ladder_has_no_rounding_errors():
         ({"learning_rate": "0.1.."}, "expected a range such as"),
         ({"learning_rate": "0.1..0.2:0"}, "expected a step that fits"),
         ({"batch_size": "1.5"}, "batch_size: expected a whole number"),
+        ({"batch_size": "32..64.0"}, "batch_size: expected a range of whole numbers, got 32..64.0"),
+        ({"n_recent": "10"}, "n_recent: no batching of this search has such an option"),
         ({"layers": "0"}, "layers: expected at least one positive number of units"),
         ({"n_sample": "0", "sample_alpha": "0.3"}, "sample_alpha: without additional samples it has no effect"),
         ({"loss": "top1", "bpreg": "1"}, "bpreg: no loss of this search has such an option"),

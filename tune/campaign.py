@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +21,8 @@ from gru4rec.evaluation import evaluate
 from gru4rec.events import encode
 from gru4rec.export import export
 from gru4rec.memory import available
-from gru4rec.trainer import import_plugins
+from gru4rec.trainer import Diverged, import_plugins
+from gru4rec.training import data_digest
 from inference.atomic import written_file
 from inference.errors import UserError
 from tune.cluster import Cluster, TrialResources, check_gpus, connected, places, trial_resources
@@ -54,7 +54,7 @@ from tune.study import Ending, Runnable, Study, run_study
 from tune.suggestions import Experience
 from tune.tables import write_results
 from tune.trial import EPOCH_METRIC, METRIC
-from tune.winner import keep, refit
+from tune.winner import as_trained, keep, refit
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,15 @@ def run_search(request: Request) -> Outcome:
         test: dict[str, Any] = {}
         made = None
         if ending != "interrupted":
-            best = finalists[0].as_winner if finalists else winner(trials)
-            made, test = _make_model(request, folder, state, data, best)
+            best = finalists[0].as_winner if finalists and finalists[0].mrr > 0 else winner(trials)
+            try:
+                made, test = _make_model(request, folder, state, data, best)
+            except Diverged as error:
+                write_report(request, space, trials, finalists, None, {}, state.effort)
+                raise UserError(
+                    f"the best model, trained again on training and validation sessions together, diverged ({error}); "
+                    "give --no-refit to keep it as it was validated"
+                ) from None
         if trials:
             write_report(request, space, trials, finalists, made, test, state.effort)
         return Outcome(ending, state.n_trials, trials, finalists, test, state.effort)
@@ -175,7 +182,9 @@ def _run(
             folder.write(state)
         finals = _finals_to_run(request, folder, state)
         if finals:
-            say(f"the best {len(finals.finalists)} once more, each with {finals.repeats} other seeds")
+            runs_in_all = len(finals.finalists) * finals.repeats
+            missing = "" if finals.n_trials == runs_in_all else f"; {finals.n_trials} of these runs are missing"
+            say(f"the best {len(finals.finalists)} once more, each with {finals.repeats} other seeds{missing}")
             state, ending = run(finals, finals.name, state)
             if ending != "complete":
                 return state, ending
@@ -200,8 +209,8 @@ def _finals_to_run(request: Request, folder: SearchFolder, state: SearchState) -
     """The finals that are asked for and not complete."""
     if request.grid is not None or not request.finalists:
         return None
-    finals = Finals.of(_trials(folder, state), request.finalists, request.repeats)
-    return finals if finals.finalists and finals.name not in state.finals else None
+    finals = Finals.of(_trials(folder, state), request.finalists, request.repeats, _final_runs(folder, state))
+    return finals if finals.missing else None
 
 
 def _finalists(
@@ -210,10 +219,14 @@ def _finalists(
     """What came of the finals that are asked for, or of a grid's points; empty if there are none, or not all yet."""
     if request.grid is not None:
         return by_point(trials) if all(part.complete for part in state.rounds) else []
-    finals = Finals.of(trials, request.finalists, request.repeats)
-    if not finals.finalists or finals.name not in state.finals:
-        return []
-    return finals.results(read_trials(folder.location(state, finals.name)))
+    finals = Finals.of(trials, request.finalists, request.repeats, _final_runs(folder, state))
+    return [] if finals.missing else finals.results()
+
+
+def _final_runs(folder: SearchFolder, state: SearchState) -> list[TrialResult]:
+    """The runs of all finals that are complete."""
+    locations = [folder.location(state, name) for name in state.finals]
+    return [run for location in locations if has_experiment(location) for run in read_trials(location)]
 
 
 def _manner(request: Request) -> dict[str, Any]:
@@ -248,28 +261,27 @@ def _make_model(
     request: Request, folder: SearchFolder, state: SearchState, data: SearchData, best: TrialResult
 ) -> tuple[TrainConfig, dict[str, Any]]:
     """The winner as best.toml, model directory and model.onnx; gives its configuration and figures on the test log."""
-    config = winning_config(best)
+    config = winning_config(best, refit=request.refit)
     made = {
         "trial": best.number,
         "best_epoch": best.best_epoch,
+        "validation": [best.mrr, best.recall],
         "refit": request.refit,
-        "tested": data.test is not None,
+        "test_sha256": None if data.test is None else data_digest(encode(data.test)),
     }
     there = all((request.out / name).exists() for name in (BEST_FILE, MODEL_FOLDER, MODEL_FILE))
     if there and state.outcome.get("made") == made:
         return config, dict(state.outcome["test"])
     torch.set_num_threads(request.threads or request.cpus_per_trial or state.threads)
     directory = request.out / MODEL_FOLDER
-    here = config.replace(device="cpu") if request.gpus_per_trial == "0" else config
+    on_cpu = request.gpus_per_trial != "auto" and float(request.gpus_per_trial) == 0
+    here = config.replace(device="cpu") if on_cpu else config
     if request.refit:
         say(f"training the best model (trial {best.number}) on training and validation sessions together")
         with ProgressLines(config.n_epochs) as progress:
             refit(data.everything, here, directory, progress)
-    elif best.best_epoch in best.checkpoints:
-        with best.checkpoints[best.best_epoch].as_directory() as saved:
-            keep(data.trial.train, here, Path(saved), directory)
-    else:  # its checkpoint went when the search was killed; the same configuration gives the same parameters
-        refit(data.trial.train, here, directory)
+    else:
+        keep(*as_trained(data.trial, here, best), directory)
     model = load_model(directory)
     test: dict[str, Any] = {}
     if data.test is not None:

@@ -21,44 +21,49 @@ from tune.trial import EPOCH_METRIC
 
 @dataclass(frozen=True)
 class Finals:
-    """The runs of the finalists; `tune.study` runs them.
+    """The runs of the finalists; `tune.study` runs those that are missing.
 
     Attributes:
         finalists: trials of the search, the best first.
         repeats: runs of each, with the seeds that follow its own.
+        over: runs of earlier finals, which are not run again.
     """
 
     finalists: tuple[TrialResult, ...]
     repeats: int
+    over: Sequence[TrialResult] = ()
 
     @classmethod
-    def of(cls, trials: Sequence[TrialResult], n_finalists: int, repeats: int) -> "Finals":
+    def of(
+        cls, trials: Sequence[TrialResult], n_finalists: int, repeats: int, over: Sequence[TrialResult] = ()
+    ) -> "Finals":
         """The finals of the best trials of a search that finished an epoch."""
-        return cls(tuple(trial for trial in ranked(trials) if trial.best_epoch)[:n_finalists], repeats)
+        return cls(tuple(trial for trial in ranked(trials) if trial.best_epoch)[:n_finalists], repeats, over)
+
+    def configs_of(self, trial: TrialResult) -> list[TrainConfig]:
+        """Of all runs of a finalist."""
+        return [trial.config.replace(seed=trial.config.seed + 1 + repeat) for repeat in range(self.repeats)]
 
     @property
-    def configs(self) -> list[TrainConfig]:
-        """Of all runs, finalist after finalist."""
-        return [
-            trial.config.replace(seed=trial.config.seed + 1 + repeat)
-            for trial in self.finalists
-            for repeat in range(self.repeats)
-        ]
+    def missing(self) -> list[TrainConfig]:
+        """Of the runs that are not over yet, finalist after finalist."""
+        over = {_key(run.config) for run in self.over}
+        configs = [config for trial in self.finalists for config in self.configs_of(trial)]
+        return [config for config in configs if _key(config) not in over]
 
     @property
     def name(self) -> str:
-        """Of the folder: other runs have another."""
-        models = json.dumps([to_mapping(config) for config in self.configs], sort_keys=True)
-        return f"finals-{hashlib.sha256(models.encode()).hexdigest()[:12]}"
+        """Of the folder of the missing runs: other runs have another."""
+        return f"finals-{hashlib.sha256(json.dumps([*map(_key, self.missing)]).encode()).hexdigest()[:12]}"
 
     @property
     def n_trials(self) -> int:
-        """Of runs."""
-        return len(self.configs)
+        """Of missing runs."""
+        return len(self.missing)
 
     @property
     def n_total(self) -> int:
-        """Of runs, for who counts them."""
+        """Of missing runs, for who counts them."""
         return self.n_trials
 
     @property
@@ -67,21 +72,19 @@ class Finals:
         return max((trial.config.n_epochs for trial in self.finalists), default=1)
 
     def searcher(self) -> Any:
-        """Gives the runs one after the other."""
-        return GivenModels([to_mapping(config) for config in self.configs])
+        """Gives the missing runs one after the other."""
+        return GivenModels([to_mapping(config) for config in self.missing])
 
     def scheduler(self) -> Any:
         """None: every run is finished, or an average would mean little."""
         return None
 
-    def results(self, runs: Sequence[TrialResult]) -> list["Finalist"]:
-        """What came of the finalists, the best first.
-
-        Args:
-            runs: in the order of `configs`, none missing.
-        """
-        rows = [runs[place : place + self.repeats] for place in range(0, len(runs), self.repeats)]
-        results = [finalist_of(trial, row) for trial, row in zip(self.finalists, rows, strict=True)]
+    def results(self) -> list["Finalist"]:
+        """What came of the finalists, the best first, when no run is missing."""
+        over = {_key(run.config): run for run in self.over}
+        results = [
+            finalist_of(trial, [over[_key(config)] for config in self.configs_of(trial)]) for trial in self.finalists
+        ]
         return sorted(results, key=lambda finalist: -finalist.mrr)
 
 
@@ -111,18 +114,26 @@ class Finalist:
 
 
 def finalist_of(trial: TrialResult, runs: Sequence[TrialResult]) -> Finalist:
-    """A finalist from its runs; an epoch that a run did not reach, because it diverged, counts as 0.
+    """A finalist from its runs.
+
+    An epoch that a run did not reach, because it diverged or failed, counts as 0. Where runs were stopped early, only
+    the epochs that all of those reached count.
 
     Args:
         trial: of the search.
         runs: at least one.
     """
-    mrr = np.zeros((len(runs), trial.config.n_epochs))  # [runs, epochs]
+    n_epochs = min((run.epochs for run in runs if run.status == "stopped"), default=trial.config.n_epochs)
+    mrr = np.zeros((len(runs), n_epochs))  # [runs, epochs]
     recall = np.zeros_like(mrr)
     for row, run in enumerate(runs):
-        for epoch in run.history:
+        for epoch in run.history[:n_epochs]:
             mrr[row, epoch["epoch"] - 1] = epoch[EPOCH_METRIC]
             recall[row, epoch["epoch"] - 1] = epoch["epoch_recall@20"]
     best = int(mrr.mean(axis=0).argmax())
     spread = float(mrr[:, best].std(ddof=1)) if len(runs) > 1 else 0.0
     return Finalist(trial, best + 1, float(mrr[:, best].mean()), float(recall[:, best].mean()), spread, len(runs))
+
+
+def _key(config: TrainConfig) -> str:
+    return json.dumps(to_mapping(config), sort_keys=True)

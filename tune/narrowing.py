@@ -3,14 +3,15 @@
 The default is the official space (layers, batch, rates, dropouts, momentum), with the number of additional samples,
 which is fixed there, searched by magnitude, over every registered loss and sampler. What a loss or sampler may be
 searched over stands where it is registered, so a plugged-in one takes part without a line here. Training on whole
-sessions has ranges of its own, around the values that it was developed with. Flags and files narrow any part of it.
+sessions has ranges of its own, around the values that it was developed with; where both ways are searched, the number
+of samples has the values that both have. Flags and files narrow any part of it.
 
 In a grid only the dimensions that it names are varied, and by values, not ranges; whatever else is not given has the
 default that it has in training, too.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ _FLOATS = (
     *("learning_rate", "dropout_p_embed", "dropout_p_hidden", "momentum", "temperature", "sample_alpha"),
     *LOSS_OPTION_FIELDS,
 )
+_WHOLE = ("layers", "batch_size", "n_sample", "embedding", "n_recent")
 _TABLES = ("loss_options", "sampler_options")
 
 
@@ -106,7 +108,7 @@ def search_space(
     losses = tuple(_loss(name, given) for name in given.names("loss", tuple(LOSSES), TrainConfig().loss, get_loss))
     usual = tuple(name for name in SAMPLERS if name not in ONLY_WHEN_NAMED)
     names = given.names("sampler", usual, TrainConfig().sampler, _get_sampler)
-    samplers = _without_doubles([_sampler(name, batchings[0].name, given) for name in names])
+    samplers = _without_doubles([_sampler(name, [batching.name for batching in batchings], given) for name in names])
     dimensions = {
         name: given.take(name, ANY_BATCHING[name], getattr(TrainConfig(), name))
         for name in ("constrained_embedding", "embedding")
@@ -196,8 +198,15 @@ class _Given:
                 dimension = Span(float(dimension.low), float(dimension.high), dimension.log)
             elif dimension.ordered:
                 dimension = Choice(tuple(map(float, dimension.values)))
+        if (
+            key in _WHOLE
+            and isinstance(dimension, Span)
+            and any(isinstance(n, float) for n in vars(dimension).values())
+        ):
+            raise UserError(f"{key}: expected a range of whole numbers, got {dimension.low}..{dimension.high}")
         if "." not in key:
             allowing = {"constrained_embedding": False, "score": "cosine"}
+            allowing |= {"batching": WHOLE_SESSION} if key == "n_recent" else {}
             for value in dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high):
                 from_mapping(allowing | {key: value}, source="search space")
         return dimension
@@ -205,7 +214,7 @@ class _Given:
     def refuse_unused(self) -> None:
         """Fail if something was given that no loss or sampler of the space has."""
         for key in sorted(self._unused):
-            kind = {"temperature": "score", "momentum": "optimizer"}.get(key)
+            kind = {"temperature": "score", "momentum": "optimizer", "n_recent": "batching"}.get(key)
             if kind is None:
                 kind = "loss" if key in LOSS_OPTION_FIELDS or key.startswith("loss_options") else "sampler"
             raise UserError(f"{key}: no {kind} of this search has such an option")
@@ -234,6 +243,9 @@ def _batching(name: str, given: _Given) -> Alternative:
             continue
         if key == "momentum" and "adagrad" not in _values(options["optimizer"]):
             continue
+        if key == "n_recent" and name == SESSION_PARALLEL:
+            options[key] = default
+            continue
         values = {**vars(usual), "layers": usual.layers[0], "temperature": DEFAULT_TEMPERATURE}
         options[key] = given.take(key, default, values[key])
     return Alternative(name, options)
@@ -257,13 +269,19 @@ def _loss(name: str, given: _Given) -> Alternative:
     return Alternative(name, options, only_for_dot=tuple(only_for_dot))
 
 
-def _sampler(name: str, batching: str, given: _Given) -> Alternative:
+def _default_n_sample(batchings: Sequence[str]) -> Dimension:
+    """What is searched with one way of walking the log, or with each of several."""
+    first, *others = (RANGES[batching]["n_sample"] for batching in batchings)
+    return Choice(tuple(n for n in _values(first) if all(n in _values(other) for other in others)))
+
+
+def _sampler(name: str, batchings: Sequence[str], given: _Given) -> Alternative:
     sampler = _get_sampler(name)
     ranges = {option: declared(values) for option, values in sampler.search_ranges.items()}
     alpha = ranges.get("sample_alpha")
     if isinstance(alpha, Span):
         ranges["sample_alpha"] = ladder(float(alpha.low), float(alpha.high), 0.1)
-    defaults = ANY_BATCHING | RANGES[batching]
+    defaults = ANY_BATCHING | {"n_sample": _default_n_sample(batchings)}
     options: dict[str, Dimension] = {}
     parameters = list(inspect.signature(sampler.factory).parameters)[1:]  # the first is the support
     for option in dict.fromkeys((*SAMPLING, *parameters)):  # n_sample before sample_alpha, which depends on it
@@ -271,7 +289,7 @@ def _sampler(name: str, batching: str, given: _Given) -> Alternative:
             continue
         key = option if option in SAMPLING else f"sampler_options.{option}"
         if option in SAMPLING:
-            usual = getattr(TrainConfig(batching=batching), option)
+            usual = getattr(TrainConfig(batching=batchings[0]), option)
             options[key] = given.take(key, ranges.get(option, defaults[option]), usual)
         elif key in given or (option in ranges and not given.is_grid):
             options[key] = given.take(key, ranges.get(option, Choice(())))

@@ -142,8 +142,18 @@ def winner(trials: Sequence[TrialResult]) -> TrialResult:
     return best
 
 
-def winning_config(trial: TrialResult) -> TrainConfig:
-    """The winner's configuration with the number of epochs after which it was best."""
+def winning_config(trial: TrialResult, *, refit: bool = True) -> TrainConfig:
+    """The configuration of the winner's model.
+
+    Its number of epochs is that after which the winner was best. But where it is kept as it was, and its learning rate
+    fell towards the last epoch (adamw), it is the trial's: another would not give the same model.
+
+    Args:
+        trial: the winner.
+        refit: whether it is trained again on everything.
+    """
+    if trial.config.optimizer == "adamw" and not refit:
+        return trial.config
     return trial.config.replace(n_epochs=trial.best_epoch)
 
 

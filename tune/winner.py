@@ -1,20 +1,24 @@
 """From the best trial to a model: trained again on everything, or kept as it was.
 
 The winner's configuration is known to be good after its best number of epochs. Trained again on training and validation
-sessions together, it also learns from the latest sessions and their items, which matter most for what comes next.
+sessions together, it also learns from the latest sessions and their items, which matter most for what comes next. (With
+adamw the learning rate falls towards the last epoch, so a refit of fewer epochs than the trial had falls faster.)
 """
 
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gru4rec import checkpoint, training
 from gru4rec.config import TrainConfig, to_mapping
 from gru4rec.sessions import EncodedLog
 from gru4rec.trainer import Trainer
-from tune.trial import EPOCH_METRIC, read_history
+from tune.results import TrialResult
+from tune.trial import EPOCH_METRIC, TrialData
 
 
 def refit(log: EncodedLog, config: TrainConfig, directory: Path, watcher: training.Watcher | None = None) -> None:
@@ -38,35 +42,59 @@ def refit(log: EncodedLog, config: TrainConfig, directory: Path, watcher: traini
     _put_in_place(folder, directory)
 
 
-def keep(log: EncodedLog, config: TrainConfig, saved: Path, directory: Path) -> None:
-    """Make a model directory of a trial's checkpoint.
+def as_trained(
+    data: TrialData, config: TrainConfig, trial: TrialResult
+) -> tuple[Trainer, list[Mapping[str, float | None]]]:
+    """A trial as it stood after its best epoch, and its epochs up to there.
+
+    It comes from a checkpoint, or is trained anew where that is gone, with a search that was killed, or never was, as
+    when another epoch is the best on average of several seeds. The same configuration gives the same parameters, bit
+    for bit, on a machine like the trial's.
 
     Args:
-        log: what the trial was trained on.
-        config: the trial's.
-        saved: folder of the checkpoint.
-        directory: where the model goes; a model that is there is replaced.
+        data: that the trial was trained and validated on.
+        config: as `winning_config` gives it without a refit.
+        trial: with its best epoch.
 
     Raises:
         UserError: the checkpoint is damaged.
     """
-    trainer = Trainer(config, log)
-    checkpoint.load_training_state(saved, trainer)
-    epochs = [
-        training.EpochResult(
-            epoch["epoch"],
-            epoch["loss"],
-            epoch["epoch_seconds"],
-            epoch["events_per_second"],
-            epoch["epoch_recall@20"],
-            epoch[EPOCH_METRIC],
-        ).as_dict()
-        for epoch in read_history(saved)
-    ]
+    trainer = Trainer(config, data.train)
+    if trial.best_epoch in trial.checkpoints:
+        with trial.checkpoints[trial.best_epoch].as_directory() as saved:
+            checkpoint.load_training_state(Path(saved), trainer)
+        return trainer, [_as_result(epoch).as_dict() for epoch in trial.history[: trial.best_epoch]]
+    history: list[Mapping[str, float | None]] = []
+    while trainer.epoch < trial.best_epoch:
+        history.append(training.EpochResult.of(trainer.run_epoch(), trainer, data.valid).as_dict())
+    return trainer, history
+
+
+def _as_result(epoch: Mapping[str, Any]) -> training.EpochResult:
+    """What a trial reported of an epoch, as a training run reports it."""
+    return training.EpochResult(
+        epoch["epoch"],
+        epoch["loss"],
+        epoch["epoch_seconds"],
+        epoch["events_per_second"],
+        epoch["epoch_recall@20"],
+        epoch[EPOCH_METRIC],
+    )
+
+
+def keep(trainer: Trainer, history: Sequence[Mapping[str, float | None]], directory: Path) -> None:
+    """Make a model directory of what a trainer holds.
+
+    Args:
+        trainer: after its best epoch.
+        history: of its epochs.
+        directory: where the model goes; a model that is there is replaced.
+    """
+    log = trainer.log
     folder = directory.with_name(f".{directory.name}.kept.partial")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    checkpoint.write_description(folder, config, log.vocabulary)
+    checkpoint.write_description(folder, trainer.config, log.vocabulary)
     checkpoint.write_epoch(
         folder,
         trainer,
@@ -77,7 +105,7 @@ def keep(log: EncodedLog, config: TrainConfig, saved: Path, directory: Path) -> 
             "n_items": len(log.vocabulary),
             "n_sessions": log.sessions.n_sessions,
             "n_pairs": log.sessions.n_pairs,
-            "history": epochs,
+            "history": list(history),
         },
     )
     _put_in_place(folder, directory)

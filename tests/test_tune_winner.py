@@ -1,0 +1,51 @@
+"""The model that a search keeps: the winner as it was validated, or trained again."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gru4rec.checkpoint import load_model
+from gru4rec.config import TrainConfig
+from gru4rec.evaluation import evaluate
+from gru4rec.events import hold_out_last
+from gru4rec.trainer import Trainer
+from tests.small_logs import log_of, markov_sessions
+from tests.test_tune_report import trial_of
+from tune.results import winning_config
+from tune.trial import TrialData
+from tune.winner import as_trained, keep
+
+
+@pytest.fixture(scope="module")
+def data():
+    return TrialData(*hold_out_last(log_of(markov_sessions(200, 40, seed=6)), 0.2))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrainConfig(batching="whole-session", layers=(8,), n_sample=16, batch_size=64, n_epochs=3, learning_rate=0.05),
+        TrainConfig(layers=(8,), n_sample=16, batch_size=16, n_epochs=3),
+    ],
+    ids=["adamw", "adagrad"],
+)
+def test_a_winner_without_checkpoint_is_kept_as_it_was_validated(config, data, tmp_path):
+    validated = Trainer(config, data.train)
+    quality = []
+    for _ in range(2):
+        validated.run_epoch()
+        quality.append(evaluate(validated.network, data.valid, cutoffs=[20]).mrr[20])
+    trial = replace(trial_of(1, config, lambda _: quality[-1]), best_epoch=2, checkpoints={})
+
+    keep(*as_trained(data, winning_config(trial, refit=False), trial), tmp_path / "model")
+
+    model = load_model(tmp_path / "model")
+    for name, tensor in validated.network.tensors().items():
+        np.testing.assert_array_equal(model.network.tensors()[name].numpy(), tensor.numpy(), err_msg=name)
+    assert [epoch["mrr@20"] for epoch in model.metrics["history"]] == quality
+    again = Trainer(model.config, data.train)  # what the configuration that is kept with it gives
+    for _ in range(2):
+        again.run_epoch()
+    for name, tensor in validated.network.tensors().items():
+        np.testing.assert_array_equal(again.network.tensors()[name].numpy(), tensor.numpy(), err_msg=name)
