@@ -1,7 +1,8 @@
 """The arguments of gru4rec-infer."""
 
 import argparse
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Literal, NoReturn, get_args
 
 from inference.errors import UserError
 from inference.providers import PROVIDERS
@@ -34,9 +35,65 @@ a stream: {"session": "s1", "item": "i17"}, one click a line
 """
 
 
+Mode = Literal["info", "similar", "stream", "session", "verify"]
+"""What is done, by the option that asks for it; `verify` for the comparison alone."""
+
+_EVERYWHERE = {"model", "info", "similar", "stream", "verify", "output"}
+_SCORING = {"session", "format", "provider", "threads", "input_format", "unknown"}
+_SCORING |= {"top_k", "exclude_seen", "exclude", "allow"}
+_USED: dict[Mode, set[str]] = {
+    "info": {"format", "threads"},
+    "similar": {"format", "top_k"},
+    "stream": _SCORING | {"state", "max_sessions"},
+    "session": _SCORING | {"group", "session_column", "item_column", "time_column", "batch_size"},
+    "verify": set(),
+}
+"""The arguments that have an effect in each mode, besides `_EVERYWHERE`."""
+
+
+def parsed(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Mode]:
+    """The arguments, and what they ask for.
+
+    Raises:
+        UserError: they are not understood, ask for nothing or for several things, or one of them would have no effect.
+    """
+    understood = parser()
+    arguments = understood.parse_args(argv)
+    mode = _mode(arguments)
+    if mode == "stream":
+        arguments.session = arguments.session or "-"
+        if arguments.format not in (None, "jsonl") or arguments.input_format not in (None, "jsonl") or arguments.group:
+            raise UserError("--stream reads and writes JSON lines; leave out --format, --input-format and --group")
+    for name, value in vars(arguments).items():
+        if name in _EVERYWHERE | _USED[mode] or value == understood.get_default(name):
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if mode == "session" and name in _USED["stream"]:
+            raise UserError(f"{option} does nothing without --stream; add --stream or leave out {option}")
+        raise UserError(f"{option} does nothing with --{mode}; leave out one of them")
+    return arguments, mode
+
+
+def _mode(arguments: argparse.Namespace) -> Mode:
+    arguments.session = arguments.session or None
+    given: list[Mode] = [name for name in get_args(Mode) if getattr(arguments, name) not in (None, False)]
+    questions = [f"--{name}" for name in given if name in ("info", "similar", "stream")]
+    if len(questions) > 1:
+        raise UserError(f"expected one of --info, --similar and --stream, got {' and '.join(questions)}; choose one")
+    if not given:
+        raise UserError(f"expected --session FILE (or - for standard input); see {PROGRAM} --help")
+    return given[0]
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {PROGRAM} --help")
+
+
+def _threads(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"expected at least one thread, got {text!r}")
+    return int(text)
 
 
 class _Version(argparse.Action):
@@ -63,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--verify", action="store_true", help="compare the weights with their digest first")
     model.add_argument("--similar", metavar="ITEM", help="print the items most like this one, by their output weights")
     model.add_argument("--provider", choices=PROVIDERS, help="what computes; auto prefers cuda (default: cpu)")
-    model.add_argument("--threads", type=int, metavar="N", help="threads to compute with (default: one per core)")
+    model.add_argument("--threads", type=_threads, metavar="N", help="threads to compute with (default: one per core)")
     reading = arguments.add_argument_group("sessions")
     reading.add_argument("--session", metavar="FILE", help="the sessions; - reads standard input")
     reading.add_argument("--input-format", choices=FORMATS, help="default: recognised")

@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TextIO
 
-from inference.arguments import PROGRAM, parser
+from inference.arguments import PROGRAM, Mode, parsed
 from inference.errors import UserError
 from inference.providers import cores
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _hold_closed_streams()
     try:
         with _ended_by_signals():
-            _run(parser().parse_args(argv))
+            _run(*parsed(argv))
             if sys.stdout is not None:
                 sys.stdout.flush()
     except BrokenPipeError:  # the reader has had enough; the interpreter must not flush into the pipe when it ends
@@ -89,43 +89,31 @@ def _failed(reason: str) -> int:
     return 2
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace, mode: Mode) -> None:
     from inference.artifact import Artifact
     from inference.recommender import Recommender
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
-    if arguments.stream:
-        arguments.session = arguments.session or "-"
-        if arguments.format not in (None, "jsonl") or arguments.input_format not in (None, "jsonl") or arguments.group:
-            raise UserError("--stream reads and writes JSON lines; leave out --format, --input-format and --group")
-    elif arguments.state:
-        raise UserError("--state keeps the sessions of a stream; add --stream")
-    if not (arguments.session or arguments.info or arguments.verify or arguments.similar is not None):
-        raise UserError(f"expected --session FILE (or - for standard input); see {PROGRAM} --help")
-    if arguments.session and arguments.similar is not None:
-        raise UserError("--similar needs no sessions; leave out --session or --similar")
     artifact = Artifact.open(arguments.model)
     if arguments.verify:
         artifact.verify()
-    if arguments.info:
-        _print_information(artifact, arguments.threads, as_json=arguments.format == "jsonl")
-    elif arguments.similar is not None:
+    if mode == "info":
+        _information(artifact, arguments)
+    elif mode == "similar":
         _similar(artifact, arguments)
-    elif not arguments.session:
-        print(f"{arguments.model}: the vocabulary, the graph and the weights match their digests")
-    if arguments.session:
+    elif mode == "verify":
+        _verified(arguments)
+    else:
         threads, workers = _division_of_labour(artifact, arguments)
         recommender = Recommender(artifact, artifact.session(arguments.provider or "cpu", threads), workers)
         if arguments.provider:
             _say(f"computing on {recommender.provider}")
-        (_stream if arguments.stream else _recommend)(recommender, arguments)
+        (_stream if mode == "stream" else _recommend)(recommender, arguments)
 
 
 def _division_of_labour(artifact: "Artifact", arguments: argparse.Namespace) -> tuple[int | None, int]:
     """How many threads compute one batch, and how many batches are computed side by side."""
-    if arguments.threads is not None and arguments.threads < 1:
-        raise UserError(f"expected at least one thread, got {arguments.threads}")
     if arguments.stream:
         is_small = artifact.output_weight().nbytes < SMALL_WEIGHTS
         return arguments.threads or (1 if is_small else None), 1
@@ -134,11 +122,22 @@ def _division_of_labour(artifact: "Artifact", arguments: argparse.Namespace) -> 
     return arguments.threads, 1
 
 
-def _print_information(artifact: "Artifact", threads: int | None, as_json: bool) -> None:
+def _information(artifact: "Artifact", arguments: argparse.Namespace) -> None:
     from inference.information import as_text, description
 
-    values = description(artifact, threads)
-    sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n" if as_json else as_text(values))
+    output_format = arguments.format or _format_of(arguments.output)
+    if output_format == "csv":
+        raise UserError("--info is written as text or JSON, got csv; choose --format table or jsonl")
+    values = description(artifact, arguments.threads, arguments.verify)
+    with _output(arguments.output) as file:
+        file.write(json.dumps(values, ensure_ascii=False) + "\n" if output_format == "jsonl" else as_text(values))
+
+
+def _verified(arguments: argparse.Namespace) -> None:
+    from inference.information import VERIFIED
+
+    with _output(arguments.output) as file:
+        file.write(f"{arguments.model}: {VERIFIED}\n")
 
 
 def _similar(artifact: "Artifact", arguments: argparse.Namespace) -> None:

@@ -15,15 +15,17 @@ CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8",
 
 
 LONGEST_VALUE = 160
+VERIFIED = "the vocabulary, the graph and the weights match their digests"
 BOTH_INSTALLED = "onnxruntime and onnxruntime-gpu overwrite each other: uninstall both, then install one"
 
 
-def description(artifact: Artifact, threads: int | None = None) -> dict[str, Any]:
+def description(artifact: Artifact, threads: int | None = None, verified: bool = False) -> dict[str, Any]:
     """The contents of an opened model file and its surroundings; JSON values.
 
     Args:
         artifact: the opened model file.
         threads: how many were asked for; None for one per core.
+        verified: whether `Artifact.verify` found nothing, so that this can be said.
 
     A provider counts as running only after a session of this very model has started on it.
     """
@@ -44,6 +46,7 @@ def description(artifact: Artifact, threads: int | None = None) -> dict[str, Any
         "config": dict(artifact.config),
         "metrics": dict(artifact.metrics),
         **artifact.digests(),
+        **({"verified": VERIFIED} if verified else {}),
         "gru4rec": _installed("gru4rec"),
         "onnxruntime": _installed("onnxruntime"),
         "onnxruntime-gpu": _installed("onnxruntime-gpu"),

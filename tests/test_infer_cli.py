@@ -232,7 +232,11 @@ def test_similar_items_are_those_of_the_largest_cosine(model, capsys):
         (["--similar", "??"], "'??' is not known"),
         (["--similar", "7", "--top-k", "10"], "between 1 and the 9 other items"),
         (["--similar", "7", "--top-k", "0"], "between 1 and the 9 other items"),
-        (["--similar", "7", "--session", "-"], "needs no sessions"),
+        (["--similar", ""], "'' is not known"),
+        (["--similar", "7", "--session", "-"], "--session does nothing with --similar"),
+        (["--similar", "7", "--info"], "got --info and --similar"),
+        (["--similar", "7", "--stream"], "got --similar and --stream"),
+        (["--similar", "7", "--exclude", "sold-out.txt"], "--exclude does nothing with --similar"),
     ],
 )
 def test_impossible_questions_for_similar_items_are_errors(model, capsys, arguments, message):
@@ -327,9 +331,42 @@ def test_a_model_that_is_none_is_one_line_and_exit_code_2(infer, tmp_path, conte
     assert (code, out, err.count("\n")) == (2, "", 1)
 
 
-def test_nothing_to_do_is_an_error(model, capsys):
-    assert main(["--model", str(model)]) == 2
-    assert "--session" in capsys.readouterr().err
+@pytest.mark.parametrize("arguments", [[], ["--session", ""], ["--top-k", "3"]])
+def test_nothing_to_do_is_an_error(model, capsys, arguments):
+    assert main(["--model", str(model), *arguments]) == 2
+    assert "expected --session FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--stream", "--batch-size", "4"], "--batch-size does nothing with --stream; leave out one of them"),
+        (["--stream", "--item-column", "Product"], "--item-column does nothing with --stream"),
+        (["--stream", "--info"], "got --info and --stream; choose one"),
+        (["--session", "-", "--max-sessions", "4"], "--max-sessions does nothing without --stream; add --stream"),
+        (["--session", "-", "--info"], "--session does nothing with --info"),
+        (["--info", "--format", "csv"], "written as text or JSON, got csv"),
+        (["--info", "--output", "info.csv"], "written as text or JSON, got csv"),
+        (["--info", "--threads", "0"], "expected at least one thread, got '0'"),
+        (["--verify", "--format", "jsonl"], "--format does nothing with --verify"),
+    ],
+)
+def test_an_option_without_effect_is_refused(model, capsys, arguments, message):
+    assert main(["--model", str(model), *arguments]) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert (said.out, said.err.count("\n")) == ("", 1)
+
+
+def test_information_and_verification_are_written_to_the_output_file(model, tmp_path, capsys):
+    output = tmp_path / "info.jsonl"
+    assert main(["--model", str(model), "--info", "--verify", "--output", str(output)]) == 0
+    assert json.loads(output.read_text())["verified"] == "the vocabulary, the graph and the weights match their digests"
+    assert main(["--model", str(model), "--verify", "--output", str(output)]) == 0
+    assert output.read_text() == f"{model}: the vocabulary, the graph and the weights match their digests\n"
+    assert capsys.readouterr() == ("", "")
+    assert main(["--model", str(model), "--info", "--format", "jsonl"]) == 0
+    assert "verified" not in json.loads(capsys.readouterr().out)
 
 
 def test_a_sessions_file_from_standard_input_is_scored_in_a_process_of_its_own(model):
