@@ -176,7 +176,12 @@ class Artifact:
         if scale is None or scale.shape != (n_blocks,):
             raise metadata.damaged(f"no tensor {SCAN_SCALE!r} of shape [{n_blocks}]")
 
-    def _check_finite(self) -> None:
+    def check_finite(self) -> None:
+        """Look for weights that are NaN or infinite; reads the whole file.
+
+        Raises:
+            UserError: there are some.
+        """
         # onnxruntime's sigmoid and tanh turn NaN into ordinary numbers, so NaN weights would go unnoticed
         for name, tensor in self.file.tensors.items():
             if tensor.data_type != FLOAT or name == MINUS_INFINITY:
@@ -225,7 +230,7 @@ class Artifact:
         """
         if threads is not None and threads < 1:
             raise UserError(f"expected at least one thread, got {threads}")
-        self._check_finite()
+        self.check_finite()
         import onnxruntime  # here, so that what needs no session starts without it
 
         options = onnxruntime.SessionOptions()

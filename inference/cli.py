@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TextIO
 
 from inference.arguments import PROGRAM, Mode, parsed
-from inference.errors import UserError
+from inference.errors import UserError, unknown_item
 from inference.providers import cores
 
 if TYPE_CHECKING:
@@ -274,10 +274,7 @@ def _refuse_unknown(recommender: "Recommender", chunk: list["Session"]) -> None:
     for session in chunk:
         for item in session.items:
             if item not in recommender.vocabulary:
-                raise UserError(
-                    f"session {session.name!r} (line {session.line}): item {item!r} is not known to the model; "
-                    "--unknown skip goes on over such items"
-                )
+                raise unknown_item(f"session {session.name!r} (line {session.line})", item)
 
 
 def _ids(path: str) -> tuple[str, ...]:

@@ -19,3 +19,13 @@ def unknown_choice(kind: str, name: object, available: list[str]) -> UserError:
         available: the names that would have been accepted.
     """
     return UserError(f"unknown {kind} {str(name)!r}; available: {', '.join(sorted(available))}")
+
+
+def unknown_item(where: str, item: str) -> UserError:
+    """The error for a click on an item that the model does not know, where that was to be one.
+
+    Args:
+        where: the place of the click in the input ("clicks.jsonl, line 3").
+        item: its id.
+    """
+    return UserError(f"{where}: item {item!r} is not known to the model; --unknown skip goes on over such items")

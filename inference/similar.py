@@ -20,13 +20,14 @@ def similar_items(artifact: Artifact, item: str, k: int = 20) -> list[tuple[str,
         k: how many, 1 … the number of the other items.
 
     Raises:
-        UserError: the model does not know the item, or an impossible k.
+        UserError: the model does not know the item, an impossible k, or weights that are not finite.
     """
     number = artifact.vocabulary.number(item)
     if number == MISSING:
         raise UserError(f"item {item!r} is not known to the model")
     if not 1 <= k < artifact.n_items:
         raise UserError(f"expected k between 1 and the {artifact.n_items - 1} other items of the model, got {k}")
+    artifact.check_finite()
     weight = artifact.output_weight()
     lengths = np.sqrt(np.einsum("ij,ij->i", weight, weight))
     cosines = weight @ weight[number] / np.maximum(lengths * lengths[number], np.finfo(np.float32).tiny)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
-from inference.errors import UserError
+from inference.errors import UserError, unknown_item
 from inference.recommender import Recommendation, SessionState
 from inference.session_files import json_id, json_object
 from inference.session_states import SessionStates
@@ -84,7 +84,7 @@ def _click(line: Line, name: str, known: Vocabulary | None) -> Click:
             )
     session, item = (json_id(value[key], key, name, line.number) for key in ("session", "item"))
     if known is not None and item not in known:
-        raise UserError(f"{name}, line {line.number}: item {item!r} is not known to the model")
+        raise unknown_item(f"{name}, line {line.number}", item)
     return Click(session, item)
 
 

@@ -244,6 +244,19 @@ def test_impossible_questions_for_similar_items_are_errors(model, capsys, argume
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_similar_items_of_damaged_weights_are_an_error(model, tmp_path, capsys, value):
+    table = random_weights().output_table
+    damaged = table.copy()
+    damaged[3, 1] = value
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(model.read_bytes().replace(table.tobytes(), damaged.tobytes()))
+    assert main(["--model", str(path), "--similar", "7", "--top-k", "9", "--format", "jsonl"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "NaN or infinite weights in 'output_weight'" in said.err
+
+
 def test_verify_accepts_a_sound_model_and_refuses_a_changed_one(model, infer, tmp_path, capsys):
     assert main(["--model", str(model), "--verify"]) == 0
     assert "match their digests" in capsys.readouterr().out
@@ -469,10 +482,20 @@ def test_a_long_run_tells_how_far_it_has_come(infer, tmp_path, monkeypatch):
 def test_a_bar_is_drawn_on_a_terminal_and_taken_away(monkeypatch, capsys):
     from inference.progress import progress
 
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("inference.progress.SECONDS_BEFORE_BAR", 0.0)
     with progress(print, has_terminal=True) as report:
         report(5, 0.5)
         report(10, None)
+    assert "━" in terminal.getvalue()
+    assert "10 sessions" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\x1b[2K")  # the line is erased
     assert capsys.readouterr().out == ""
 
 
