@@ -98,7 +98,10 @@ def csv_field(text: str) -> str:
 
 
 def _json_writer(file: TextIO) -> Writer:
-    return lambda session, recommendation: _ignore(file.write(json_line(session.name, recommendation)))
+    def write(session: Session, recommendation: Recommendation) -> None:
+        file.write(json_line(session.name, recommendation))
+
+    return write
 
 
 def _csv_writer(file: TextIO) -> Writer:
@@ -170,7 +173,3 @@ def printable(text: str) -> str:
     'a\\\\x1b[2J'
     """
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def _ignore(_: object) -> None:
-    return None
