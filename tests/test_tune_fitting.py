@@ -73,6 +73,17 @@ def test_what_fits_nowhere_is_refused_with_its_numbers():
 
 
 @pytest.mark.parametrize(
+    ("gpus", "idle"),
+    [("0", Node(0, 0, 64 * GIB)), ("1", Node(64, 0, 64 * GIB))],  # a head that runs no trials; a node without a GPU
+)
+def test_memory_of_a_node_that_cannot_run_a_trial_does_not_count(gpus, idle):
+    small = Node(8, 1, 2 * GIB)
+    with pytest.raises(UserError, match=r"the cluster at head:6379 has 2\.0 GiB on a node available"):
+        fit(Cluster((idle, small), "head:6379"), taking(4), gpus=gpus)
+    assert fit(Cluster((idle, small), "head:6379"), taking(1), gpus=gpus).resources.memory == GIB
+
+
+@pytest.mark.parametrize(
     ("narrowed", "config"),
     [
         (

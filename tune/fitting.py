@@ -88,7 +88,8 @@ def fitted(
     wanted = trial_resources(cluster, gpus=gpus, cpus=cpus, n_trials=n_trials)
     host = expected.peak if expected.device.type == "cpu" else expected.held
     fitting = replace(wanted, memory=host)
-    most = max((node.memory for node in cluster.nodes if node.memory is not None), default=host)
+    usable = [node for node in cluster.nodes if node.cpus >= wanted.cpus and node.gpus >= wanted.gpus]
+    most = max(host if node.memory is None else node.memory for node in usable)
     if most < host:
         raise _too_large(expected, f"{cluster.name} has {_gib(most)}" + (" on a node" if cluster.address else ""))
     if wanted.gpus and free_gpu is not None:
