@@ -15,10 +15,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from inference.arguments import PROGRAM, Mode, parsed
 from inference.errors import UserError, unknown_item
+from inference.output import output
 from inference.providers import cores
 
 if TYPE_CHECKING:
@@ -129,14 +130,14 @@ def _information(artifact: "Artifact", arguments: argparse.Namespace) -> None:
     if output_format == "csv":
         raise UserError("--info is written as text or JSON, got csv; choose --format table or jsonl")
     values = description(artifact, arguments.threads, arguments.verify)
-    with _output(arguments.output) as file:
+    with output(arguments.output) as file:
         file.write(json.dumps(values, ensure_ascii=False) + "\n" if output_format == "jsonl" else as_text(values))
 
 
 def _verified(arguments: argparse.Namespace) -> None:
     from inference.information import VERIFIED
 
-    with _output(arguments.output) as file:
+    with output(arguments.output) as file:
         file.write(f"{arguments.model}: {VERIFIED}\n")
 
 
@@ -145,7 +146,7 @@ def _similar(artifact: "Artifact", arguments: argparse.Namespace) -> None:
     from inference.similar import similar_items
 
     items = similar_items(artifact, arguments.similar, arguments.top_k)
-    with _output(arguments.output) as file:
+    with output(arguments.output) as file:
         write_similar(arguments.format or _format_of(arguments.output), file, arguments.similar, items)
 
 
@@ -165,10 +166,7 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
     )
     options = _ranking_options(arguments)
     n_clicks = n_unknown = n_sessions = n_from_zero = 0
-    with (
-        _output(arguments.output) as file,
-        progress(_say, sys.stderr.isatty() and not file.isatty()) as report,
-    ):
+    with output(arguments.output) as file, progress(_say, sys.stderr.isatty() and not file.isatty()) as report:
         write = writer(arguments.format or _format_of(arguments.output), file)
         for chunk in _chunks(sessions):
             if arguments.unknown == "error":
@@ -216,15 +214,15 @@ def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
         arriving = arriving_clicks(arguments.session, known)
         if arguments.session != "-":
             arriving = chain([next(arriving, [])], arriving)  # a file that cannot be read must not empty --output
-        with _output(arguments.output, grows=True) as output:
+        with output(arguments.output, grows=True) as file:
             try:
                 for clicks in arriving:
                     names = iter(clicks)
                     for batch in answers(clicks, states, steps, recommender.new_state()):
                         for recommendation in batch:
-                            output.write(json_line(next(names).session, recommendation))
+                            file.write(json_line(next(names).session, recommendation))
                             n_unknown += len(recommendation.unknown)
-                        output.flush()
+                        file.flush()
                     n_clicks += len(clicks)
             finally:
                 if state_file:
@@ -286,42 +284,6 @@ def _ids(path: str) -> tuple[str, ...]:
 
 def _format_of(output: str | None) -> str:
     return {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}.get(Path(output or "").suffix.lower(), "table")
-
-
-@contextmanager
-def _output(path: str | None, grows: bool = False) -> Iterator[TextIO]:
-    """Standard output, or a file that appears when the block has ended without an error, or else grows with it."""
-    from inference.atomic import only_writer, written_file
-
-    if path is None or path == "-":
-        if sys.stdout is None:
-            raise UserError("cannot write to standard output, it is closed; name a file with --output")
-        yield sys.stdout
-    elif (descriptor := _standard_stream(path)) is not None:
-        with _text_file(os.dup(descriptor)) as file:
-            yield file
-    elif Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
-        with _text_file(path) as file:  # a device or a pipe: nothing to rename over
-            yield file
-    elif grows:
-        with only_writer(path), _text_file(path) as file:
-            yield file
-    else:
-        with written_file(path) as temporary, _text_file(temporary) as file:
-            yield file
-
-
-def _standard_stream(path: str) -> int | None:
-    """Standard output or standard error where a path leads to the same file, as /dev/stdout does."""
-    for descriptor in (1, 2):
-        with suppress(OSError):
-            if os.path.samestat(os.stat(path), os.fstat(descriptor)):
-                return descriptor
-    return None
-
-
-def _text_file(target: str | Path | int) -> TextIO:
-    return open(target, "w", encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":
