@@ -51,16 +51,21 @@ def test_what_no_node_has_is_refused(cluster, gpus, cpus, message):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be bound to processors here")
-def test_a_search_bound_to_some_processors_takes_no_more():
+def test_a_search_takes_no_more_processors_than_its_container_and_its_binding_allow(monkeypatch):
     every = os.sched_getaffinity(0)
     if len(every) < 2:
         pytest.skip("there is only one processor")
+    monkeypatch.setattr("ray._private.utils._get_docker_cpus", lambda: 2.5)
+    assert allowed_cpus() == 2
+    monkeypatch.setattr("ray._private.utils._get_docker_cpus", lambda: 0.5)
+    assert allowed_cpus() == 1
+    monkeypatch.setattr("ray._private.utils._get_docker_cpus", lambda: None)
     try:
         os.sched_setaffinity(0, {min(every)})
         assert allowed_cpus() == 1
     finally:
         os.sched_setaffinity(0, every)
-    assert allowed_cpus() == (None if len(every) == os.cpu_count() else len(every))
+    assert allowed_cpus() == len(every)
 
 
 def test_nodes_that_can_run_trials_are_accepted(tmp_path, ray_here, plugged_in):  # noqa: F811

@@ -125,12 +125,14 @@ def connected(address: str | None, n_bytes: int) -> Iterator[Cluster]:
             ray.shutdown()
 
 
-def allowed_cpus() -> int | None:
-    """Processors that this process was bound to, which Ray does not notice; None for what Ray finds by itself."""
-    if not hasattr(os, "sched_getaffinity"):
-        return None
-    allowed = len(os.sched_getaffinity(0))
-    return allowed if allowed < (os.cpu_count() or 1) else None
+def allowed_cpus() -> int:
+    """Processors that a Ray of our own may take: as many as Ray finds, which knows the quota of a container, or those
+    that this process was bound to, of which it does not know, where they are fewer; at least one."""
+    from ray._private.utils import get_num_cpus
+
+    found = int(get_num_cpus(override_docker_cpu_warning=True))
+    bound_to = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else found
+    return max(1, min(found, bound_to))
 
 
 def in_a_job() -> bool:
