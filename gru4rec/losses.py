@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gru4rec import kernels
-from gru4rec.config import LOSS_OPTION_FIELDS, TrainConfig
+from gru4rec.config import LOSS_OPTION_FIELDS, WHOLE_SESSION, TrainConfig
 from gru4rec.loss_gradients import BPRMaxGradient
 from inference.errors import UserError, unknown_choice
 
@@ -86,6 +86,12 @@ class Loss:
             if name not in self.options:
                 raise UserError(f"loss_options: the loss {self.name!r} has no option {name!r}; {self._known_options()}")
         return given
+
+    def logq(self, config: TrainConfig) -> float:
+        """The strength of the sampling correction: what is set, or else 1 for whole sessions and 0 for lanes."""
+        if config.logq is not None:
+            return config.logq
+        return float(self.corrects_sampling and config.batching == WHOLE_SESSION)
 
     def gradient(
         self,

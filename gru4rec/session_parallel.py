@@ -104,7 +104,7 @@ class SessionParallel:
         """
         network, config = learner.network, self._config
         if weights is not None:
-            bias = self._corrected(network.output_bias.index_select(0, step.columns.items), step)
+            bias = self._corrected(learner, network.output_bias.index_select(0, step.columns.items), step)
             positive = self._diagonal[: len(step.targets)]
             loss, following, gradients = compiled_step.run(learner, step, state, drops, bias, positive, weights)
             self._update(learner, step, gradients, weights)
@@ -127,7 +127,7 @@ class SessionParallel:
             output = dropped(layer(output, hidden), numbers, config.dropout_p_hidden)
             following.append(output.detach())
         scores = scored(
-            network.query(output), network.scoring(columns), self._corrected(bias, step), learner.product_type
+            network.query(output), network.scoring(columns), self._corrected(learner, bias, step), learner.product_type
         )
         loss = learner.row_losses(scores, positive, None).sum() / config.batch_size
 
@@ -137,16 +137,17 @@ class SessionParallel:
         self._update(learner, step, Gradients(to_columns, to_inputs, to_bias, to_dense))
         return loss.detach(), following
 
-    def _corrected(self, bias: Tensor, step: Step) -> Tensor:
+    def _corrected(self, learner: Learner, bias: Tensor, step: Step) -> Tensor:
         """The bias less the sampling correction: the same for all rows, so it costs no pass over the scores."""
-        if not self._config.logq:
+        logq = learner.loss.logq(self._config)
+        if not logq:
             return bias
         n_targets = len(step.targets)
         frequency = [
             self._log_support.index_select(0, step.targets),
             self._log_weight.index_select(0, step.columns.items[n_targets:]),
         ]
-        return correct_for_sampling(bias, torch.cat(frequency), self._config.logq)
+        return correct_for_sampling(bias, torch.cat(frequency), logq)
 
     def _update(self, learner: Learner, step: Step, to: Gradients, weights: Tensor | None = None) -> None:
         """Apply the gradients of one step."""

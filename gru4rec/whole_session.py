@@ -203,9 +203,7 @@ class WholeSession:
 
     def _correction(self, learner: Learner, negatives: Tensor) -> Tensor:
         """logq · log(n q) of the negatives, [C]; 0 where nothing is drawn."""
-        logq = self._config.logq
-        if logq is None:
-            logq = 1.0 if learner.loss.corrects_sampling else 0.0
+        logq = learner.loss.logq(self._config)
         if not logq or not self._sampler.n_sample:
             return torch.zeros(len(negatives), device=self._device)
         expected = self._log_weight.index_select(0, negatives) + float(np.log(self._sampler.n_sample))

@@ -174,7 +174,7 @@ def test_recipes_name_every_choice_that_matters_and_are_valid(recipe):
     values = read_config(recipe)
     config = from_mapping(values)
     assert config.batching == "whole-session"
-    assert {"layers", "n_epochs", "n_recent", "learning_rate", "n_sample", "score"} <= set(values)
+    assert {"layers", "n_epochs", "n_recent", "learning_rate", "n_sample", "score", "logq"} <= set(values)
 
 
 def test_there_is_a_recipe_for_every_log_of_the_comparison():

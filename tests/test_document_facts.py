@@ -24,6 +24,8 @@ def default(name, batching):
     value = getattr(TrainConfig(batching=batching), name)
     if name == "batching":
         value = TrainConfig().batching
+    if name == "logq":
+        value = LOSSES["cross-entropy"].logq(TrainConfig(batching=batching))
     if value is None:
         loss = next((loss for loss in LOSSES.values() if name in loss.options), None)
         cosine = BATCHING_DEFAULTS[batching]["score"] == "cosine"

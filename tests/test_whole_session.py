@@ -12,6 +12,7 @@ from gru4rec import session_batches
 from gru4rec.config import TrainConfig
 from gru4rec.gru import GRULayer
 from gru4rec.losses import LOSSES
+from gru4rec.samplers import PopularitySampler
 from gru4rec.score_loss import Hits, Recent, score_loss
 from gru4rec.session_batches import NO_ITEM, SessionBatches
 from gru4rec.sessions import Sessions
@@ -158,6 +159,28 @@ def test_recent_clicks_are_found_among_targets_and_negatives(sessions, n_recent)
         for column, item in enumerate([step.targets[row], *negatives]):
             expected += [(row, column, place) for place, clicked in enumerate(past) if clicked == item]
     assert found == sorted(expected)
+
+
+@pytest.mark.parametrize(("logq", "strength"), [(None, 1.0), (0.0, 0.0), (0.5, 0.5), (1.0, 1.0)])
+@pytest.mark.parametrize("score", ["cosine", "dot"])
+def test_negatives_are_lowered_by_how_often_they_are_expected_and_targets_are_not(logq, strength, score, monkeypatch):
+    drawn = np.array([5, 6, 7, 7, 1], dtype=np.int32)
+    monkeypatch.setattr(PopularitySampler, "draw", lambda _, steps, __: np.tile(drawn, (steps, 1)))
+    log = log_of([[0, 1], [2, 3], [4, 5, 6, 7], [7, 7, 7, 1]])
+    config = TrainConfig(
+        batching="whole-session", n_sample=5, sample_alpha=1.0, batch_size=50, layers=(4,), n_recent=0, logq=logq,
+        score=score, precision="fp32", dropout_p_embed=0.0, dropout_p_hidden=0.0, n_epochs=1,
+    )  # fmt: skip
+    trainer = Trainer(config, log)
+    for tensor in trainer.network.tensors().values():
+        tensor.zero_()  # every score is 0 but for the correction
+    (loss,) = trainer.run_epoch().step_losses
+    expected = len(drawn) * log.support / log.support.sum()  # [N], of each item among the drawn
+    rows = [
+        np.log(1 + sum(expected[item] ** -strength for item in drawn if item != target))
+        for target in [1, 3, 5, 6, 7, 7, 7, 1]
+    ]
+    assert loss * config.batch_size == pytest.approx(sum(rows), rel=1e-5)
 
 
 def test_a_bonus_for_recent_clicks_is_learnt():
