@@ -7,6 +7,7 @@ collects the frame turns what polars says into one line with the help of `explai
 
 import codecs
 import glob
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,8 +141,9 @@ def _first_line(path: Path) -> str:
 
 
 def _text_file(path: Path, header: str, names: tuple[str, ...], delimiter: str | None) -> EventFile:
-    separator = delimiter or max(DELIMITERS, key=header.count)
-    found = [name.strip().strip('"') for name in header.split(separator)]
+    separator = delimiter or max(DELIMITERS, key=re.sub('"[^"]*"', "", header).count)
+    first = pl.read_csv(header.encode(), has_header=False, separator=separator, infer_schema=False)
+    found = [(name or "").strip().strip('"') for name in first.row(0)]
     if names:
         if len(found) < len(names):
             raise UserError(

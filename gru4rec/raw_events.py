@@ -298,4 +298,7 @@ def _shown(value: object) -> str:
 
 
 def _schema(file: EventFile) -> pl.Schema:
-    return file.frame.collect_schema()
+    try:
+        return file.frame.collect_schema()
+    except READING_ERRORS as error:
+        raise explained(error, file) from None

@@ -13,6 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from gru4rec.cli import main
+from gru4rec.event_files import open_event_file
 from gru4rec.synth import synthesize
 
 START = 1_700_000_000
@@ -265,3 +266,20 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     assert ended.returncode == 2
     assert ended.stderr.splitlines() == [f"error: cannot write {tmp_path / 'out'}: File too large (os error 27)"]
     assert [path.name for path in tmp_path.iterdir()] == ["log.parquet"]
+
+
+def test_names_of_columns_may_be_quoted_and_hold_the_delimiter(tmp_path, capsys):
+    path = tmp_path / "log.csv"
+    lines = GOOD.splitlines()
+    path.write_text("\n".join(['"x;,;y", "SessionId" ,ItemId,Time', *(f"7,{line}" for line in lines[1:])]))
+    assert open_event_file(path).names == ("x;,;y", "SessionId", "ItemId", "Time")
+    assert main(["audit", str(path)]) == 0
+    assert main(["prepare", str(path), "--out", str(tmp_path / "out"), *EASY]) == 0
+
+
+def test_a_header_that_polars_refuses_is_one_line(tmp_path, capsys, monkeypatch):
+    def refused(frame):
+        raise pl.exceptions.SchemaError("no such header")
+
+    monkeypatch.setattr(pl.LazyFrame, "collect_schema", refused)
+    assert "log.csv: expected tab- or comma-separated text, got an error: no such header" in failure(tmp_path, capsys)
