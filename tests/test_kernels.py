@@ -241,6 +241,23 @@ def test_training_goes_on_without_numba(tmp_path):
     assert ended.stdout.strip() == "False", ended.stderr
 
 
+def test_loops_are_compiled_anew_where_no_folder_can_hold_them(monkeypatch):
+    """As in an image whose packages cannot be written, for a user without a home."""
+    from numba import cfunc, int32
+    from numba.core import caching
+
+    from gru4rec.kernels.words import compiled
+
+    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
+    with pytest.raises(RuntimeError, match="no locator available"):
+        cfunc(int32(int32), cache=True)(twice)
+    assert compiled(int32(int32))(twice).ctypes(21) == 42
+
+
+def twice(number):
+    return number * 2
+
+
 OLD_PROCESSOR = """
 import importlib.util
 import sys

@@ -18,9 +18,20 @@ from gru4rec.kernels.arithmetic import REORDERED, float_of_bits
 WORDS = types.void(types.CPointer(types.int64))
 
 
-def loop(function):
-    """Compile a loop. Divisions by zero give infinities, sums may be reordered."""
-    return cfunc(WORDS, cache=True, fastmath=REORDERED, error_model="numpy")(function)
+def compiled(signature, **options):
+    """Compile C functions, and keep them on disk for the next process where there is a folder to write to."""
+
+    def compile_one(function):
+        try:
+            return cfunc(signature, cache=True, **options)(function)
+        except RuntimeError:  # numba finds no place for its cache
+            return cfunc(signature, **options)(function)
+
+    return compile_one
+
+
+loop = compiled(WORDS, fastmath=REORDERED, error_model="numpy")
+"""Compile a loop. Divisions by zero give infinities, sums may be reordered."""
 
 
 def _openmp() -> ctypes.CDLL | None:
@@ -33,12 +44,12 @@ def _openmp() -> ctypes.CDLL | None:
     return library
 
 
-@cfunc(types.int32(), cache=True)
+@compiled(types.int32())
 def _zero():
     return 0
 
 
-@cfunc(types.int32(), cache=True)
+@compiled(types.int32())
 def _one():
     return 1
 
