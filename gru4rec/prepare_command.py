@@ -47,7 +47,8 @@ class ReadingFlags:
         str | None, _flag("s, ms, us or ns since 1970, order, iso, or a pattern such as %d.%m.%Y", "Reading")
     ] = None
     time_zone: Annotated[
-        str | None, _flag("of times that name none, e.g. Europe/Berlin [default: they stay without]", "Reading")
+        str | None,
+        _flag("of times that name none, here too, e.g. Europe/Berlin [default: they stay without]", "Reading"),
     ] = None
 
 
@@ -185,8 +186,9 @@ def _rules(flags: RuleFlags, columns: "RawColumns", clock: "Clock", public: "Pre
     if valid is not None and not flags.valid:
         raise UserError("expected either --no-valid or a validation split, got both")
     if public is not None and test is None:
-        test = _boundary(clock, public.days, None, public.test_at)
-        valid = valid or _boundary(clock, public.days, None, public.valid_at)
+        official = dataclasses.replace(clock, zone=None)  # the official boundaries are times in UTC
+        test = _boundary(official, public.days, None, public.test_at)
+        valid = valid or _boundary(official, public.days, None, public.valid_at)
     if not flags.valid:
         changes["valid"] = None
     elif valid is not None:

@@ -131,7 +131,7 @@ class _Reader:
         self._check_times(clicks.time, clock)
         if self._reading.whole_seconds:
             clicks = Clicks(clicks.session, clicks.item, clicks.time // int(clock.per_second))
-            clock = Clock("s", pl.Int64())
+            clock = Clock("s", pl.Int64(), zone=clock.zone)
         return RawLog(clicks, wanted, names, clock, self._warnings(clicks.time, clock))
 
     def _collect(self) -> pl.DataFrame:
@@ -208,7 +208,7 @@ class _Reader:
 
     def _clock(self, ticks: np.ndarray) -> Clock:
         sample = ticks[:: max(1, len(ticks) // 100_000)]
-        return clock_of(sample, self._time_column, self._reading.time_format)
+        return clock_of(sample, self._time_column, self._reading.time_format, self._reading.time_zone)
 
     def _days(self, session: np.ndarray) -> np.ndarray:
         """For each click, the first day of its session in milliseconds since 1970."""

@@ -75,11 +75,13 @@ class Clock:
         unit: of a tick; "order" where ticks only order events; "day" of dates.
         dtype: of the time column.
         recognised: whether the unit was found out rather than given.
+        zone: of times without one that a user writes; None for UTC.
     """
 
     unit: str
     dtype: pl.DataType
     recognised: bool = False
+    zone: str | None = None
 
     @property
     def per_second(self) -> float:
@@ -116,7 +118,7 @@ class Clock:
         return f"{UNIT_NAMES[self.unit]} since 1970{how}"
 
     def tick(self, text: str) -> float:
-        """The tick of a time that a user wrote: a number in the column's unit, or a date or time in UTC.
+        """The tick of a time that a user wrote: a number in the column's unit, or a date or time in the zone.
 
         Raises:
             UserError: it is neither.
@@ -132,7 +134,7 @@ class Clock:
         except ValueError:
             raise UserError(f"expected a number or a time such as 2024-01-31T12:00:00, got {text!r}") from None
         if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=datetime.UTC)
+            moment = moment.replace(tzinfo=ZoneInfo(self.zone) if self.zone else datetime.UTC)
         seconds = (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) / datetime.timedelta(seconds=1)
         tick = seconds * self.per_second
         return tick if self.dtype.is_float() else round(tick)
@@ -190,22 +192,23 @@ def _moments(pattern: str, texts: pl.Series, zone: str | None) -> TimeColumn:
     return TimeColumn(pl.Datetime("us", "UTC" if zone else None), pattern, zone)
 
 
-def clock_of(ticks: np.ndarray, column: TimeColumn, given: str = "auto") -> Clock:
+def clock_of(ticks: np.ndarray, column: TimeColumn, given: str = "auto", zone: str | None = None) -> Clock:
     """What the ticks of a column mean.
 
     Args:
         ticks: some of them, at least one.
         column: how they were read.
         given: a unit, or anything else to recognise it.
+        zone: of times that name none; dates, and moments that are kept without a zone, do not depend on it.
     """
     kind = column.dtype
     if kind == pl.Date:
         return Clock("day", kind)
     if isinstance(kind, pl.Datetime):
-        return Clock(kind.time_unit, kind, recognised=bool(column.pattern))
+        return Clock(kind.time_unit, kind, recognised=bool(column.pattern), zone=zone if kind.time_zone else None)
     if given in (*TICKS_PER_SECOND, "order"):
-        return Clock(given, kind)
-    return Clock(magnitude(float(np.median(ticks))), kind, recognised=True)
+        return Clock(given, kind, zone=zone)
+    return Clock(magnitude(float(np.median(ticks))), kind, recognised=True, zone=zone)
 
 
 def magnitude(tick: float) -> Unit:

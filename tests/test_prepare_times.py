@@ -1,6 +1,7 @@
 """How times are recognised, read and shown."""
 
 import datetime
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
@@ -79,6 +80,27 @@ def test_a_moment_is_found_in_every_unit():
     assert Clock("order", pl.Int64()).shown(1234567) == "1,234,567"
     with pytest.raises(UserError, match="expected times with a unit"):
         Clock("order", pl.Int64()).tick("2024-05-06")
+
+
+@pytest.mark.parametrize("unit", ["text", "s"])
+def test_a_boundary_without_a_zone_is_in_the_one_that_the_times_are_in(tmp_path, unit):
+    """Clicks half an hour before and after midnight in Berlin, both before midnight in UTC."""
+    zone = ZoneInfo("Europe/Berlin")
+    moments = [datetime.datetime(2024, 1, day, 23 * (day < 15), 30, tzinfo=zone) for day in (12, 13, 14, 15)]
+    texts = [f"{moment:%Y-%m-%d %H:%M:%S}" if unit == "text" else f"{moment.timestamp():.0f}" for moment in moments]
+    rows = [("SessionId", "ItemId", "Time"), *((day, "a", text) for day, text in enumerate(texts))]
+    (tmp_path / "log.csv").write_text("".join(f"{','.join(map(str, row))}\n" for row in rows))
+    filters = ["--min-item-support", "1", "--min-session-length", "1", "--time-zone", "Europe/Berlin"]
+    command = ["prepare", str(tmp_path / "log.csv"), "--out", str(tmp_path / "out"), *filters]
+    assert main([*command, "--split-at", "2024-01-15", "--valid-at", "2024-01-14T23:00"]) == 0
+    sizes = [len(pl.read_parquet(tmp_path / "out" / f"{name}.parquet")) for name in ("train", "valid", "test")]
+    assert sizes == [2, 1, 1]
+
+
+def test_moments_that_stay_without_a_zone_are_compared_with_such():
+    for kind in (pl.Date(), pl.Datetime("ms")):
+        assert clock_of(np.array([1]), TimeColumn(kind), zone="Europe/Berlin").zone is None
+    assert clock_of(np.array([1]), TimeColumn(pl.Datetime("ms", "UTC")), zone="Europe/Berlin").zone == "Europe/Berlin"
 
 
 def test_a_time_that_a_clock_skipped_is_refused_and_one_that_it_showed_twice_is_the_first(tmp_path):
