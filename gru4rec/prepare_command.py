@@ -159,7 +159,8 @@ def _reading(file: "EventFile", flags: ReadingFlags, rules: RuleFlags, public: "
     )
     if public is not None:
         chosen = {name: column for name, column in dataclasses.asdict(given).items() if column}
-        given = dataclasses.replace(public.columns, **chosen)
+        groups = {"session": None, "user": None} if given.session or given.user else {}
+        given = dataclasses.replace(public.columns, **groups | chosen)
     elif flags.event_column is not None and not kinds:
         raise UserError("expected --event-kinds with --event-column: which kinds of events are to be kept?")
     by_user = rules.session_gap is not None

@@ -67,6 +67,11 @@ def recognised_columns(file: EventFile, given: RawColumns, *, by_user: bool, wit
         UserError: a column is missing, named twice, or not to be recognised.
     """
     session, user = given.session, given.user
+    if session is not None and user is not None:
+        raise UserError(
+            f"expected sessions that are given or made from users, got both the session column {session!r} and the "
+            f"user column {user!r}; leave out --session-column or --user-column"
+        )
     if session is None and user is None:
         session = None if by_user else _recognised(file, "session")
         user = _recognised(file, "user") if session is None else None
@@ -75,7 +80,7 @@ def recognised_columns(file: EventFile, given: RawColumns, *, by_user: bool, wit
             raise _missing(file, role, f"name yours with --{role}-column{other}")
     chosen = RawColumns(
         session=session,
-        user=user if session is None else None,
+        user=user,
         item=given.item or _required(file, "item"),
         time=given.time or _required(file, "time"),
         event=(given.event or _required(file, "event")) if with_event else None,

@@ -168,6 +168,10 @@ def test_the_file_of_several_that_is_wrong_is_the_one_that_is_named(tmp_path, ca
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (
+            ["--session-column", "SessionId", "--user-column", "ItemId"],
+            "got both the session column 'SessionId' and the user column 'ItemId'; leave out --session-column or",
+        ),
         (["--item-column", "Thing"], "expected 'Thing'; name yours with --item-column"),
         (["--session-gap", "60"], "expected a user column, found only 'SessionId', 'ItemId', 'Time'"),
         (["--event-kinds", "view"], "expected an event column, found only"),

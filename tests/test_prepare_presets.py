@@ -9,6 +9,9 @@ import polars as pl
 import pytest
 
 from gru4rec.cli import main
+from gru4rec.event_files import open_event_file
+from gru4rec.prepare_command import ReadingFlags, RuleFlags, _reading
+from gru4rec.presets import PRESETS
 
 HOUR, DAY = 3600, 86_400
 SUPPORT = ("--min-item-support", "2")
@@ -188,3 +191,18 @@ def test_flags_win_over_a_preset(tmp_path):
     parts = parts_of(tmp_path, "yoochoose", clicks, flags=(*SUPPORT, "--test-days", "2", "--valid-fraction", "0.5"))
     sessions = {name: sorted({row[0] for row in rows}) for name, rows in parts.items()}
     assert sessions == {"train": ["1"], "valid": ["2"], "test": ["4", "5"]}
+
+
+@pytest.mark.parametrize(
+    ("preset", "flags", "session", "user"),
+    [
+        ("diginetica", {"user_column": "userId"}, None, "userId"),
+        ("retailrocket", {"session_column": "userId"}, "userId", None),
+        ("diginetica", {}, "sessionId", None),
+    ],
+)
+def test_a_column_of_users_or_sessions_that_is_named_wins_over_the_presets(tmp_path, preset, flags, session, user):
+    path = tmp_path / "log.csv"
+    path.write_text("sessionId;userId;visitorid;itemId;itemid;timeframe;timestamp;eventdate;event\n")
+    reading = _reading(open_event_file(path), ReadingFlags(**flags), RuleFlags(), PRESETS[preset])
+    assert (reading.columns.session, reading.columns.user) == (session, user)
