@@ -237,7 +237,7 @@ def _split(
     steps: _Steps,
     next_boundary: float | None = None,
 ) -> tuple[Clicks, Clicks, float]:
-    boundary = where.tick(clicks, clock, None if rules.split_by == "end" else next_boundary)
+    boundary = where.tick(clicks, clock, None if rules.split_by == "end" else next_boundary, rules.split_by)
     early, late = split(clicks, boundary, rules.split_by)
     for mask, part in ((early, "train"), (late, name)):
         if not mask.any():

@@ -46,13 +46,14 @@ class Boundary:
         if self.fraction is not None and not 0 < self.fraction < 1:
             raise UserError(f"expected a fraction between 0 and 1 to split off, got {self.fraction}")
 
-    def tick(self, clicks: Clicks, clock: Clock, last: float | None = None) -> float:
+    def tick(self, clicks: Clicks, clock: Clock, last: float | None = None, by: SplitBy = "start") -> float:
         """The boundary as a tick.
 
         Args:
             clicks: what is split.
             clock: of their times.
             last: the tick that days are counted back from; None for the last click.
+            by: how it is split.
 
         Raises:
             UserError: days of times without a unit.
@@ -65,17 +66,22 @@ class Boundary:
                 return int(clicks.time.max() if last is None else last) - round(back)
             return float(clicks.time.max() if last is None else last) - back
         assert self.fraction is not None
-        begins = clicks.time[clicks.starts]
-        first_late = len(begins) - max(1, round(len(begins) * self.fraction))
-        return float(np.partition(begins, first_late)[first_late])
+        edges = _edges(clicks, by)
+        first_late = len(edges) - max(1, round(len(edges) * self.fraction))
+        return float(np.partition(edges, first_late)[first_late])
 
 
 def split(clicks: Clicks, boundary: float, by: SplitBy = "start") -> tuple[np.ndarray, np.ndarray]:
     """The masks [E] of the early and of the late clicks."""
-    starts, lengths = clicks.starts, clicks.lengths
-    edge = clicks.time[starts + lengths - 1] if by == "end" else clicks.time[starts]
-    late = np.repeat(edge >= boundary, lengths)
+    late = np.repeat(_edges(clicks, by) >= boundary, clicks.lengths)
     early = ~late
     if by == "cut":
         early &= clicks.time < boundary
     return early, late
+
+
+def _edges(clicks: Clicks, by: SplitBy) -> np.ndarray:
+    """The time of each session that is held against the boundary: its last click, or its first."""
+    starts = clicks.starts
+    edges: np.ndarray = clicks.time[starts + clicks.lengths - 1 if by == "end" else starts]
+    return edges

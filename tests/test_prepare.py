@@ -365,3 +365,10 @@ def test_a_fraction_takes_the_latest_sessions_and_at_least_one():
     clicks = clicks_of([[0], [1], [2], [3]], [[40], [10], [30], [20]])
     assert Boundary(fraction=0.5).tick(clicks, None) == 30
     assert Boundary(fraction=0.01).tick(clicks, None) == 40
+
+
+@pytest.mark.parametrize("by", ["start", "end", "cut"])
+def test_a_fraction_is_of_the_sessions_that_the_rule_puts_behind_the_boundary(by):
+    clicks = clicks_of([[session, session] for session in range(8)], [[start, 100 - start] for start in range(8)])
+    _, late = split(clicks, Boundary(fraction=0.25).tick(clicks, None, by=by), by)
+    assert len(sessions_of(clicks.keep(late))) == 2
