@@ -81,7 +81,7 @@ def audit(train: Part, test: Part | None, clock: Clock, order: Order | None) -> 
     for part in (train, test):
         if part is not None:
             findings += [*_duplicates(part), *_robots(part, clock), *_clock_jumps(part, clock), *_lengths(part)]
-    findings += [*_popularity(train), *_order(order)]
+    findings += [*_popularity(train), *(_order(order) if order else _no_order(train, test))]
     if test is not None:
         findings += [*_leaks(train, test, clock), *_unknown(train, test)]
     severities = ("invalid", "warning", "note")
@@ -216,10 +216,18 @@ def _popularity(train: Part) -> Iterator[Finding]:
         )
 
 
-def _order(order: Order | None) -> Iterator[Finding]:
-    if order is None:
+def _no_order(train: Part, test: Part | None) -> Iterator[Finding]:
+    if any(part and part.clicks.lengths.max() > 1 for part in (train, test)):
+        where = "before the latest tenth of the sessions and in it" if test is None else "in train and in test"
+        yield Finding(
+            "warning",
+            f"whether order carries information is not measured: it takes sessions of two clicks both {where}",
+        )
+    else:
         yield Finding("warning", "no session has two clicks, so that there is no next click to learn from or to guess")
-        return
+
+
+def _order(order: Order) -> Iterator[Finding]:
     error = 2 * np.sqrt(0.5 / order.pairs)  # two standard errors of the difference, at most
     told = (
         f"the 20 likeliest successors of the last click hold the next one in {order.transitions:.1%}, after shuffling "

@@ -148,6 +148,18 @@ def test_logs_without_pairs_say_so():
     assert "no session has two clicks" in one(findings_of(singles), "no session has two")
 
 
+def test_logs_with_too_few_pairs_to_tell_order_say_so():
+    singles, pair = clicks_of([[1], [2], [3]], [[0], [1], [2]]), clicks_of([[1, 2, 3, 4, 5]], [[0, 1, 2, 3, 4]])
+    for train, test, where in (
+        (pair, None, "both before the latest tenth of the sessions and in it"),
+        (pair, singles, "both in train and in test"),
+        (singles, pair, "both in train and in test"),
+    ):
+        findings = findings_of(train, test)
+        assert one(findings, "order carries information is not measured").endswith(where)
+        assert not any("no session has two clicks" in finding for finding in findings)
+
+
 def test_transition_recall_counts_what_follows():
     train = clicks_of([[0, 1, 0, 2], [0, 1]], [[0, 1, 2, 3], [4, 5]])  # after 0: item 1 twice, item 2 once; after 1: 0
     test = clicks_of([[0, 1, 0, 2], [3, 0]], [[0, 1, 2, 3], [4, 5]])
