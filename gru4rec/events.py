@@ -16,6 +16,7 @@ import polars as pl
 
 from gru4rec.event_files import READING_ERRORS, EventFile, explained, open_event_file
 from gru4rec.sessions import EncodedLog, Sessions
+from gru4rec.times import time_column
 from inference.errors import UserError
 from inference.vocabulary import Vocabulary
 
@@ -113,13 +114,16 @@ def _times(times: pl.Series, path: Path, name: str) -> pl.Series:
     if numbers.dtype != pl.Int64 or numbers.null_count():
         numbers = times.cast(pl.Float64, strict=False)
     if numbers.null_count() and times.dtype == pl.String:
-        moments = times.str.to_datetime(time_unit="us", strict=False, time_zone="UTC")
-        if not moments.null_count():
-            return moments.cast(pl.Int64)
+        column = time_column(times, name)
+        if column.pattern:
+            numbers = times.to_frame().select(column.ticks(pl.col(times.name))).to_series()
     bad = numbers.is_null() if numbers.dtype == pl.Int64 else numbers.is_null() | ~numbers.is_finite()
     if bad.any():
         row = _first(bad)
-        raise UserError(f"{path}: row {row}: expected a number or a date in column {name!r}, got {times[row - 1]!r}")
+        remedy = "; gru4rec prepare --time-format reads other ways to write one" if times.dtype == pl.String else ""
+        raise UserError(
+            f"{path}: row {row}: expected a number or a date in column {name!r}, got {times[row - 1]!r}{remedy}"
+        )
     return numbers
 
 

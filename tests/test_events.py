@@ -59,6 +59,21 @@ def test_renamed_columns_and_dates(tmp_path):
     assert sessions_of(encode(read_events(table))) == [["b", "a"]]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["2014-04-07 10:51:09 UTC", "2014-04-07T10:51:09.000Z", "2014-04-07T12:51:09+02:00", "2014-04-07 10:51:09"],
+)
+def test_dates_are_read_as_prepare_reads_them(tmp_path, text):
+    read = read_events(write(tmp_path, f"SessionId\tItemId\tTime\n1\ta\t{text}\n"))
+    assert read["time"].to_list() == [1_396_867_869_000_000]
+
+
+@pytest.mark.parametrize("text", ["04/07/2014 10:51", "04.07.2014"])
+def test_dates_that_may_mean_two_days_are_not_guessed(tmp_path, text):
+    with pytest.raises(UserError, match=f"row 1: .* got '{text}'; gru4rec prepare --time-format reads other ways"):
+        read_events(write(tmp_path, f"SessionId\tItemId\tTime\n1\ta\t{text}\n"))
+
+
 def test_float_times_order_clicks(tmp_path):
     log = encode(read_events(write(tmp_path, "SessionId\tItemId\tTime\n1\ta\t1.5\n1\tb\t1.25\n")))
     assert sessions_of(log) == [["b", "a"]]
