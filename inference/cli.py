@@ -163,6 +163,7 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
         columns=Columns(arguments.session_column, arguments.item_column, arguments.time_column),
         group=arguments.group,
         watch=source.append,
+        remark=_say,
     )
     options = _ranking_options(arguments)
     n_clicks = n_unknown = n_sessions = n_from_zero = 0

@@ -7,7 +7,7 @@ which holds all of it in memory.
 
 import csv
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -19,6 +19,8 @@ from inference.errors import UserError
 from inference.text_lines import Line
 
 Time = int | float | datetime
+Remark = Callable[[str], None]
+DELIMITERS = "\t,;|"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The names of a table's columns; a table without the time column is taken to be in order."""
+    """The names of a table's columns; a table without a column `Time` is taken to be in order."""
 
     session: str = "SessionId"
     item: str = "ItemId"
@@ -54,14 +56,47 @@ class Row(NamedTuple):
     time: Time | None
 
 
-def table_rows(lines: Iterable[Line], name: str, columns: Columns, delimiter: str | None = None) -> Iterator[Row]:
-    """The clicks of a TSV or CSV file with a header.
+def delimiter_of(header: str, choice: str = DELIMITERS) -> str:
+    """What stands between a table's fields: that of the possible delimiters which its header has most of."""
+    return max(choice, key=header.count)
+
+
+def has_times(header: list[str], columns: Columns, name: str, remark: Remark | None) -> bool:
+    """Whether a table has the time column; without one its order counts.
+
+    Args:
+        header: the names of its columns.
+        columns: what its columns are called.
+        name: how messages call the file.
+        remark: is given a line for people where another column may hold the times.
+
+    Raises:
+        UserError: there is no such column, though it was named.
+    """
+    if columns.time in header:
+        return True
+    if columns.time != Columns().time:
+        raise _no_column(header, columns.time, name)
+    others = [column for column in header if column not in (columns.session, columns.item)]
+    if others and remark:
+        remark(
+            f"{name} has no column {columns.time!r}, so its rows count as being in order; if one of "
+            f"{', '.join(map(repr, others))} is their time, name it with --time-column"
+        )
+    return False
+
+
+def table_rows(
+    lines: Iterable[Line], name: str, columns: Columns, delimiter: str, remark: Remark | None = None
+) -> Iterator[Row]:
+    """The clicks of a table of text with a header.
 
     Args:
         lines: the file's lines.
         name: how messages call the file.
         columns: what its columns are called.
-        delimiter: what stands between fields; None takes a tab if there is one in the header, else a comma.
+        delimiter: what stands between fields.
+        remark: as for `has_times`.
 
     Raises:
         UserError: a column is missing or occurs twice, or a row has the wrong number of fields, an empty id or a time
@@ -71,14 +106,12 @@ def table_rows(lines: Iterable[Line], name: str, columns: Columns, delimiter: st
     header_line = next(numbered, None)
     if header_line is None or not header_line.text.strip():
         raise UserError(f"{name} has no header; expected a first line with the columns {_listed(columns)}")
-    if delimiter is None:
-        delimiter = "\t" if "\t" in header_line.text else ","
     source = _Texts(chain([header_line], numbered))
     reader = csv.reader(source, delimiter=delimiter, strict=True)
     try:
         header = next(reader)
-        session_at, item_at = _column(header, columns.session, name), _column(header, columns.item, name)
-        time_at = _column(header, columns.time, name) if columns.time in header else None
+        session_at, item_at = column_at(header, columns.session, name), column_at(header, columns.item, name)
+        time_at = column_at(header, columns.time, name) if has_times(header, columns, name, remark) else None
         begins = source.line + 1
         for fields in reader:
             line, begins = begins, source.line + 1  # a quoted field may run over several lines
@@ -92,7 +125,7 @@ def table_rows(lines: Iterable[Line], name: str, columns: Columns, delimiter: st
             if not session or not item:
                 column = columns.item if session else columns.session
                 raise UserError(f"{name}, line {line}: expected an id in column {column!r}, got nothing")
-            time = None if time_at is None else _time(fields[time_at], name, line, columns.time)
+            time = None if time_at is None else time_of(fields[time_at], name, line, columns.time)
             yield Row(line, session, item, time)
     except csv.Error as error:
         raise UserError(f"{name}, line {source.line}: not a valid table row ({error})") from error
@@ -199,22 +232,35 @@ def _is_older(row: Row, before: Row, name: str) -> bool:
     return row.time < before.time  # type: ignore[operator]
 
 
-def _column(header: list[str], column: str, name: str) -> int:
+def column_at(header: list[str], column: str, name: str) -> int:
+    """The place of a column among the names of a table's columns.
+
+    Raises:
+        UserError: no column is called so, or several are.
+    """
     if header.count(column) != 1:
-        problem = "no column" if column not in header else "more than one column"
-        raise UserError(
-            f"{name} has {problem} {column!r}; its columns are {', '.join(map(repr, header))}; name the right one with "
-            "--session-column, --item-column or --time-column"
-        )
+        raise _no_column(header, column, name)
     return header.index(column)
+
+
+def _no_column(header: list[str], column: str, name: str) -> UserError:
+    problem = "no column" if column not in header else "more than one column"
+    return UserError(
+        f"{name} has {problem} {column!r}; its columns are {', '.join(map(repr, header))}; name the right one with "
+        "--session-column, --item-column or --time-column"
+    )
 
 
 def _listed(columns: Columns) -> str:
     return f"{columns.session}, {columns.item} and {columns.time}"
 
 
-def _time(text: str, name: str, line: int, column: str) -> Time:
-    """A time as number or date; the kind and not the unit matters, as times are only compared."""
+def time_of(text: str, name: str, line: int, column: str) -> Time:
+    """A time as number or date; the kind and not the unit matters, as times are only compared.
+
+    Raises:
+        UserError: it is neither.
+    """
     try:
         return int(text)
     except ValueError:
@@ -232,6 +278,6 @@ def _time(text: str, name: str, line: int, column: str) -> Time:
     except ValueError as error:
         raise UserError(
             f"{name}, line {line}: expected a time in column {column!r}, a number or a date such as "
-            f"2024-03-31T18:05:00, got {text!r}"
+            f"2024-03-31T18:05:00, got {text!r}; write times so, or remove the column if the rows are in order"
         ) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,11 +1,12 @@
 """Session files of every format, as a stream of sessions.
 
-* csv, tsv: a header and one click a row (`event_rows`); parquet likewise, if pyarrow is installed.
+* csv, tsv: a header and one click a row (`event_rows`), with commas, semicolons, bars or tabs between the fields;
+  parquet likewise, if pyarrow is installed.
 * jsonl: one session a line, {"session": "…", "items": ["…"]}.
 * lines: one session a line, item ids with blanks between them; a session's name is its line's number.
 
-Each may be packed with gzip and may come from standard input. The format is taken from the file's name, where that says
-something, and else from its first line.
+Each may be packed with gzip, and all but parquet may come from standard input. The format is taken from the file's
+name, where that says something, and else from its first line.
 """
 
 import json
@@ -14,7 +15,16 @@ from itertools import chain
 from typing import Any, BinaryIO, Literal, get_args
 
 from inference.errors import UserError, unknown_choice
-from inference.event_rows import Columns, Session, adjacent_sessions, grouped_sessions, table_rows
+from inference.event_rows import (
+    DELIMITERS,
+    Columns,
+    Remark,
+    Session,
+    adjacent_sessions,
+    delimiter_of,
+    grouped_sessions,
+    table_rows,
+)
 from inference.parquet_rows import parquet_rows
 from inference.text_lines import Line, Watch, lines, opened, peeked, source_name
 
@@ -38,6 +48,7 @@ def read_sessions(
     columns: Columns | None = None,
     group: bool = False,
     watch: Watch | None = None,
+    remark: Remark | None = None,
 ) -> Iterator[Session]:
     """The sessions of a file, one by one, in their order.
 
@@ -47,6 +58,7 @@ def read_sessions(
         columns: names of the columns of a table; None for the usual ones.
         group: accept a table's rows in any order; holds them all in memory.
         watch: is given the opened file, to see how far it has been read.
+        remark: is given a line for people where a table seems to have a time of another name, which is not read.
 
     Raises:
         UserError: the file cannot be read, is empty, or does not have the form it should; with the line.
@@ -56,7 +68,7 @@ def read_sessions(
     name = source_name(path)
     with opened(path, watch) as file:
         count = 0
-        for session in _sessions(file, path, name, input_format, columns or Columns(), group):
+        for session in _sessions(file, path, name, input_format, columns or Columns(), group, remark):
             count += 1
             yield session
         if not count:
@@ -64,20 +76,26 @@ def read_sessions(
 
 
 def _sessions(
-    file: BinaryIO, path: str, name: str, input_format: str | None, columns: Columns, group: bool
+    file: BinaryIO,
+    path: str,
+    name: str,
+    input_format: str | None,
+    columns: Columns,
+    group: bool,
+    remark: Remark | None,
 ) -> Iterator[Session]:
     is_parquet = peeked(file, 4)[:4] == b"PAR1"
     if input_format == "parquet" or (input_format is None and is_parquet):
         if path == "-":
             raise UserError("parquet cannot be read from standard input; name the file")
-        rows = parquet_rows(path, columns)
+        rows = parquet_rows(file, name, columns, remark)
         return grouped_sessions(rows, name) if group else adjacent_sessions(rows, name)
     numbered = lines(file, name)
     first = next(numbered, None)
     if first is None:
         raise UserError(f"{name} is empty; expected sessions")
     source = chain([first], numbered)
-    chosen = input_format or _format_of_name(path) or _format_of_line(first.text, columns)
+    chosen = input_format or _format_of_name(path) or _format_of_line(first, name, columns)
     if chosen == "jsonl":
         return json_sessions(source, name)
     if chosen == "parquet":
@@ -85,8 +103,8 @@ def _sessions(
     if chosen == "lines":
         return line_sessions(source)
     # Without an explicit choice the header decides: many files called .csv hold tabs.
-    delimiter = {"tsv": "\t", "csv": ","}[input_format] if input_format else None
-    rows = table_rows(source, name, columns, delimiter)
+    delimiter = delimiter_of(first.text, {"tsv": "\t", "csv": ",;|"}[input_format] if input_format else DELIMITERS)
+    rows = table_rows(source, name, columns, delimiter, remark)
     return grouped_sessions(rows, name) if group else adjacent_sessions(rows, name)
 
 
@@ -98,11 +116,20 @@ def _format_of_name(path: str) -> Format | None:
     return None
 
 
-def _format_of_line(text: str, columns: Columns) -> Format:
+def _format_of_line(first: Line, name: str, columns: Columns) -> Format:
+    text = first.text
     if text.lstrip().startswith("{"):
         return "jsonl"
-    fields = [field.strip('"') for field in text.replace("\t", ",").split(",")]
-    return "csv" if columns.session in fields or columns.item in fields else "lines"
+    fields = [field.strip('"') for field in text.split(delimiter_of(text))]
+    if columns.session in fields or columns.item in fields:
+        return "csv"
+    if any(delimiter in text for delimiter in DELIMITERS):  # more likely a table than one session of one odd item
+        raise UserError(
+            f"{name}, line {first.number}: expected a header with the columns {columns.session!r} and "
+            f"{columns.item!r}, or item ids with blanks between them, got {_shown(text)}; name a table's columns with "
+            "--session-column and --item-column, or give --input-format lines"
+        )
+    return "lines"
 
 
 def line_sessions(numbered: Iterable[Line]) -> Iterator[Session]:
@@ -123,7 +150,10 @@ def json_sessions(numbered: Iterable[Line], name: str) -> Iterator[Session]:
         value = json_object(text, name, number)
         items = value.get("items")
         if not isinstance(items, list):
-            raise UserError(f'{name}, line {number}: expected "items" with a list of item ids, got {_shown(items)}')
+            raise UserError(
+                f'{name}, line {number}: expected "items" with a list of item ids, got {_shown(items)}; write a line '
+                "for each session, or a table with a header for single clicks, unless they are for --stream"
+            )
         session = json_id(value.get("session", number), "session", name, number)
         yield Session(session, tuple(json_id(item, "item", name, number) for item in items), number)
 

@@ -47,7 +47,9 @@ def opened(path: str, watch: Watch | None = None) -> Iterator[BinaryIO]:
             yield _unpacked(sys.stdin.buffer)
         else:
             if Path(path).is_dir():
-                raise UserError(f"expected a file, got the folder {path}")
+                inside = min(Path(path).glob("*.parquet"), default=None)
+                hint = f"name a file in it, such as {inside}" if inside else "name a file"
+                raise UserError(f"expected a file, got the folder {path}; {hint}")
             with open(path, "rb") as file:
                 if watch:
                     watch(file)

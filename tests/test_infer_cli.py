@@ -191,6 +191,15 @@ def test_columns_may_be_renamed_and_rows_grouped(infer, tmp_path):
     assert [json.loads(line)["session"] for line in out.splitlines()] == ["a", "b"]
 
 
+def test_a_column_that_may_hold_the_times_is_remarked_on_once(infer, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("SessionId,ItemId,timestamp\na,7,2\nb,7,1\n")
+    code, out, err = infer("--format", "csv", "--top-k", 1, "--group", session=path)
+    assert (code, out.count("\n"), err.count("\n")) == (0, 3, 1)
+    assert "has no column 'Time'" in err
+    assert infer("--top-k", 1, "--time-column", "timestamp", session=path)[::2] == (0, "")
+
+
 def test_information_names_items_widths_metrics_and_digests(model, capsys):
     assert main(["--model", str(model), "--info", "--format", "jsonl"]) == 0
     values = json.loads(capsys.readouterr().out)

@@ -33,10 +33,15 @@ def read(tmp_path, content, name="sessions", **options):
         (TABLE.replace("\n", "\n\n", 2), [("s1", ("007", "7"), 3), ("s2", ("a b",), 6)]),
         ("Time,ItemId,Other,SessionId\n1,x,,s1\n", [("s1", ("x",), 2)]),
         ("SessionId,ItemId\ns1,x\ns1,y\n", [("s1", ("x", "y"), 2)]),
+        (TABLE.replace("\t", ";"), FROM_TABLE),
+        ('"Time"|"ItemId"|"SessionId"\n1|a,b|s1\n', [("s1", ("a,b",), 2)]),
         ('{"session": "s1", "items": ["007", 7]}\n\n{"items": []}', [("s1", ("007", "7"), 1), ("3", (), 3)]),
-        ("007  7\ta\n\nx\n", [("1", ("007", "7", "a"), 1), ("2", (), 2), ("3", ("x",), 3)]),
+        ("007  7 a\n\nx\ty,z\n", [("1", ("007", "7", "a"), 1), ("2", (), 2), ("3", ("x", "y,z"), 3)]),
     ],
-    ids=["tsv", "csv", "crlf", "bom", "no-last-break", "blank-lines", "other-order", "no-time", "json-lines", "lines"],
+    ids=[
+        *("tsv", "csv", "crlf", "bom", "no-last-break", "blank-lines", "other-order", "no-time"),
+        *("semicolons", "bars", "json-lines", "lines"),
+    ],
 )
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_format_is_recognised_by_its_content(tmp_path, content, expected, packed):
@@ -60,6 +65,10 @@ def test_standard_input_is_read_and_unpacked(monkeypatch):
 def test_a_chosen_format_overrides_what_the_file_looks_like(tmp_path):
     assert read(tmp_path, '{"a": 1}\n', input_format="lines") == [("1", ('{"a":', "1}"), 1)]
     assert read(tmp_path, "a,b\n", "s.csv", input_format="lines") == [("1", ("a,b",), 1)]
+    content = "SessionId\tItemId\tsize, colour; shape | make\ns\tx\t\n"
+    assert read(tmp_path, content, input_format="tsv") == [("s", ("x",), 2)]
+    with pytest.raises(UserError, match="no column 'SessionId'"):
+        read(tmp_path, TABLE, input_format="csv")
 
 
 def test_columns_may_have_other_names(tmp_path):
@@ -70,6 +79,36 @@ def test_columns_may_have_other_names(tmp_path):
 def test_ids_with_quotes_delimiters_line_breaks_and_emoji_survive_a_table(tmp_path):
     content = 'SessionId,ItemId,Time\ns,"a ""b"", c",1\ns,"two\nlines",2\ns,🛒,3\nt, padded ,1\n'
     assert read(tmp_path, content) == [("s", ('a "b", c', "two\nlines", "🛒"), 2), ("t", (" padded ",), 6)]
+
+
+@pytest.mark.parametrize("delimiter", ["\t", ",", ";", "|"])
+@pytest.mark.parametrize("name", ["sessions", "sessions.txt", "sessions.dat.gz"])
+def test_a_table_of_unfamiliar_columns_is_not_read_as_sessions_of_odd_items(tmp_path, name, delimiter):
+    content = f"visit{delimiter}product\n9{delimiter}x\n"
+    with pytest.raises(UserError, match=r"line 1: .*name a table's columns with .* or give --input-format lines"):
+        read(tmp_path, content, name)
+    assert len(read(tmp_path, content, name, input_format="lines")) == 2
+
+
+def test_a_time_column_that_was_named_must_be_there(tmp_path):
+    content = "SessionId,ItemId,timestamp\ns,x,2\ns,y,1\n"
+    for found in (content, written_parquet(tmp_path / "written", SessionId=["s"], ItemId=["x"], timestamp=[1])):
+        with pytest.raises(UserError, match=r"no column 'Timestamp'; its columns are .*'timestamp'.*--time-column"):
+            read(tmp_path, found, columns=Columns(time="Timestamp"), group=True)
+
+
+def test_a_column_that_may_hold_times_is_not_passed_over_in_silence(tmp_path):
+    remarks = []
+    content = "SessionId,ItemId,timestamp\ns,x,2\ns,y,1\n"
+    assert read(tmp_path, content, remark=remarks.append) == [("s", ("x", "y"), 2)]
+    content = written_parquet(tmp_path / "written", SessionId=["s"], ItemId=["x"], timestamp=[1])
+    assert read(tmp_path, content, remark=remarks.append) == [("s", ("x",), 1)]
+    assert len(remarks) == 2
+    for remark in remarks:
+        assert "no column 'Time'" in remark
+        assert "'timestamp' is their time, name it with --time-column" in remark
+    for content in (TABLE, "SessionId,ItemId\ns,x\n", "x y\n"):
+        read(tmp_path, content, remark=pytest.fail)
 
 
 @pytest.mark.parametrize("times", [(1, 2), (1.5, "2"), ("1e3", 2000), ("2024-01-01", "2024-01-01 00:00:01"), (5, 5)])
@@ -101,6 +140,7 @@ def test_times_beyond_the_precision_of_floats_are_compared_exactly(tmp_path):
         ("SessionId,ItemId,Time\ns,a,1\ns,,2\n", "line 3: expected an id in column 'ItemId'"),
         ("SessionId,ItemId,Time\n,a,1\n", "line 2: expected an id in column 'SessionId'"),
         ("SessionId,ItemId,Time\ns,a,soon\n", "line 2: expected a time in column 'Time'.*'soon'"),
+        ("SessionId,ItemId,Time\ns,a,31.12.2024 10:00\n", "line 2: expected a time.*; write times so, or remove"),
         ("SessionId,ItemId,Time\ns,a,\n", "line 2: expected a time"),
         ("SessionId,ItemId,Time\ns,a,NaN\n", "line 2: expected a time"),
         ("SessionId,ItemId,Time\ns,a,inf\n", "line 2: expected a time"),
@@ -110,6 +150,7 @@ def test_times_beyond_the_precision_of_floats_are_compared_exactly(tmp_path):
         ('SessionId,ItemId,Time\ns,"a,1\n', "not a valid table row"),
         ('SessionId,ItemId,Time\ns,"a"b,1\n', "line 2: not a valid table row"),
         ('{"session": "s"}\n', 'line 1: expected "items"'),
+        ('{"session": "s", "item": "a"}\n', 'line 1: expected "items".*or a table.*for single clicks.*--stream'),
         ('{"items": "abc"}\n', 'line 1: expected "items" with a list of item ids, got "abc"'),
         ('{"items": ["a", 1.5]}\n', "line 1: expected the item id as text, got 1.5"),
         ('{"items": ["a", null]}\n', "line 1: expected the item id as text, got nothing"),
@@ -136,7 +177,11 @@ def test_a_mistake_is_one_line_that_names_the_place(tmp_path, content, message):
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         list(read_sessions(str(tmp_path / "nothing.tsv")))
-    with pytest.raises(UserError, match="folder"):
+    with pytest.raises(UserError, match=r"folder .*; name a file$"):
+        list(read_sessions(str(tmp_path)))
+    for name in ("valid.parquet", "test.parquet", "train.parquet"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"folder .*; name a file in it, such as .*test\.parquet"):
         list(read_sessions(str(tmp_path)))
 
 
@@ -178,11 +223,11 @@ def test_a_session_is_known_again_however_many_came_between(tmp_path, monkeypatc
             read(tmp_path, "SessionId,ItemId,Time\n" + rows + f"{name},x,2\n")
 
 
-def written_parquet(path, **columns):
+def written_parquet(path, row_group_size=None, **columns):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
-    parquet.write_table(pyarrow.table(columns), path)
+    parquet.write_table(pyarrow.table(columns), path, row_group_size=row_group_size)
     return path.read_bytes()
 
 
@@ -194,10 +239,33 @@ def test_parquet_is_read_like_a_table(tmp_path):
         ([1, 1, 2], [7, 8, 9], [1.5, 2.5, 0.5]),
         (["s", "s", "t"], ["7", "8", "9"], [datetime.datetime(2024, 1, day) for day in (1, 2, 1)]),
         (["s", "s", "t"], ["7", "8", "9"], [datetime.date(2024, 1, day) for day in (1, 2, 1)]),
+        (["s", "s", "t"], ["7", "8", "9"], ["2024-01-01", "2024-01-01 00:00:01", "2024-01-01"]),
+        (["s", "s", "t"], ["7", "8", "9"], ["9", "10", "1"]),
     ):
         content = written_parquet(tmp_path / "written", SessionId=session, ItemId=item, Time=time)
         expected = [(str(session[0]), (str(item[0]), str(item[1])), 1), (str(session[2]), (str(item[2]),), 3)]
         assert read(tmp_path, content) == read(tmp_path, content, group=True) == expected
+        assert read(tmp_path, gzip.compress(content)) == expected
+
+
+@pytest.mark.parametrize("kind", ["large_string", "string_view", "categories of text", "categories of numbers"])
+def test_ids_in_parquet_may_be_of_every_kind_of_text_and_categories(tmp_path, kind):
+    pyarrow = pytest.importorskip("pyarrow")
+    ids = pyarrow.array([3, 7, 3] if kind == "categories of numbers" else ["3", "7", "3"])
+    ids = ids.dictionary_encode() if kind.startswith("categories") else ids.cast(getattr(pyarrow, kind)())
+    content = written_parquet(tmp_path / "written", SessionId=ids, ItemId=ids, Time=[1, 2, 3])
+    assert read(tmp_path, content, group=True) == [("3", ("3", "3"), 1), ("7", ("7",), 2)]
+
+
+def test_how_much_of_a_parquet_file_has_been_read_can_be_watched(tmp_path):
+    path, watched = tmp_path / "sessions.parquet", []
+    n_rows = 200_000
+    ids = [f"s{row}" for row in range(n_rows)]
+    written_parquet(path, row_group_size=n_rows // 10, SessionId=ids, ItemId=ids, Time=list(range(n_rows)))
+    sessions = read_sessions(str(path), watch=watched.append)
+    shares = [watched[0].tell() / path.stat().st_size for session in sessions if session.line % (n_rows // 4) == 0]
+    assert shares == sorted(shares)
+    assert 0.2 < shares[0] < 0.7
 
 
 @pytest.mark.parametrize(
@@ -206,9 +274,10 @@ def test_parquet_is_read_like_a_table(tmp_path):
         ({"SessionId": ["s"], "Time": [1]}, "no column 'ItemId'"),
         (
             {"SessionId": ["s"], "ItemId": [1.5], "Time": [1]},
-            "expected ids or times in column 'ItemId', got the type double",
+            "expected ids as text or whole numbers in column 'ItemId', got the type double",
         ),
-        ({"SessionId": ["s"], "ItemId": ["x"], "Time": ["soon"]}, "expected ids or times in column 'Time'"),
+        ({"SessionId": ["s"], "ItemId": ["x"], "Time": [True]}, "expected times as numbers or dates in column 'Time'"),
+        ({"SessionId": ["s"], "ItemId": ["x"], "Time": ["soon"]}, "line 1: expected a time in column 'Time'.*'soon'"),
         ({"SessionId": ["s", None], "ItemId": ["x", "y"], "Time": [1, 2]}, "line 2: expected a session and an item"),
         ({"SessionId": ["s", "s"], "ItemId": ["x", "y"], "Time": [1, None]}, "line 2: expected a time, got nothing"),
         (
@@ -224,11 +293,22 @@ def test_a_mistake_in_parquet_is_one_line_that_names_the_place(tmp_path, columns
         read(tmp_path, content)
 
 
+def test_a_column_that_occurs_twice_in_parquet_is_said_to_occur_twice(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pyarrow.table([["s"], ["x"], ["y"]], names=["SessionId", "ItemId", "ItemId"])
+    parquet.write_table(table, tmp_path / "sessions.parquet")
+    with pytest.raises(UserError, match="more than one column 'ItemId'"):
+        list(read_sessions(str(tmp_path / "sessions.parquet")))
+
+
 def test_damaged_parquet_is_one_error(tmp_path):
     content = written_parquet(tmp_path / "written", SessionId=["s"] * 99, ItemId=["x"] * 99, Time=list(range(99)))
-    for size in range(4, len(content), 50):
+    packed = gzip.compress(content)
+    for damaged in [content[:size] for size in range(4, len(content), 50)] + [packed[:-9], packed[:-200]]:
         with pytest.raises(UserError) as caught:
-            read(tmp_path, content[:size])
+            read(tmp_path, damaged)
         assert "\n" not in str(caught.value)
 
 
