@@ -51,7 +51,7 @@ class SessionState:
     Args:
         hidden: float32 [parts, 1, width], `Artifact.state_shape` with one row.
         n_known: clicks on known items so far.
-        seen: numbers of the distinct items clicked so far; kept only where `step` is asked to exclude them.
+        seen: numbers of the distinct items clicked so far, in the order of their first clicks.
     """
 
     hidden: np.ndarray
@@ -185,7 +185,7 @@ class Recommender:
             state: where the session stands, from `new_state` or an earlier step; left as it is.
             item: the id that was clicked; an unknown one leaves the session where it stood.
             k: how many items to recommend, 1 … the number of items.
-            exclude_seen: never recommend what the session holds; to be given from a session's first step on.
+            exclude_seen: never recommend what the session holds.
             exclude, allow, unknown: as in `recommend`.
 
         Returns:
@@ -212,6 +212,8 @@ class Recommender:
     ) -> list[tuple[SessionState, Recommendation]]:
         """One click in each of several sessions, computed together; otherwise as `step`."""
         self._check_k(k)
+        if len(states) != len(items):
+            raise UserError(f"expected one item for each state, got {len(items)} items for {len(states)} states")
         shape = self._scorer.zero_state(1).shape
         for state in states:
             if state.hidden.shape != shape or state.hidden.dtype != np.float32:
@@ -223,10 +225,10 @@ class Recommender:
         if not states:
             return []
         clicks = [self._encoded((item,), unknown) for item in items]
-        seen = [state.seen for state in states]
-        if exclude_seen:
-            for place, (already, click) in enumerate(zip(seen, clicks, strict=True)):
-                seen[place] += tuple(number for number in click.numbers.tolist() if number not in already)
+        seen = [  # kept also where they may be recommended now: a later step may exclude them
+            state.seen + tuple(number for number in click.numbers.tolist() if number not in state.seen)
+            for state, click in zip(states, clicks, strict=True)
+        ]
         ids, scores, hidden = self._scorer.rank(
             [click.numbers for click in clicks],
             np.concatenate([state.hidden for state in states], axis=1),
@@ -242,8 +244,8 @@ class Recommender:
         return results
 
     def _check_k(self, k: int) -> None:
-        if not 1 <= k <= len(self._terms):
-            raise UserError(f"expected k between 1 and the {len(self._terms)} items of the model, got {k}")
+        if not hasattr(k, "__index__") or not 1 <= k <= len(self._terms):
+            raise UserError(f"expected k between 1 and the {len(self._terms)} items of the model, got {k!r}")
 
     def _candidates(self, exclude: Iterable[str], allow: Iterable[str] | None) -> Candidates:
         if self._prepared and self._prepared[0] is exclude and self._prepared[1] is allow:

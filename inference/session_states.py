@@ -21,7 +21,8 @@ from inference.errors import UserError
 from inference.recommender import SessionState
 
 FORMAT = "gru4rec session states"
-VERSION = 1
+VERSION = 2
+"""Version 1 held the items that a session has seen only where --exclude-seen was given."""
 
 
 class SessionStates:
@@ -144,5 +145,8 @@ def _header(line: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise UserError(f"{path} does not hold session states; expected a file that --state wrote")
     if header.get("version") != VERSION:
-        raise UserError(f"{path} is of version {header.get('version')!r}, this program reads version {VERSION}")
+        raise UserError(
+            f"{path} is of version {header.get('version')!r}, this program reads version {VERSION}; name another "
+            "--state file, or delete this one to start anew"
+        )
     return header

@@ -72,9 +72,15 @@ class Vocabulary:
             missing: "mark" gives `MISSING` for an unknown id, "error" raises.
 
         Raises:
-            UserError: with `missing="error"`, naming the first unknown id.
+            UserError: an id that is no text, or, with `missing="error"`, an unknown id; naming the first.
         """
-        numbers = np.fromiter(map(self.number, terms), dtype=np.int64, count=len(terms))
+        try:
+            numbers = np.fromiter(map(self.number, terms), dtype=np.int64, count=len(terms))
+        except TypeError as error:  # text does not compare with anything else
+            for term in terms:
+                if not isinstance(term, str):
+                    raise UserError(f"expected item ids as text, got {term!r}; write str(id)") from error
+            raise
         if missing == "error" and (numbers == MISSING).any():
             unknown = terms[int(np.flatnonzero(numbers == MISSING)[0])]
             raise UserError(f"expected items that the model knows, got {unknown!r}")

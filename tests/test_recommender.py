@@ -224,6 +224,16 @@ def test_clicks_of_several_sessions_at_once_equal_those_of_each(recommender):
     assert recommender.steps([], [], k=4) == []
 
 
+def test_seen_items_may_be_excluded_from_any_step_on(recommender):
+    session = ["7", "007", "7", "a b"]
+    state = recommender.new_state()
+    for place, item in enumerate(session):
+        state, got = recommender.step(state, item, k=N, exclude_seen=place % 2 == 1)
+        (whole,) = recommender.recommend([session[: place + 1]], k=N, exclude_seen=place % 2 == 1)
+        assert got == whole
+    assert [ORDERED[number] for number in state.seen] == ["7", "007", "a b"]
+
+
 def test_nothing_is_recommended_where_everything_is_excluded(recommender):
     (got,) = recommender.recommend([["7"]], k=3, exclude=TERMS)
     assert (got.items, got.scores) == ((), ())
@@ -237,7 +247,27 @@ def test_sessions_may_be_any_iterable(recommender):
     assert recommender.recommend((session for session in [("7",), ["7"]]), k=1)[0].n_known == 1
 
 
-@pytest.mark.parametrize("k", [0, -1, N + 1])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda recommender: recommender.recommend([[214821371]], k=1),
+        lambda recommender: recommender.step(recommender.new_state(), 7, k=1),
+        lambda recommender: recommender.recommend([["7"]], k=1, exclude=[7]),
+        lambda recommender: recommender.recommend([["7"]], k=1, allow=[7]),
+    ],
+)
+def test_ids_that_are_no_text_are_refused(recommender, call):
+    with pytest.raises(UserError, match=r"ids as text, got \d+; write str"):
+        call(recommender)
+
+
+@pytest.mark.parametrize("items", [[], ["7"], ["7", "7", "7"]])
+def test_a_step_takes_one_item_for_each_state(recommender, items):
+    with pytest.raises(UserError, match=f"expected one item for each state, got {len(items)} items for 2 states"):
+        recommender.steps([recommender.new_state()] * 2, items, k=1)
+
+
+@pytest.mark.parametrize("k", [0, -1, N + 1, "3", 2.5, None])
 def test_an_impossible_k_is_refused(recommender, k):
     with pytest.raises(UserError, match=f"between 1 and the {N} items"):
         recommender.recommend([["7"]], k=k)

@@ -93,6 +93,17 @@ def test_a_stream_cut_in_two_and_gone_on_from_the_state_file_is_one_stream(model
     assert first + second == whole
 
 
+def test_clicks_of_a_run_without_exclude_seen_are_seen_in_the_next(model, tmp_path, monkeypatch, capsys):
+    clicks = [("a", "7"), ("a", "007")]
+    arguments = {"monkeypatch": monkeypatch, "capsys": capsys}
+    _, whole, _ = stream(model, clicks, "--exclude-seen", "--top-k", N, **arguments)
+    state = tmp_path / "states.bin"
+    assert stream(model, clicks[:1], "--state", state, **arguments)[0] == 0
+    _, after, _ = stream(model, clicks[1:], "--exclude-seen", "--top-k", N, "--state", state, **arguments)
+    assert after == whole[1:]
+    assert {entry["item"] for entry in after[0]["recommendations"]} == set(TERMS) - {"7", "007"}
+
+
 def test_the_session_clicked_longest_ago_is_forgotten_first(model, recommender, monkeypatch, capsys):
     clicks = [("a", "7"), ("b", "7"), ("a", "007"), ("c", "7"), ("a", "日本"), ("b", "日本")]
     _, got, err = stream(model, clicks, "--max-sessions", 2, monkeypatch=monkeypatch, capsys=capsys)
@@ -261,7 +272,7 @@ def test_impossible_states_are_refused_even_with_the_right_digest(recommender, t
         SessionStates.load(path, recommender.artifact, 10)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
 def test_states_of_another_version_are_refused(recommender, tmp_path, version):
     path = saved(tmp_path / "states.bin", recommender)
     line, _, content = path.read_bytes().partition(b"\n")
