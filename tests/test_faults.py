@@ -225,3 +225,15 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(name, small_disk, who
             assert files == before
     after = done(process.run(program, *command, folder=folder))["files"]
     assert any(file.startswith(output) for file in after)
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_after_a_full_disk_and_keeps_to_the_processors_it_is_bound_to(small_disk, whole):
+    process, folder = small_disk
+    done(process.run("gru4rec", "--version", folder=folder, empty=True))
+    flags = ("--train", whole / "log.parquet", "--out", folder / "search", "--trials", "1", "--epochs", "1")
+    command = (*flags, "--no-seeds", "--loss", "top1", "--layers", "8", "--batch-size", "16", "--n-sample", "16")
+    answer = process.run("tune.search", *command, folder=folder, free=12_000, bound_to=min(os.sched_getaffinity(0)))
+    refused(answer, "No space left on device; is the disk full? Make room, and the same command goes on")
+    assert "1 trials of up to 1 epochs, each on 1 CPU\n" in answer["said"]
+    assert "search/model.onnx" in done(process.run("tune.search", *command, folder=folder))["files"]

@@ -10,12 +10,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from inference.errors import UserError
 from tests.ray_fixture import plugged_in, ray_here  # noqa: F401
 from tests.small_logs import frame_of, markov_sessions
 from tests.test_tune_trial import ONE_CPU, data_of, study_of
 from tune.campaign import read_trials
 from tune.finished import read_finished
 from tune.search import main, seconds_of
+from tune.storage import has_experiment, kept
 from tune.study import run_study
 
 ROOT = Path(__file__).parents[1]
@@ -89,10 +91,11 @@ def test_a_search_that_was_interrupted_and_then_killed_goes_on_and_runs_nothing_
     assert rows["status"].is_in(["finished", "stopped"]).all()
     assert len(rows.select("loss", "layers", "batch_size", "momentum", "sample_alpha", "bpreg").unique()) == 6
     final = {row["trial_id"]: row for row in rows.iter_rows(named=True)}
-    for trial_id, report in over.items():
-        assert final[trial_id]["mrr@20"] == report["mrr@20"]
-        assert final[trial_id]["epochs"] == report["epoch"]
-        assert final[trial_id]["seconds"] == report["seconds"]  # training again would have taken another time
+    for note in over:
+        row, report = final[note["trial_id"]], note["report"]
+        assert row["mrr@20"] == report["mrr@20"]
+        assert row["epochs"] == report["epoch"]
+        assert row["seconds"] == report["seconds"]  # training again would have taken another time
 
 
 def test_a_trial_that_was_over_when_the_search_was_killed_only_reports_again(tmp_path, ray_here, plugged_in):  # noqa: F811
@@ -108,6 +111,32 @@ def test_a_trial_that_was_over_when_the_search_was_killed_only_reports_again(tmp
     assert after.status == "finished"
     assert after.history == before.history
     assert after.seconds == before.seconds
+
+
+def test_where_a_full_disk_cut_off_what_ray_wrote_a_search_goes_on_from_before(tmp_path, ray_here, plugged_in):  # noqa: F811
+    def ran():
+        assert run_study(study_of(n_epochs=1), data_of(60), ONE_CPU, folder) == "complete"
+        return read_trials(folder)[0]
+
+    def cut_off_newest(pattern):
+        newest = max(folder.glob(pattern))
+        newest.write_bytes(newest.read_bytes()[:-9])
+
+    folder = tmp_path / "experiment"
+    first = ran()
+    cut_off_newest("experiment_state-*.json")
+    assert not has_experiment(folder)
+    anew = ran()
+    assert anew.trial_id != first.trial_id
+    assert (anew.history, anew.seconds) == (first.history, first.seconds)  # by the note of it
+
+    assert ran().trial_id == anew.trial_id
+    assert len(list(folder.glob("experiment_state-*.json"))) == 2
+    cut_off_newest("callback-states-*.pkl")
+    assert read_trials(folder)[0].trial_id == anew.trial_id
+    with pytest.raises(UserError, match=r"the state of the search is cut off; is the disk full\? Make"), kept(folder):
+        pass
+    assert ran().trial_id == anew.trial_id
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from ray import tune as ray_tune
 from gru4rec.config import SESSION_PARALLEL, TrainConfig, from_mapping
 from inference.errors import UserError
 from tune.space import MODEL
+from tune.storage import is_whole, newest_state
 from tune.suggestions import NUMBER
 from tune.trial import HISTORY, METRIC
 
@@ -62,9 +63,13 @@ def read_trials(location: str | Path) -> list[TrialResult]:
     """The trials of an experiment of Ray Tune, by number.
 
     Args:
-        location: of the experiment, an absolute path or a URI.
+        location: of the experiment, an absolute path or a URI, where `tune.storage.has_experiment`.
     """
-    analysis = ray_tune.ExperimentAnalysis(str(location))
+    analysis = ray_tune.ExperimentAnalysis(newest_state(location) or str(location))
+    for trial in analysis.trials:
+        error = trial.run_metadata.pickled_error_filename
+        if error and not is_whole(trial.storage.storage_filesystem, f"{trial.storage.trial_fs_path}/{error}"):
+            trial.run_metadata.pickled_error_filename = None  # the disk was full; the text beside it is left
     grid = ray_tune.ResultGrid(analysis)
     pairs = zip(analysis.trials, grid, strict=True)
     return sorted((_trial_result(trial, result) for trial, result in pairs), key=lambda row: row.number)

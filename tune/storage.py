@@ -5,14 +5,19 @@ search and from every node; so what is looked at here is looked at through pyarr
 or such a URI.
 """
 
+import json
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from inference.errors import UserError
+
+STATE = "experiment_state-"
+"""How the name of a state begins; the time follows at which the process that wrote it had started."""
 
 
 def new_location(storage: str) -> str:
@@ -52,14 +57,86 @@ def filesystem_of(location: str | Path) -> tuple[Any, str]:
 
 def has_experiment(location: str | Path) -> bool:
     """Whether Ray Tune has written down the state of an experiment there."""
-    return any(file.base_name.startswith("experiment_state-") for file in _files(*filesystem_of(location)))
+    return newest_state(location) is not None
 
 
-def forget(location: str | Path) -> None:
-    """Delete what is there, if anything."""
+def newest_state(location: str | Path) -> str | None:
+    """The location of the newest state that is whole; None where there is none."""
+    whole = [session for session, cut_off in _sessions(location).items() if not cut_off]
+    return f"{location}/{STATE}{max(whole)}.json" if whole else None
+
+
+def is_cut_off(location: str | Path) -> bool:
+    """Whether what Ray wrote down last, or ever, is not whole."""
+    return any(_sessions(location).values())
+
+
+def forget_cut_off(location: str | Path) -> None:
+    """Delete the states that are not whole, so that Ray goes on from the newest of the others."""
     filesystem, path = filesystem_of(location)
-    if filesystem.get_file_info(path).type == FileType.Directory:
-        filesystem.delete_dir(path)
+    for session, cut_off in _sessions(location).items():
+        for file in _files(filesystem, path) if cut_off else []:
+            if _is_of(session, file):
+                filesystem.delete_file(file.path)
+
+
+def _sessions(location: str | Path) -> dict[str, bool]:
+    """The processes that have written down states, by the time of their start, and whether something is cut off.
+
+    Ray writes the files of a state over those of the one before. A disk that is full, or a kill, cuts them off.
+    """
+    filesystem, path = filesystem_of(location)
+    files = _files(filesystem, path)
+    starts = [file.base_name for file in files if file.base_name.startswith(STATE)]
+    sessions = [name.removeprefix(STATE).removesuffix(".json") for name in starts]
+    return {
+        session: not all(is_whole(filesystem, file.path) for file in files if _is_of(session, file))
+        for session in sessions
+    }
+
+
+def _is_of(session: str, file: Any) -> bool:
+    return str(file.base_name).rpartition(".")[0].endswith(f"-{session}")
+
+
+def is_whole(filesystem: Any, path: str) -> bool:
+    """Whether a file of Ray's is JSON, or ends as Python's serialised objects do, whatever its name ends with."""
+    with filesystem.open_input_stream(path) as stream:
+        content = stream.readall()
+    try:
+        json.loads(content)
+    except ValueError:
+        return bool(content.endswith(b".")) and f"/{STATE}" not in path
+    return True
+
+
+def forget(location: str | Path, but: str) -> None:
+    """Delete what is there, if anything, but one folder."""
+    filesystem, path = filesystem_of(location)
+    for found in filesystem.get_file_info(FileSelector(path, allow_not_found=True)):
+        if found.type == FileType.File:
+            filesystem.delete_file(found.path)
+        elif found.base_name != but:
+            filesystem.delete_dir(found.path)
+
+
+@contextmanager
+def kept(location: str | Path) -> Iterator[None]:
+    """Run what writes to a location, and check that nothing is cut off afterwards.
+
+    Raises:
+        UserError: something could not be written or read.
+    """
+    try:
+        yield
+        if is_cut_off(location):
+            raise EOFError("the state of the search is cut off")
+    except (OSError, EOFError) as error:  # Ray ends with the latter where it reads what a full disk has cut off
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{location}: expected to keep trials there, got an error: {reason}; is the disk full? Make room, and the "
+            "same command goes on"
+        ) from error
 
 
 def read_files(location: str | Path) -> Iterator[bytes]:

@@ -21,11 +21,11 @@ from ray import tune as ray_tune
 
 from tune.checkpoints import CheckpointSweeper
 from tune.cluster import TrialResources
-from tune.finished import FinishedTrials, read_finished
+from tune.finished import FINISHED_FOLDER, FinishedTrials, last_reports
 from tune.progress import SearchView
 from tune.space import SearchSpace
 from tune.stopping import Rule, scheduler
-from tune.storage import forget, has_experiment
+from tune.storage import forget, forget_cut_off, has_experiment, kept
 from tune.suggestions import NUMBER, DistinctSuggestions, Experience, Search
 from tune.trial import METRIC, TrialData, run_trial
 
@@ -122,18 +122,23 @@ def run_study(
 
     Returns:
         How it ended: after an interruption, or when its time was up, another call goes on.
+
+    Raises:
+        UserError: something could not be written to the location.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, min(n_places, study.n_trials)))
     trainable = ray_tune.with_resources(
-        ray_tune.with_parameters(run_trial, data=data, place=resources.place, over=read_finished(location)),
+        ray_tune.with_parameters(run_trial, data=data, place=resources.place, over=last_reports(location)),
         {"cpu": resources.cpus, "gpu": resources.gpus, "memory": resources.memory},
     )
-    if has_experiment(location):
-        tuner = ray_tune.Tuner.restore(str(location), trainable=trainable, resume_errored=True)
-    else:
-        forget(location)  # killed before anything of it was written down
-        tuner = _new_tuner(study, trainable, str(location))
-    return _fit(tuner, time_budget)
+    forget_cut_off(location)
+    with kept(location):
+        if has_experiment(location):
+            tuner = ray_tune.Tuner.restore(str(location), trainable=trainable, resume_errored=True)
+        else:
+            forget(location, but=FINISHED_FOLDER)  # killed before anything of it was written down
+            tuner = _new_tuner(study, trainable, str(location))
+        return _fit(tuner, time_budget)
 
 
 def _new_tuner(study: Runnable, trainable: Any, location: str) -> Any:

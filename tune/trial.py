@@ -100,12 +100,13 @@ def run_trial(
     Args:
         config: the trial's configuration; the model's is under MODEL.
         data, place: of the search.
-        over: the last report of trials that are over, by their id; such a trial reports it again and does nothing.
+        over: the last report of trials that are over, by their model `as_text`; such a trial reports it again and does
+            nothing.
 
     Raises:
         Exception: whatever is worth another attempt.
     """
-    report = over.get(ray_tune.get_context().get_trial_id())
+    report = over.get(as_text(config[MODEL]))
     if report is not None:
         ray_tune.report(report)
         return
@@ -139,6 +140,11 @@ def run_trial(
         ray_tune.report(summary(history) | {"outcome": "failed", "error": f"out of memory: {_one_line(error)}"})
     except UserError as error:
         ray_tune.report(summary(history) | {"outcome": "failed", "error": str(error)})
+
+
+def as_text(model: Mapping[str, Any]) -> str:
+    """What tells a trial's model from all others."""
+    return json.dumps(model, sort_keys=True)
 
 
 def summary(history: list[dict[str, Any]]) -> dict[str, Any]:
