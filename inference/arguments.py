@@ -120,7 +120,12 @@ def parser() -> argparse.ArgumentParser:
     model.add_argument("--verify", action="store_true", help="compare the weights with their digest first")
     model.add_argument("--similar", metavar="ITEM", help="print the items most like this one, by their output weights")
     model.add_argument("--provider", choices=PROVIDERS, help="what computes; auto prefers cuda (default: cpu)")
-    model.add_argument("--threads", type=_threads, metavar="N", help="threads to compute with (default: one per core)")
+    model.add_argument(
+        "--threads",
+        type=_threads,
+        metavar="N",
+        help="threads, one for each batch of sessions (default: one per core, but one for a stream of a small model)",
+    )
     reading = arguments.add_argument_group("sessions")
     reading.add_argument("--session", metavar="FILE", help="the sessions; - reads standard input")
     reading.add_argument("--input-format", choices=FORMATS, help="default: recognised")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SESSIONS_PER_CHUNK = 4096
 CLICKS_PER_CHUNK = 1 << 20
+OUTPUT_SUFFIXES = {"": "table", ".txt": "table", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 SMALL_WEIGHTS = 1 << 26
 """Output weights of fewer bytes are scored for single clicks by one thread: waking another takes longer."""
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _failed(str(error))
     except MemoryError:
-        return _failed("memory ran out; try a smaller --batch-size")
+        return _failed("memory ran out; less is taken with a smaller --batch-size, or a sorted file without --group")
     except OSError as error:
         return _failed(f"cannot write to {error.filename or 'standard output'}: {error.strerror or error}")
     return 0
@@ -284,7 +285,13 @@ def _ids(path: str) -> tuple[str, ...]:
 
 
 def _format_of(output: str | None) -> str:
-    return {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}.get(Path(output or "").suffix.lower(), "table")
+    suffix = Path(output or "").suffix.lower()
+    if suffix not in OUTPUT_SUFFIXES:
+        raise UserError(
+            f"expected a name for --output that ends in {', '.join(filter(None, OUTPUT_SUFFIXES))}, got {output!r}; "
+            "name the format with --format"
+        )
+    return OUTPUT_SUFFIXES[suffix]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
   cross-entropy, how likely the item is against the best one.
 * jsonl: {"session": …, "recommendations": [{"item": …, "score": …}, …], "unknown": […]}, one line a session. A session
   ranked from the zero state, because nothing in it is known, has "from_zero_state": true as well.
-* csv: session, rank, item, score, known_clicks; the last is 0 for a session ranked from the zero state.
+* csv: session, rank, item, score, known_clicks; the last is 0 for a session ranked from the zero state. A session for
+  which nothing is left to recommend has one row, in which rank, item and score are empty.
 
 Scores have nine digits, enough to give back every float32.
 """
@@ -109,6 +110,8 @@ def _csv_writer(file: TextIO) -> Writer:
 
     def write(session: Session, recommendation: Recommendation) -> None:
         name, known = csv_field(session.name), recommendation.n_known
+        if not recommendation.items:
+            file.write(f"{name},,,,{known}\n")
         ranked = zip(recommendation.items, recommendation.scores, strict=True)
         file.writelines(
             f"{name},{rank},{csv_field(item)},{score:.9g},{known}\n"

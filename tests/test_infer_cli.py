@@ -98,6 +98,18 @@ def test_csv_and_json_lines_agree(infer):
     assert {item for _, item, _ in from_csv} == set(TERMS)
 
 
+def test_a_session_for_which_nothing_is_left_is_in_every_format(infer, tmp_path):
+    path = tmp_path / "allow.txt"
+    path.write_text("7\n007\n")
+    options = ("--top-k", 1, "--allow", path, "--exclude-seen", "--format")
+    rows = list(csv.DictReader(io.StringIO(infer(*options, "csv")[1])))
+    assert [row["session"] for row in rows] == list(SESSIONS)
+    assert rows[0] == {"session": "s1", "rank": "", "item": "", "score": "", "known_clicks": "2"}
+    values = [json.loads(line) for line in infer(*options, "jsonl")[1].splitlines()]
+    assert [len(value["recommendations"]) for value in values] == [0, 1, 1]
+    assert "nothing left to recommend" in infer(*options, "table")[1]
+
+
 def test_the_table_shows_each_session_with_its_clicks_and_items(infer, model):
     code, out, _ = infer("--top-k", 2)
     assert code == 0
@@ -157,13 +169,31 @@ def test_only_allowed_items_appear(infer, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "first"), [("out.jsonl", '{"session"'), ("out.csv", "session,rank"), ("out", "Session")]
+    ("name", "first"),
+    [
+        ("out.jsonl", '{"session"'),
+        ("out.JSON", '{"session"'),
+        ("out.csv", "session,rank"),
+        ("out", "Session"),
+        ("out.txt", "Session"),
+    ],
 )
 def test_the_output_file_is_written_in_the_format_of_its_suffix(infer, tmp_path, name, first):
     code, out, _ = infer("--top-k", 2, "--output", tmp_path / name)
     assert (code, out) == (0, "")
     assert (tmp_path / name).read_text(encoding="utf-8").startswith(first)
     assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("name", ["out.tsv", "out.parquet", "out.jsonl.gz", "out.xlsx"])
+def test_an_output_file_of_an_unknown_suffix_needs_a_format(infer, tmp_path, name):
+    output = tmp_path / name
+    code, out, err = infer("--top-k", 2, "--output", output)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert f"{name}'; name the format with --format" in err
+    assert not output.exists()
+    assert infer("--top-k", 2, "--output", output, "--format", "csv")[0] == 0
+    assert output.read_text(encoding="utf-8").startswith("session,rank")
 
 
 def test_the_batch_size_changes_nothing(infer):
