@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from gru4rec.training import EpochResult
 
 
+MOST_THREADS = 4096
+
+
 def our_version() -> str:
     """The version of what is installed."""
     from importlib.metadata import version
@@ -43,6 +46,10 @@ def run_app(app: "App", arguments: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split())
         sys.stderr.write(f"error: {message}\n")
         return 2
+    except MemoryError as error:
+        reason = f" ({error})" if str(error) else ""
+        sys.stderr.write(f"error: out of memory{reason}; ask for less, or take a machine with more\n")
+        return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
@@ -53,13 +60,15 @@ def use_threads(threads: int | None) -> None:
     """Compute with that many CPU threads; None leaves it to torch.
 
     Raises:
-        UserError: fewer than one.
+        UserError: fewer than one, or more than any machine has processors.
     """
     if threads is not None:
         import torch
 
         if threads < 1:
             raise UserError(f"threads: expected at least 1, got {threads}")
+        if threads > MOST_THREADS:
+            raise UserError(f"threads: expected at most {MOST_THREADS:,}, got {threads}")
         torch.set_num_threads(threads)
 
 

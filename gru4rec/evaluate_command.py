@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -67,34 +67,38 @@ def evaluate(
         device: auto, cpu or cuda
     """
     use_threads(threads)
+    if device not in ("auto", "cpu") and all(path.suffix == ".onnx" for path in (model, versus) if path is not None):
+        raise UserError(f"device: an exported model is evaluated with onnxruntime on the CPU, got {device!r}")
     setting = Setting(_cutoffs(cutoffs), ties, bootstrap, seed)
     columns = Columns(session_column, item_column, time_column)
-    clicks = read_events(test, columns, part="test")
-    log, ranked = _ranked(model, clicks, setting, threads, device)
-    n_items, events = len(log.vocabulary), Events.of(log.sessions)
-    if baselines is not None:
-        train = encode(read_events(baselines, columns, part="train"), log.vocabulary)
-        if not train.sessions.n_pairs:
-            raise UserError(f"{baselines}: expected the log that {model} was trained on, got none of the model's items")
-        setting = replace(setting, support=train.support)
-    result = assess(ranked, events, n_items, setting)
-    figures = result.as_dict()
-    _show_assessment(result)
-    _say_left_out(clicks.height, log.sessions.n_clicks)
-    if versus is not None:
-        other_log, other = _ranked(versus, clicks, setting, threads, device)
-        if other_log.vocabulary != log.vocabulary:
-            raise UserError(
-                f"{versus}: expected a model of the same items as {model}, got others; ranks among different "
-                "catalogues cannot be compared: train both on the same log"
-            )
-        difference = differences(ranked, other, events, setting)
-        figures["versus"] = assess(other, events, n_items, setting).as_dict() | {"difference": _as_json(difference)}
-        _show_difference(str(model), str(versus), difference, setting)
-    if baselines is not None:
-        figures["baselines"] = _compared(train, log, ranked, result)
-    if json_file is not None:
-        with written_file(json_file) as file:
+    with written_file(json_file) if json_file is not None else nullcontext() as file:
+        clicks = read_events(test, columns, part="test")
+        log, ranked = _ranked(model, clicks, setting, threads, device)
+        n_items, events = len(log.vocabulary), Events.of(log.sessions)
+        if baselines is not None:
+            train = encode(read_events(baselines, columns, part="train"), log.vocabulary)
+            if not train.sessions.n_pairs:
+                raise UserError(
+                    f"{baselines}: expected the log that {model} was trained on, got none of the model's items"
+                )
+            setting = replace(setting, support=train.support)
+        result = assess(ranked, events, n_items, setting)
+        figures = result.as_dict()
+        _show_assessment(result)
+        _say_left_out(clicks.height, log.sessions.n_clicks)
+        if versus is not None:
+            other_log, other = _ranked(versus, clicks, setting, threads, device)
+            if other_log.vocabulary != log.vocabulary:
+                raise UserError(
+                    f"{versus}: expected a model of the same items as {model}, got others; ranks among different "
+                    "catalogues cannot be compared: train both on the same log"
+                )
+            difference = differences(ranked, other, events, setting)
+            figures["versus"] = assess(other, events, n_items, setting).as_dict() | {"difference": _as_json(difference)}
+            _show_difference(str(model), str(versus), difference, setting)
+        if baselines is not None:
+            figures["baselines"] = _compared(train, log, ranked, result)
+        if file is not None:
             file.write_text(json.dumps(figures, indent=1) + "\n")
 
 
@@ -107,8 +111,6 @@ def _ranked(
         from gru4rec.artifact_evaluation import rank_with_artifact
         from inference.recommender import Recommender
 
-        if device != "auto":
-            raise UserError(f"device: an exported model is evaluated with onnxruntime on the CPU, got {device!r}")
         recommender = Recommender.load(path, threads=threads)
         log = encode(clicks, recommender.vocabulary)
         with _progress(str(path), log.sessions.n_pairs) as report:

@@ -110,3 +110,19 @@ def test_mistakes_are_one_line_and_write_nothing(folder, tmp_path, capsys):
     assert "expected a model of the same items" in failing(capsys, *base, "--versus", tmp_path / "foreign")
     assert "expected an event file" in failing(capsys, *base, "--baselines", tmp_path / "absent.tsv")
     assert not (tmp_path / "figures.json").exists()
+    nowhere = ("evaluate", folder / "good", "--test", folder / "test.tsv", "--json", tmp_path / "no" / "figures.json")
+    assert main(list(map(str, nowhere))) == 2
+    said = capsys.readouterr()
+    assert "the folder" in said.err
+    assert not said.out  # it is noticed before anything is ranked
+    assert "threads: expected at most 4,096" in failing(capsys, *base, "--threads", "999999999999")
+    assert "out of memory" in failing(capsys, *base, "--bootstrap", "999999999999999")
+
+
+def test_a_device_is_for_models_in_folders(folder, tmp_path, capsys):
+    exported, test = tmp_path / "good.onnx", ("--test", folder / "test.tsv", "--bootstrap", "5")
+    assert main(["export", str(folder / "good"), "--out", str(exported)]) == 0
+    for models in ([exported], [folder / "good", "--versus", exported]):
+        assert main(list(map(str, ["evaluate", *models, *test, "--device", "cpu"]))) == 0
+    capsys.readouterr()
+    assert "device: an exported model" in failing(capsys, "evaluate", exported, *test, "--device", "cuda")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import tomllib
 
 import polars as pl
@@ -14,9 +15,11 @@ from gru4rec.config import from_mapping, read_config
 from gru4rec.evaluation import evaluate
 from gru4rec.events import encode, read_events
 from gru4rec.trainer import Diverged
+from inference.errors import UserError
 from inference.recommender import Recommender
 from tests.ray_fixture import ray_here  # noqa: F401
 from tests.small_logs import frame_of, markov_sessions
+from tune.folder import held
 from tune.search import main
 
 SMALL = [
@@ -210,6 +213,16 @@ def test_a_folder_that_another_search_uses_is_refused(logs, tmp_path, capsys):
     with FileLock(tmp_path / "out" / ".lock"):
         message = refused(capsys, "--train", str(logs / "train.tsv"), "--out", str(tmp_path / "out"))
     assert "is in use by another search" in message
+
+
+def test_a_new_folder_that_is_gone_when_the_input_is_refused_changes_nothing_of_the_refusal(tmp_path):
+    def refusing():
+        with held(tmp_path / "new"):
+            shutil.rmtree(tmp_path / "new")
+            raise UserError("refused")
+
+    with pytest.raises(UserError, match="refused"):
+        refusing()
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(logs, tmp_path, capsys):

@@ -105,14 +105,20 @@ def connected(address: str | None, n_bytes: int) -> Iterator[Cluster]:
     if started and (address or in_a_job()):
         _connect(address)
     elif started:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            object_store_memory=max(SMALLEST_STORE, 2 * n_bytes),
-            num_cpus=allowed_cpus(),
-        )
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                object_store_memory=max(SMALLEST_STORE, 2 * n_bytes),
+                num_cpus=allowed_cpus(),
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"cannot start Ray on this machine ({_one_line(error)}); if its folder for temporary files is the "
+                "reason, name another, of a short path, with RAY_TMPDIR"
+            ) from None
     try:
         resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         nodes = tuple(

@@ -225,5 +225,5 @@ def held(path: Path) -> Iterator[SearchFolder]:
         try:
             yield SearchFolder(path)
         finally:
-            if is_new and {file.name for file in path.iterdir()} <= {LOCK_FILE}:
+            if is_new and path.exists() and {file.name for file in path.iterdir()} <= {LOCK_FILE}:
                 shutil.rmtree(path)  # nothing came of it: the input was refused

@@ -90,6 +90,11 @@ def check_nodes(marker: str, token: str, plugins: Sequence[str]) -> None:
             f"address: a node of the cluster did not answer within {SECONDS_TO_ANSWER} s; "
             "see `ray status` for nodes that hang"
         ) from None
+    except ray.exceptions.RayError as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"address: a node of the cluster could not be asked whether it can run trials ({reason}); see `ray status`"
+        ) from None
     storage = marker.rpartition("/")[0]
     judge([NodeAnswer(name, *answer) for name, answer in zip(names, answers, strict=True)], storage)
 
@@ -129,8 +134,8 @@ def _looking(marker: str, token: str, modules: tuple[str, ...]) -> Any:
         for module in modules:
             try:
                 importlib.import_module(module)
-            except ImportError as error:
-                return sees_storage, f"cannot import {module!r} ({error})"
+            except Exception as error:  # a user's module may fail in any way
+                return sees_storage, f"cannot import {module!r} ({type(error).__name__}: {error})"
         return sees_storage, ""
 
     return look
