@@ -33,7 +33,7 @@ def command_of(arguments: argparse.Namespace, out: Path, *flags: str) -> list[st
 
 def over_in(out: Path) -> dict[str, dict[str, Any]]:
     """The last report of every trial that is over, by its id."""
-    return dict(read_finished(out / "trials" / "round-1"))
+    return {note["trial_id"]: note["report"] for note in read_finished(out / "trials" / "round-1")}
 
 
 def run_until(command: list[str], out: Path, n_over: int) -> dict[str, dict[str, Any]]:
