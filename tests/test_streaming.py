@@ -305,7 +305,12 @@ def running(model, *arguments):
 def test_a_click_is_answered_before_the_next_one_comes_and_termination_saves_the_states(model, tmp_path, number):
     state = tmp_path / "states.bin"
     number = getattr(signal, number)
-    with running(model, "--state", state) as process:
+    before = signal.signal(number, signal.SIG_DFL)  # processes inherit what nohup ignores
+    try:
+        process = running(model, "--state", state)
+    finally:
+        signal.signal(number, before)
+    with process:
         for session in ("a", "b", "a"):
             process.stdin.write(as_lines([(session, "7")]).encode())
             process.stdin.flush()
