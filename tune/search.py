@@ -1,8 +1,8 @@
 """The search from the command line: from a click log to the best model, exported.
 
 `python -m tune.search --help` lists the flags; `tune.campaign` does the work. Exit codes: 0 done; 2 the arguments or
-the input are wrong; 3 some trials failed (one that diverged is a result, not a failure); 130 interrupted, and the same
-command goes on.
+the input are wrong; 3 some trials, or runs of finalists, failed (one that diverged is a result, not a failure); 130
+interrupted, and the same command goes on.
 """
 
 import sys
@@ -183,6 +183,12 @@ def _told(request: Request, outcome: "Outcome") -> int:
     if outcome.ending == "out of time":
         say(f"the time is up {progress}, for as long again")
     Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES).print(leaderboard(outcome.trials, outcome.finalists))
+    for finalist in outcome.finalists:
+        if finalist.failures:
+            say(
+                f"trial {finalist.trial.number}: {len(finalist.failures)} of {finalist.repeats} runs failed and count "
+                f"as 0 in its mean; the first reason: {finalist.failures[0]}"
+            )
     if outcome.test:
         test = outcome.test
         print(f"test: recall@20 {test['recall@20']:.4f}, mrr@20 {test['mrr@20']:.4f} on {test['events']:,} events")
@@ -190,7 +196,8 @@ def _told(request: Request, outcome: "Outcome") -> int:
         print(outcome.effort)
     print(f"report: {request.out / 'report.html'}")
     print(f"next: gru4rec-infer --model {request.out / 'model.onnx'} --session SESSIONS.tsv")
-    return 3 if any(trial.status == "failed" for trial in outcome.trials) else 0
+    runs_failed = any(finalist.failures for finalist in outcome.finalists)
+    return 3 if runs_failed or any(trial.status == "failed" for trial in outcome.trials) else 0
 
 
 def seconds_of(text: str) -> float:
