@@ -127,3 +127,6 @@ def test_a_search_with_finals_names_its_winner_by_them_and_runs_them_once(tmp_pa
     assert said in capsys.readouterr().err
     assert sorted(pl.read_parquet(out / "results.parquet")["repeats_failed"]) == [0, 0, 1]
     assert "one failed: out of memory" in (out / "report.html").read_text()
+
+    assert main(command_of(log, out, trials=3, epochs=2, finalists=2, repeats=3, time_budget="0.01s")) == 0
+    assert "the time is up in the finals, after all 3 trials; the same command goes on" in capsys.readouterr().err

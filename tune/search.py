@@ -177,6 +177,8 @@ def _told(request: Request, outcome: "Outcome") -> int:
     from tune.tables import leaderboard
 
     progress = f"after {outcome.n_over} of {outcome.n_trials} trials; the same command goes on"
+    if outcome.only_finals_left:
+        progress = f"in the finals, after all {outcome.n_over} trials; the same command goes on"
     if outcome.ending == "interrupted":
         say(f"interrupted {progress}")
         return 130
