@@ -6,7 +6,6 @@ Every stage leaves its result in the search's folder, and a stage whose result i
 that was interrupted anywhere, or that is to have more trials, goes on by the same call."""
 
 import itertools
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 
 from gru4rec.checkpoint import load_model
-from gru4rec.command_line import ProgressLines
+from gru4rec.command_line import ProgressLines, say
 from gru4rec.config import TrainConfig, to_mapping, to_toml
 from gru4rec.evaluation import evaluate
 from gru4rec.events import encode
@@ -305,8 +304,3 @@ def _make_model(
         file.write_text(to_toml(config), encoding="utf-8")
     folder.write(replace(state, outcome={"made": made, "validation": validation, "test": test}))
     return config, test
-
-
-def say(line: str) -> None:
-    """Tell the user how it goes on."""
-    sys.stderr.write(line + "\n")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 try:
     from cyclopts import App, Parameter
 
-    from gru4rec.command_line import our_version, run_app
+    from gru4rec.command_line import our_version, run_app, say
     from inference.errors import UserError
     from tune.flags import SpaceFlags, narrowed
     from tune.request import Request
@@ -70,7 +70,7 @@ def run(
     gpus_per_trial: str = "auto",
     cpus_per_trial: int | None = None,
     refit: bool = True,
-    seeds: bool = True,
+    seeds: bool | None = None,
     resume: bool = True,
     finalists: int = 0,
     repeats: int | None = None,
@@ -103,7 +103,7 @@ def run(
         gpus_per_trial: auto (one where there are any), 0, a share such as 0.25, or a number
         cpus_per_trial: processors, and so threads, of a trial [default: an even share]
         refit: train the winner again on training and validation sessions; otherwise it is kept as it was
-        seeds: try the published best parameters first, as half of the trials at most
+        seeds: try the published best parameters first, as half of the trials at most [default: yes]
         resume: go on with the search that is in the folder; otherwise a folder with a search is refused
         finalists: that many of the best trials are run again, with other seeds, and name the winner
         repeats: runs of each finalist [default: 3], or of each point of a grid [default: 1], with a seed each
@@ -122,7 +122,11 @@ def run(
     if finalists < 0:
         raise UserError(f"finalists: expected at least 0, got {finalists}")
     if grid is not None:
-        _check_grid(grid, trials=trials, search=search, finalists=finalists)
+        _check_grid(grid, trials=trials, search=search, finalists=finalists, seeds=seeds is not None)
+    elif repeats is not None and not finalists:
+        raise UserError(
+            "repeats: expected --finalists or --grid beside it, whose runs it counts; give one or leave it out"
+        )
     from gru4rec.events import Columns
 
     request = Request(
@@ -143,7 +147,7 @@ def run(
         cpus_per_trial=cpus_per_trial,
         threads=threads,
         refit=refit,
-        published=seeds,
+        published=seeds is not False,
         resume=resume,
         finalists=finalists,
         repeats=repeats or (3 if grid is None else 1),
@@ -220,11 +224,6 @@ def seconds_of(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise UserError(f"time-budget: expected a duration such as 90s, 30m or 2h, got {text!r}")
     return seconds
-
-
-def say(line: str) -> None:
-    """Tell the user how it goes on."""
-    sys.stderr.write(line + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -29,7 +29,7 @@ from gru4rec.config import from_mapping
 from gru4rec.evaluation import evaluate
 from gru4rec.sessions import EncodedLog, Sessions
 from gru4rec.trainer import Diverged, Trainer
-from inference.errors import UserError
+from inference.errors import UserError, one_line
 from tune.space import MODEL
 
 MOST_RISE = 100.0
@@ -134,7 +134,7 @@ def run_trial(
         where = {"diverged_epoch": error.epoch, "diverged_step": error.step}
         ray_tune.report(_ended(history, began, "diverged", str(error)) | where)
     except (MemoryError, torch.OutOfMemoryError) as error:
-        ray_tune.report(_ended(history, began, "failed", f"out of memory: {_one_line(error)}"))
+        ray_tune.report(_ended(history, began, "failed", f"out of memory: {one_line(error)}"))
     except UserError as error:
         ray_tune.report(_ended(history, began, "failed", str(error)))
 
@@ -223,8 +223,3 @@ def _peak_memory(device: str) -> float:
         return int(status.split("VmHWM:")[1].split()[0]) / 2**10
     except (OSError, IndexError):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
