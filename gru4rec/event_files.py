@@ -16,7 +16,7 @@ from typing import Literal
 
 import polars as pl
 
-from inference.errors import UserError, one_line
+from inference.errors import UserError
 
 Kind = Literal["text", "json", "parquet"]
 DELIMITERS = "\t,;|"
@@ -225,3 +225,9 @@ def system_errors() -> Iterator[None]:
         yield
     except pl.exceptions.PolarsError as error:
         raise OSError(one_line(error).rpartition("IO error: ")[2]) from None
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -6,6 +6,7 @@ Every stage leaves its result in the search's folder, and a stage whose result i
 that was interrupted anywhere, or that is to have more trials, goes on by the same call."""
 
 import itertools
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from gru4rec.checkpoint import load_model
-from gru4rec.command_line import ProgressLines, say
+from gru4rec.command_line import ProgressLines
 from gru4rec.config import TrainConfig, to_mapping, to_toml
 from gru4rec.evaluation import evaluate
 from gru4rec.events import encode
@@ -61,11 +62,10 @@ class Outcome:
     """How a search ended.
 
     Attributes:
-        ending: whether all trials and finals were run.
+        ending: whether all trials were run.
         n_trials: that there were to be.
         trials: what came of them.
         finalists: what came of the best with other seeds, the winner first; empty without finals.
-        only_finals_left: whether all trials were run.
         test: figures of the final model on the test log; empty without one, or after an interruption.
         effort: where the time of the trials went.
     """
@@ -74,7 +74,6 @@ class Outcome:
     n_trials: int
     trials: Sequence[TrialResult]
     finalists: Sequence[Finalist]
-    only_finals_left: bool
     test: dict[str, Any]
     effort: Effort
 
@@ -134,8 +133,7 @@ def run_search(request: Request) -> Outcome:
                 ) from None
         if trials:
             write_report(request, space, trials, finalists, made, test, state.effort)
-        only_finals_left = all(part.complete for part in state.rounds)
-        return Outcome(ending, state.n_trials, trials, finalists, only_finals_left, test, state.effort)
+        return Outcome(ending, state.n_trials, trials, finalists, test, state.effort)
 
 
 def _run(
@@ -253,19 +251,10 @@ def _best_so_far(trial: TrialResult) -> list[float]:
 
 
 def _trials(folder: SearchFolder, state: SearchState, n_rounds: int | None = None) -> list[TrialResult]:
-    """The trials of the first rounds, or of all.
-
-    Raises:
-        UserError: those of a round that was run to its end are gone.
-    """
-    trials: list[TrialResult] = []
-    for number, part in enumerate(state.rounds[:n_rounds], start=1):
-        location = folder.location(state, round_name(number))
-        if has_experiment(location):
-            trials += read_trials(location)
-        elif part.complete:
-            raise UserError(f"{location}: expected finished trials, found none; put them back or choose another --out")
-    return trials
+    """The trials of the first rounds, or of all."""
+    numbers = range(1, (len(state.rounds) if n_rounds is None else n_rounds) + 1)
+    locations = [folder.location(state, round_name(number)) for number in numbers]
+    return [trial for location in locations if has_experiment(location) for trial in read_trials(location)]
 
 
 def _make_model(
@@ -304,3 +293,8 @@ def _make_model(
         file.write_text(to_toml(config), encoding="utf-8")
     folder.write(replace(state, outcome={"made": made, "validation": validation, "test": test}))
     return config, test
+
+
+def say(line: str) -> None:
+    """Tell the user how it goes on."""
+    sys.stderr.write(line + "\n")

@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from gru4rec.config import to_mapping
 from gru4rec.event_files import system_errors
 from inference.atomic import written_file
 from tune.finals import Finalist
-from tune.folder import versions
 from tune.results import TrialResult, described, ranked
 from tune.trial import METRIC
 
@@ -29,8 +29,8 @@ def write_results(
         finalists: those of them that were run again with other seeds; the columns begin with "repeat".
         data_sha256: digest of the training and validation data.
     """
-    packages = {f"version_{name}": version for name, version in versions().items()}
-    common = {"data_sha256": data_sha256, **packages, "version_python": platform.python_version()}
+    versions = {f"version_{name}": version(name) for name in ("gru4rec", "torch", "ray", "optuna")}
+    common = {"data_sha256": data_sha256, **versions, "version_python": platform.python_version()}
     by_number = {finalist.trial.number: finalist for finalist in finalists}
     rows = [_row(trial) | _repeats(by_number.get(trial.number)) | common for trial in trials]
     frame = pl.DataFrame(rows, infer_schema_length=None)
@@ -71,7 +71,6 @@ def _row(trial: TrialResult) -> dict[str, Any]:
 def _repeats(finalist: Finalist | None) -> dict[str, Any]:
     return {
         "repeats": finalist.repeats if finalist else 0,
-        "repeats_failed": len(finalist.failures) if finalist else 0,
         "repeat_mrr@20": finalist.mrr if finalist else None,
         "repeat_spread": finalist.spread if finalist else None,
         "repeat_best_epoch": finalist.best_epoch if finalist else None,
