@@ -56,6 +56,11 @@ def run_app(app: "App", arguments: Sequence[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
+def say(line: str) -> None:
+    """Tell the user how it goes on."""
+    sys.stderr.write(line + "\n")
+
+
 def use_threads(threads: int | None) -> None:
     """Compute with that many CPU threads; None leaves it to torch.
 

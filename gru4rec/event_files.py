@@ -16,10 +16,10 @@ from typing import Literal
 
 import polars as pl
 
-from inference.errors import UserError
+from inference.errors import UserError, one_line
+from inference.event_rows import delimiter_of
 
 Kind = Literal["text", "json", "parquet"]
-DELIMITERS = "\t,;|"
 PACKED = (".gz", ".zst", ".zstd")
 JSON_ROWS_FOR_NAMES = 1000
 KINDS: dict[str, Kind] = {
@@ -141,7 +141,7 @@ def _first_line(path: Path) -> str:
 
 
 def _text_file(path: Path, header: str, names: tuple[str, ...], delimiter: str | None) -> EventFile:
-    separator = delimiter or max(DELIMITERS, key=re.sub('"[^"]*"', "", header).count)
+    separator = delimiter or delimiter_of(re.sub('"[^"]*"', "", header))
     first = pl.read_csv(header.encode(), has_header=False, separator=separator, infer_schema=False)
     found = [(name or "").strip().strip('"') for name in first.row(0)]
     if names:
@@ -225,9 +225,3 @@ def system_errors() -> Iterator[None]:
         yield
     except pl.exceptions.PolarsError as error:
         raise OSError(one_line(error).rpartition("IO error: ")[2]) from None
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind where it has none."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from inference.errors import UserError, unknown_choice
+from inference.errors import UserError, one_line, unknown_choice
 from inference.onnx_file import FLOAT, OnnxFile
 from inference.providers import started
 from inference.vocabulary import Vocabulary
@@ -243,7 +243,7 @@ class Artifact:
         except UserError:
             raise
         except Exception as error:  # onnxruntime raises a class of its own for every status
-            raise UserError(f"onnxruntime refuses {self.path}: {first_line(error)}") from error
+            raise UserError(f"onnxruntime refuses {self.path}: {one_line(error)}") from error
         inputs = {node.name: (node.type, len(node.shape)) for node in session.get_inputs()}
         outputs = {node.name: (node.type, len(node.shape)) for node in session.get_outputs()}
         expected_inputs = dict(zip(INPUTS, zip(_INPUT_TYPES, (2, 1, 3, 2, 1), strict=True), strict=True))
@@ -313,8 +313,3 @@ class _Metadata:
         if not isinstance(value, dict):
             raise self.damaged(f"metadata {key!r} is not a JSON object")
         return value
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its class where it has none."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

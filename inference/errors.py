@@ -10,6 +10,12 @@ class UserError(ValueError):
     """A mistake in the input or the arguments, explained in one line."""
 
 
+def one_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 def unknown_choice(kind: str, name: object, available: list[str]) -> UserError:
     """The error for a name that is not registered.
 

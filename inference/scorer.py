@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from inference.artifact import INPUTS, OUTPUTS, Artifact, first_line
+from inference.artifact import INPUTS, OUTPUTS, Artifact
 from inference.candidates import Candidates
-from inference.errors import UserError
+from inference.errors import UserError, one_line
 
 CLICKS_PER_RUN = 1 << 15
 """Longer sessions are walked in several runs, so that one run takes at most this many clicks of a batch."""
@@ -89,7 +89,7 @@ class Scorer:
             ids, scores, following = self._session.run(list(OUTPUTS), inputs)
         except Exception as error:  # onnxruntime raises a class of its own for every status
             raise UserError(
-                f"onnxruntime cannot compute {len(items)} sessions with {self._artifact.path}: {first_line(error)}; "
+                f"onnxruntime cannot compute {len(items)} sessions with {self._artifact.path}: {one_line(error)}; "
                 "if memory ran out, try a smaller batch"
             ) from error
         return ids, scores, following

@@ -6,7 +6,6 @@ Every stage leaves its result in the search's folder, and a stage whose result i
 that was interrupted anywhere, or that is to have more trials, goes on by the same call."""
 
 import itertools
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 
 from gru4rec.checkpoint import load_model
-from gru4rec.command_line import ProgressLines
+from gru4rec.command_line import ProgressLines, say
 from gru4rec.config import TrainConfig, to_mapping, to_toml
 from gru4rec.evaluation import evaluate
 from gru4rec.events import encode
@@ -49,7 +48,7 @@ from tune.report import write_report
 from tune.request import Request
 from tune.results import TrialResult, read_trials, winner, winning_config
 from tune.space import SearchSpace
-from tune.storage import has_experiment, new_location
+from tune.storage import new_location
 from tune.study import Ending, Runnable, Study, run_study
 from tune.suggestions import Experience
 from tune.tables import write_results
@@ -158,10 +157,10 @@ def _run(
         def run(study: Runnable, experiment: str, state: SearchState) -> tuple[SearchState, Ending]:
             nonlocal began
             location = folder.location(state, experiment)
-            before = read_trials(location) if has_experiment(location) else []
+            before = read_trials(location)
             left = None if until is None else max(until - time.monotonic(), 0.0)
             ending = run_study(study, data.trial, resources, location, left, n_places)
-            after, ended = (read_trials(location) if has_experiment(location) else []), time.time()
+            after, ended = read_trials(location), time.time()
             spent = effort(before, after, began=began, ended=ended, n_places=n_places)
             state, began = replace(state, effort=state.effort + spent), ended
             folder.write(state)
@@ -225,8 +224,7 @@ def _finalists(
 
 def _final_runs(folder: SearchFolder, state: SearchState) -> list[TrialResult]:
     """The runs of all finals that are complete."""
-    locations = [folder.location(state, name) for name in state.finals]
-    return [run for location in locations if has_experiment(location) for run in read_trials(location)]
+    return [run for name in state.finals for run in read_trials(folder.location(state, name))]
 
 
 def _manner(request: Request) -> dict[str, Any]:
@@ -253,8 +251,7 @@ def _best_so_far(trial: TrialResult) -> list[float]:
 def _trials(folder: SearchFolder, state: SearchState, n_rounds: int | None = None) -> list[TrialResult]:
     """The trials of the first rounds, or of all."""
     numbers = range(1, (len(state.rounds) if n_rounds is None else n_rounds) + 1)
-    locations = [folder.location(state, round_name(number)) for number in numbers]
-    return [trial for location in locations if has_experiment(location) for trial in read_trials(location)]
+    return [trial for number in numbers for trial in read_trials(folder.location(state, round_name(number)))]
 
 
 def _make_model(
@@ -293,8 +290,3 @@ def _make_model(
         file.write_text(to_toml(config), encoding="utf-8")
     folder.write(replace(state, outcome={"made": made, "validation": validation, "test": test}))
     return config, test
-
-
-def say(line: str) -> None:
-    """Tell the user how it goes on."""
-    sys.stderr.write(line + "\n")

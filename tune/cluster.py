@@ -15,7 +15,7 @@ from pathlib import Path
 import gru4rec
 import inference
 import tune
-from inference.errors import UserError
+from inference.errors import UserError, one_line
 from tune.trial import TrialPlace
 
 QUIET = {
@@ -116,7 +116,7 @@ def connected(address: str | None, n_bytes: int) -> Iterator[Cluster]:
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
-                f"cannot start Ray on this machine ({_one_line(error)}); if its folder for temporary files is the "
+                f"cannot start Ray on this machine ({one_line(error)}); if its folder for temporary files is the "
                 "reason, name another, of a short path, with RAY_TMPDIR"
             ) from None
     try:
@@ -168,7 +168,7 @@ def _connect(address: str | None) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = address or os.environ["RAY_ADDRESS"]
         raise UserError(
-            f"address: cannot reach a Ray cluster at {where!r} ({_one_line(error)}); is it running, and is "
+            f"address: cannot reach a Ray cluster at {where!r} ({one_line(error)}); is it running, and is "
             "RAY_AUTH_MODE=token set if it asks for a token?"
         ) from None
 
@@ -179,7 +179,7 @@ def _check_listening(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError, OverflowError) as error:
         raise UserError(
-            f"address: cannot reach a Ray cluster at {address!r} ({_one_line(error)}); is it running, and may this "
+            f"address: cannot reach a Ray cluster at {address!r} ({one_line(error)}); is it running, and may this "
             "machine connect to it?"
         ) from None
 
@@ -249,8 +249,3 @@ def _gpus(text: str) -> float:
     if not (math.isfinite(share) and share >= 0 and (share <= 1 or share == math.floor(share))):
         raise UserError(f"gpus-per-trial: expected auto, 0, a share such as 0.25, or a whole number, got {text!r}")
     return share
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -16,7 +16,7 @@ import numpy as np
 from gru4rec.config import TrainConfig, to_mapping
 from tune.results import TrialResult, ranked
 from tune.suggestions import GivenModels
-from tune.trial import EPOCH_METRIC
+from tune.trial import EPOCH_METRIC, as_text
 
 
 @dataclass(frozen=True)
@@ -136,4 +136,4 @@ def finalist_of(trial: TrialResult, runs: Sequence[TrialResult]) -> Finalist:
 
 
 def _key(config: TrainConfig) -> str:
-    return json.dumps(to_mapping(config), sort_keys=True)
+    return as_text(to_mapping(config))

@@ -51,15 +51,15 @@ def _largest_models(space: SearchSpace) -> Iterator[TrainConfig]:
         for loss in space.losses:
             for sampler in space.samplers:
                 part = replace(space, batchings=(batching,), losses=(loss,), samplers=(sampler,))
-                for units in _values(batching.options["layers"]):
+                for units in _values_or_ends(batching.options["layers"]):
 
                     def choose(name: str, dimension: Dimension, units: Any = units) -> Any:
-                        return units if name.endswith("/layers") else max(_values(dimension), key=_size)
+                        return units if name.endswith("/layers") else max(_values_or_ends(dimension), key=_size)
 
                     yield from_mapping(part.model(choose))
 
 
-def _values(dimension: Dimension) -> tuple[Any, ...]:
+def _values_or_ends(dimension: Dimension) -> tuple[Any, ...]:
     return dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
 
 

@@ -58,8 +58,7 @@ class Identity:
         plain = asdict(space)
         for kind in ("batchings", "losses", "samplers"):
             plain[kind] = {alternative["name"]: alternative["options"] for alternative in plain[kind]}
-        versions = {name: version(name) for name in ("gru4rec", "torch", "ray", "optuna")}
-        return cls(data_sha256, json.loads(json.dumps(plain)), dict(manner), versions)
+        return cls(data_sha256, json.loads(json.dumps(plain)), dict(manner), versions())
 
 
 @dataclass(frozen=True)
@@ -191,6 +190,11 @@ class SearchFolder:
         if (absolute(storage) if storage else "") != kept:
             there = f"--storage {kept}" if kept else "no --storage"
             raise UserError(f"storage: the search in {self.path} was begun with {there}; go on with that")
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that compute."""
+    return {name: version(name) for name in ("gru4rec", "torch", "ray", "optuna")}
 
 
 def round_name(number: int) -> str:

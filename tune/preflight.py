@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from inference.errors import UserError
+from inference.errors import UserError, one_line
 from tune.storage import filesystem_of
 
 SECONDS_TO_ANSWER = 120
@@ -54,8 +54,7 @@ def marked(storage: str) -> Iterator[tuple[str, str]]:
         with filesystem.open_input_stream(marker) as file:
             same = file.readall() == token.encode()
     except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"storage: cannot write to {storage} ({reason}); do you have access to it?") from None
+        raise UserError(f"storage: cannot write to {storage} ({one_line(error)}); do you have access to it?") from None
     if not same:
         raise UserError(f"storage: {storage} does not give back what is written to it; choose another one")
     try:
@@ -91,9 +90,9 @@ def check_nodes(marker: str, token: str, plugins: Sequence[str]) -> None:
             "see `ray status` for nodes that hang"
         ) from None
     except ray.exceptions.RayError as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"address: a node of the cluster could not be asked whether it can run trials ({reason}); see `ray status`"
+            f"address: a node of the cluster could not be asked whether it can run trials ({one_line(error)}); "
+            "see `ray status`"
         ) from None
     storage = marker.rpartition("/")[0]
     judge([NodeAnswer(name, *answer) for name, answer in zip(names, answers, strict=True)], storage)

@@ -60,12 +60,15 @@ class TrialResult:
 
 
 def read_trials(location: str | Path) -> list[TrialResult]:
-    """The trials of an experiment of Ray Tune, by number.
+    """The trials of an experiment of Ray Tune, by number; none where nothing of one has been written down.
 
     Args:
-        location: of the experiment, an absolute path or a URI, where `tune.storage.has_experiment`.
+        location: of the experiment, an absolute path or a URI.
     """
-    analysis = ray_tune.ExperimentAnalysis(newest_state(location) or str(location))
+    state = newest_state(location)
+    if state is None:
+        return []
+    analysis = ray_tune.ExperimentAnalysis(state)
     for trial in analysis.trials:
         error = trial.run_metadata.pickled_error_filename
         if error and not is_whole(trial.storage.storage_filesystem, f"{trial.storage.trial_fs_path}/{error}"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 try:
     from cyclopts import App, Parameter
 
-    from gru4rec.command_line import our_version, run_app
+    from gru4rec.command_line import our_version, run_app, say
     from inference.errors import UserError
     from tune.flags import SpaceFlags, narrowed
     from tune.request import Request
@@ -211,11 +211,6 @@ def seconds_of(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise UserError(f"time-budget: expected a duration such as 90s, 30m or 2h, got {text!r}")
     return seconds
-
-
-def say(line: str) -> None:
-    """Tell the user how it goes on."""
-    sys.stderr.write(line + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

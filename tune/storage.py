@@ -14,7 +14,7 @@ from typing import Any
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
-from inference.errors import UserError
+from inference.errors import UserError, one_line
 
 STATE = "experiment_state-"
 """How the name of a state begins; the time follows at which the process that wrote it had started."""
@@ -48,9 +48,9 @@ def filesystem_of(location: str | Path) -> tuple[Any, str]:
     try:
         filesystem, path = FileSystem.from_uri(str(location))
     except (OSError, ValueError, ImportError) as error:  # pyarrow's own errors are among them
-        reason = str(error).splitlines()[0]
         raise UserError(
-            f"storage: expected a folder, or a URI such as s3://bucket/folder, got {str(location)!r} ({reason})"
+            f"storage: expected a folder, or a URI such as s3://bucket/folder, got {str(location)!r} "
+            f"({one_line(error)})"
         ) from None
     return filesystem, path
 
@@ -132,10 +132,9 @@ def kept(location: str | Path) -> Iterator[None]:
         if is_cut_off(location):
             raise EOFError("the state of the search is cut off")
     except (OSError, EOFError) as error:  # Ray ends with the latter where it reads what a full disk has cut off
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{location}: expected to keep trials there, got an error: {reason}; is the disk full? Make room, and the "
-            "same command goes on"
+            f"{location}: expected to keep trials there, got an error: {one_line(error)}; is the disk full? "
+            "Make room, and the same command goes on"
         ) from error
 
 

@@ -3,7 +3,6 @@
 import json
 import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from gru4rec.config import to_mapping
 from gru4rec.event_files import system_errors
 from inference.atomic import written_file
 from tune.finals import Finalist
+from tune.folder import versions
 from tune.results import TrialResult, described, ranked
 from tune.trial import METRIC
 
@@ -29,8 +29,8 @@ def write_results(
         finalists: those of them that were run again with other seeds; the columns begin with "repeat".
         data_sha256: digest of the training and validation data.
     """
-    versions = {f"version_{name}": version(name) for name in ("gru4rec", "torch", "ray", "optuna")}
-    common = {"data_sha256": data_sha256, **versions, "version_python": platform.python_version()}
+    packages = {f"version_{name}": version for name, version in versions().items()}
+    common = {"data_sha256": data_sha256, **packages, "version_python": platform.python_version()}
     by_number = {finalist.trial.number: finalist for finalist in finalists}
     rows = [_row(trial) | _repeats(by_number.get(trial.number)) | common for trial in trials]
     frame = pl.DataFrame(rows, infer_schema_length=None)

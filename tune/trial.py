@@ -29,7 +29,7 @@ from gru4rec.config import from_mapping
 from gru4rec.evaluation import evaluate
 from gru4rec.sessions import EncodedLog, Sessions
 from gru4rec.trainer import Diverged, Trainer
-from inference.errors import UserError
+from inference.errors import UserError, one_line
 from tune.space import MODEL
 
 MOST_RISE = 100.0
@@ -137,7 +137,7 @@ def run_trial(
         }
         ray_tune.report(summary(history) | problem)
     except (MemoryError, torch.OutOfMemoryError) as error:
-        ray_tune.report(summary(history) | {"outcome": "failed", "error": f"out of memory: {_one_line(error)}"})
+        ray_tune.report(summary(history) | {"outcome": "failed", "error": f"out of memory: {one_line(error)}"})
     except UserError as error:
         ray_tune.report(summary(history) | {"outcome": "failed", "error": str(error)})
 
@@ -219,8 +219,3 @@ def _peak_memory(device: str) -> float:
         return int(status.split("VmHWM:")[1].split()[0]) / 2**10
     except (OSError, IndexError):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
