@@ -59,7 +59,7 @@ class Forked:
             job: "kill_at": the change (from 1) before which it kills itself; "kill_after": seconds until it is killed;
                 "stop_before": part of the path of the change before which it stops; "folder": whose files the answer
                 lists; "empty": to empty it first; "free": bytes that are to be free in it, on a disk of its own;
-                "bound_to": the processor that it is bound to.
+                "bound_to": the processor that it is bound to; "environment": variables that it has more.
 
         Returns:
             "code" (negative for a signal), "said" on standard error, "seconds", "pid" and "files" with their digests.
@@ -114,6 +114,7 @@ def _become(job: dict[str, Any], said: int) -> None:
     try:
         os.dup2(said, 2)
         os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+        os.environ.update(job.get("environment", {}))
         if "bound_to" in job:
             os.sched_setaffinity(0, {job["bound_to"]})
         _watch_changes(job)

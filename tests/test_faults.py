@@ -227,6 +227,16 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(name, small_disk, who
     assert any(file.startswith(output) for file in after)
 
 
+def test_where_ray_cannot_start_it_is_one_line_and_nothing_is_left(forked, whole, tmp_path):
+    too_long = tmp_path / ("long" * 30)
+    too_long.mkdir()
+    command = ("--train", whole / "data", "--out", tmp_path / "search", "--trials", "1")
+    answer = forked.run("tune.search", *command, environment={"RAY_TMPDIR": str(too_long)})
+    refused(answer, "cannot start Ray on this machine (")
+    assert answer["said"].rstrip().endswith("name another, of a short path, with RAY_TMPDIR")
+    assert not (tmp_path / "search").exists()
+
+
 @pytest.mark.slow
 def test_a_search_goes_on_after_a_full_disk_and_keeps_to_the_processors_it_is_bound_to(small_disk, whole):
     process, folder = small_disk

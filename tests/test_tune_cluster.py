@@ -83,6 +83,26 @@ def test_a_plugin_that_only_the_driver_can_import_is_refused(tmp_path, ray_here)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_plugin_that_fails_in_another_way_than_by_its_absence_is_refused(tmp_path, ray_here):  # noqa: F811
+    with (
+        pytest.raises(UserError, match=r"cannot run trials: cannot import '\.relative' \(TypeError: "),
+        marked(str(tmp_path)) as (marker, token),
+    ):
+        check_nodes(marker, token, [".relative"])
+
+
+def test_a_process_that_dies_as_its_node_is_asked_is_one_line(tmp_path, ray_here):  # noqa: F811
+    class Ending(str):
+        def encode(self):
+            os._exit(1)
+
+    with (
+        pytest.raises(UserError, match=r"a node of the cluster could not be asked whether it can run trials \(.*died"),
+        marked(str(tmp_path)) as (marker, token),
+    ):
+        check_nodes(marker, Ending(token), [])
+
+
 def test_a_storage_that_gives_back_something_else_is_refused(tmp_path, ray_here):  # noqa: F811
     with (
         pytest.raises(UserError, match=r"storage: 1 of 1 nodes \(first .*\) do not see "),

@@ -1,5 +1,6 @@
 """The finals: the best of a search again with other seeds, by which the winner is named."""
 
+import json
 from dataclasses import replace
 
 import polars as pl
@@ -111,3 +112,21 @@ def test_a_search_with_finals_names_its_winner_by_them_and_runs_them_once(tmp_pa
 
     assert main(command) == 0  # nothing is run again
     assert "once more" not in capsys.readouterr().err
+
+    (state,) = (out / "trials").glob("finals-*/experiment_state-*.json")  # as if one of the runs had failed
+    content = json.loads(state.read_text())
+    metadata = content["trial_data"][0][1]
+    assert '"outcome": ""' in metadata
+    metadata = metadata.replace('"outcome": ""', '"outcome": "failed"').replace(
+        '"error": ""', '"error": "out of memory"'
+    )
+    content["trial_data"][0][1] = metadata
+    state.write_text(json.dumps(content))
+    assert main(command) == 3
+    said = "1 of 2 runs failed and count as 0 in its mean; the first reason: out of memory"
+    assert said in capsys.readouterr().err
+    assert sorted(pl.read_parquet(out / "results.parquet")["repeats_failed"]) == [0, 0, 1]
+    assert "one failed: out of memory" in (out / "report.html").read_text()
+
+    assert main(command_of(log, out, trials=3, epochs=2, finalists=2, repeats=3, time_budget="0.01s")) == 0
+    assert "the time is up in the finals, after all 3 trials; the same command goes on" in capsys.readouterr().err

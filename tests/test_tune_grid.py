@@ -74,7 +74,7 @@ def test_a_grid_that_cannot_be_is_refused(names, given, message):
     assert message in str(refusal.value)
 
 
-@pytest.mark.parametrize("flag", ["--trials=3", "--search=random", "--finalists=2"])
+@pytest.mark.parametrize("flag", ["--trials=3", "--search=random", "--finalists=2", "--seeds", "--no-seeds"])
 def test_flags_of_a_search_are_refused_for_a_grid(flag, tmp_path, capsys):
     assert main(["--train=x.tsv", f"--out={tmp_path / 'out'}", "--grid=loss", flag]) == 2
     assert "a grid tries every combination, each with --repeats seeds; leave it out" in capsys.readouterr().err

@@ -1,11 +1,14 @@
 """A search goes on by the same command: after a kill, after Ctrl-C, when its time is up, and with more trials."""
 
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -16,6 +19,7 @@ from tests.small_logs import frame_of, markov_sessions
 from tests.test_tune_trial import ONE_CPU, data_of, study_of
 from tune.campaign import read_trials
 from tune.finished import read_finished
+from tune.progress import SearchView
 from tune.search import main, seconds_of
 from tune.storage import has_experiment, kept
 from tune.study import run_study
@@ -170,6 +174,24 @@ def test_a_finished_search_can_be_given_more_trials(finished):
         {"n_trials": 2, "complete": True},
         {"n_trials": 2, "complete": True},
     ]
+
+
+def test_a_finished_search_whose_trials_are_gone_says_so(finished, tmp_path, capsys):
+    log, out = finished
+    shutil.copytree(out, tmp_path / "out", ignore=shutil.ignore_patterns("trials"))
+    assert main(command_of(log, tmp_path / "out")) == 2
+    assert "trials/round-1: expected finished trials, found none; put them back or" in capsys.readouterr().err
+
+
+def test_the_time_left_is_told_by_the_trials_of_this_process():
+    def picture(*over):
+        trials = [SimpleNamespace(status="", is_finished=lambda over=over: over) for over in over]
+        return str(view._picture(trials).renderables[0])
+
+    view = SearchView(n_trials=30, n_epochs=1, n_before=20)
+    assert re.match(r"21/30 trials done, .*, time left unknown", picture(True, False))  # begun by another process
+    view._began -= 60
+    assert re.match(r"22/30 trials done, .*, 1\.0 min, about 8\.0 min left", picture(True, True))
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,7 @@ def refused(capsys, *arguments):
         (["--trials", "0"], "trials: expected at least 1, got 0"),
         (["--epochs", "0"], "epochs: expected at least 1, got 0"),
         (["--repeats", "0"], "repeats: expected at least 1, got 0"),
+        (["--repeats", "2"], "repeats: expected --finalists or --grid beside it"),
         (["--finalists=-1"], "finalists: expected at least 0, got -1"),
         (["--threads", "0"], "threads: expected at least 1, got 0"),
         (["--layers", "zero"], "layers"),

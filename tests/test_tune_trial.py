@@ -106,6 +106,7 @@ def test_a_diverging_trial_is_a_result_with_its_epoch_and_step(tmp_path):
     assert trial.metrics["diverged_step"] >= 0
     assert trial.error.startswith("training diverged: the loss is not finite in epoch 1, step ")
     assert trial.best_epoch == trial.mrr == 0
+    assert trial.seconds > 0  # of the epoch that it did not finish
 
 
 def test_a_trial_whose_loss_blows_up_ends_within_its_first_epoch(tmp_path):

@@ -61,10 +61,11 @@ class Outcome:
     """How a search ended.
 
     Attributes:
-        ending: whether all trials were run.
+        ending: whether all trials and finals were run.
         n_trials: that there were to be.
         trials: what came of them.
         finalists: what came of the best with other seeds, the winner first; empty without finals.
+        only_finals_left: whether all trials were run.
         test: figures of the final model on the test log; empty without one, or after an interruption.
         effort: where the time of the trials went.
     """
@@ -73,6 +74,7 @@ class Outcome:
     n_trials: int
     trials: Sequence[TrialResult]
     finalists: Sequence[Finalist]
+    only_finals_left: bool
     test: dict[str, Any]
     effort: Effort
 
@@ -132,7 +134,8 @@ def run_search(request: Request) -> Outcome:
                 ) from None
         if trials:
             write_report(request, space, trials, finalists, made, test, state.effort)
-        return Outcome(ending, state.n_trials, trials, finalists, test, state.effort)
+        only_finals_left = all(part.complete for part in state.rounds)
+        return Outcome(ending, state.n_trials, trials, finalists, only_finals_left, test, state.effort)
 
 
 def _run(
@@ -249,9 +252,19 @@ def _best_so_far(trial: TrialResult) -> list[float]:
 
 
 def _trials(folder: SearchFolder, state: SearchState, n_rounds: int | None = None) -> list[TrialResult]:
-    """The trials of the first rounds, or of all."""
-    numbers = range(1, (len(state.rounds) if n_rounds is None else n_rounds) + 1)
-    return [trial for number in numbers for trial in read_trials(folder.location(state, round_name(number)))]
+    """The trials of the first rounds, or of all.
+
+    Raises:
+        UserError: those of a round that was run to its end are gone.
+    """
+    trials: list[TrialResult] = []
+    for number, part in enumerate(state.rounds[:n_rounds], start=1):
+        location = folder.location(state, round_name(number))
+        found = read_trials(location)
+        if part.complete and not found:
+            raise UserError(f"{location}: expected finished trials, found none; put them back or choose another --out")
+        trials += found
+    return trials
 
 
 def _make_model(

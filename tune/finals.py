@@ -98,6 +98,7 @@ class Finalist:
         mrr, recall: at 20, means over the runs after that epoch.
         spread: standard deviation of their MRR@20 (n - 1), 0 for a single run.
         repeats: runs.
+        failures: why runs failed, one for each that did.
     """
 
     trial: TrialResult
@@ -106,6 +107,7 @@ class Finalist:
     recall: float
     spread: float
     repeats: int
+    failures: tuple[str, ...] = ()
 
     @property
     def as_winner(self) -> TrialResult:
@@ -132,7 +134,10 @@ def finalist_of(trial: TrialResult, runs: Sequence[TrialResult]) -> Finalist:
             recall[row, epoch["epoch"] - 1] = epoch["epoch_recall@20"]
     best = int(mrr.mean(axis=0).argmax())
     spread = float(mrr[:, best].std(ddof=1)) if len(runs) > 1 else 0.0
-    return Finalist(trial, best + 1, float(mrr[:, best].mean()), float(recall[:, best].mean()), spread, len(runs))
+    failures = tuple(run.error for run in runs if run.status == "failed")
+    return Finalist(
+        trial, best + 1, float(mrr[:, best].mean()), float(recall[:, best].mean()), spread, len(runs), failures
+    )
 
 
 def _key(config: TrainConfig) -> str:

@@ -29,10 +29,12 @@ class SearchView(ray_tune.Callback):  # type: ignore[misc]  # Ray is untyped
     Args:
         n_trials: of the search.
         n_epochs: of a trial that is not stopped early.
+        n_before: of the search's trials, those of earlier rounds.
     """
 
-    def __init__(self, n_trials: int, n_epochs: int):
+    def __init__(self, n_trials: int, n_epochs: int, n_before: int = 0):
         self._n_trials = n_trials
+        self._n_before = n_before
         self._n_epochs = n_epochs
         self._best: tuple[float, int] = (0.0, 0)
         self._curves: dict[str, list[float]] = {}
@@ -44,6 +46,7 @@ class SearchView(ray_tune.Callback):  # type: ignore[misc]  # Ray is untyped
         self._live: Live | None = None
         self._pictured = 0.0
         self._began = time.monotonic()
+        self._done_at_first: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("_console", "_live")}
@@ -115,9 +118,12 @@ class SearchView(ray_tune.Callback):  # type: ignore[misc]  # Ray is untyped
 
     def _picture(self, trials: list[Any]) -> Group:
         running = [trial for trial in trials if trial.status == "RUNNING"]
-        done = sum(trial.is_finished() for trial in trials)
-        elapsed = time.monotonic() - self._began
-        left = f"about {elapsed / done * (self._n_trials - done) / 60:.1f} min left" if done else "time left unknown"
+        done = self._n_before + sum(trial.is_finished() for trial in trials)
+        if self._done_at_first is None:
+            self._done_at_first = done
+        elapsed, newly_done = time.monotonic() - self._began, done - self._done_at_first
+        to_go = elapsed / newly_done * (self._n_trials - done) if newly_done else None
+        left = "time left unknown" if to_go is None else f"about {to_go / 60:.1f} min left"
         best = f"best mrr@20 {self._best[0]:.4f} (trial {self._best[1]})" if self._best[1] else "no epoch is over yet"
         table = Table(box=None, padding=(0, 1))
         for name in ("trial", "epoch", "mrr@20", "", "model"):

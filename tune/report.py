@@ -147,7 +147,7 @@ def _finals(finalists: Sequence[Finalist]) -> str:
             f"{finalist.mrr:.4f}",
             f"{finalist.spread:.4f}",
             f"{finalist.recall:.4f}",
-            str(finalist.repeats),
+            str(finalist.repeats) + "".join(f"; one failed: {reason}" for reason in finalist.failures),
             str(finalist.best_epoch),
             described(finalist.trial.config),
         )

@@ -1,8 +1,8 @@
 """The search from the command line: from a click log to the best model, exported.
 
 `python -m tune.search --help` lists the flags; `tune.campaign` does the work. Exit codes: 0 done; 2 the arguments or
-the input are wrong; 3 some trials failed (one that diverged is a result, not a failure); 130 interrupted, and the same
-command goes on.
+the input are wrong; 3 some trials, or runs of finalists, failed (one that diverged is a result, not a failure); 130
+interrupted, and the same command goes on.
 """
 
 import sys
@@ -70,7 +70,7 @@ def run(
     gpus_per_trial: str = "auto",
     cpus_per_trial: int | None = None,
     refit: bool = True,
-    seeds: bool = True,
+    seeds: bool | None = None,
     resume: bool = True,
     finalists: int = 0,
     repeats: int | None = None,
@@ -103,7 +103,7 @@ def run(
         gpus_per_trial: auto (one where there are any), 0, a share such as 0.25, or a number
         cpus_per_trial: processors, and so threads, of a trial [default: an even share]
         refit: train the winner again on training and validation sessions; otherwise it is kept as it was
-        seeds: try the published best parameters first, as half of the trials at most
+        seeds: try the published best parameters first, as half of the trials at most [default: yes]
         resume: go on with the search that is in the folder; otherwise a folder with a search is refused
         finalists: that many of the best trials are run again, with other seeds, and name the winner
         repeats: runs of each finalist [default: 3], or of each point of a grid [default: 1], with a seed each
@@ -122,7 +122,11 @@ def run(
     if finalists < 0:
         raise UserError(f"finalists: expected at least 0, got {finalists}")
     if grid is not None:
-        _check_grid(grid, trials=trials, search=search, finalists=finalists)
+        _check_grid(grid, trials=trials, search=search, finalists=finalists, seeds=seeds is not None)
+    elif repeats is not None and not finalists:
+        raise UserError(
+            "repeats: expected --finalists or --grid beside it, whose runs it counts; give one or leave it out"
+        )
     from gru4rec.events import Columns
 
     request = Request(
@@ -143,7 +147,7 @@ def run(
         cpus_per_trial=cpus_per_trial,
         threads=threads,
         refit=refit,
-        published=seeds,
+        published=seeds is not False,
         resume=resume,
         finalists=finalists,
         repeats=repeats or (3 if grid is None else 1),
@@ -177,12 +181,20 @@ def _told(request: Request, outcome: "Outcome") -> int:
     from tune.tables import leaderboard
 
     progress = f"after {outcome.n_over} of {outcome.n_trials} trials; the same command goes on"
+    if outcome.only_finals_left:
+        progress = f"in the finals, after all {outcome.n_over} trials; the same command goes on"
     if outcome.ending == "interrupted":
         say(f"interrupted {progress}")
         return 130
     if outcome.ending == "out of time":
         say(f"the time is up {progress}, for as long again")
     Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES).print(leaderboard(outcome.trials, outcome.finalists))
+    for finalist in outcome.finalists:
+        if finalist.failures:
+            say(
+                f"trial {finalist.trial.number}: {len(finalist.failures)} of {finalist.repeats} runs failed and count "
+                f"as 0 in its mean; the first reason: {finalist.failures[0]}"
+            )
     if outcome.test:
         test = outcome.test
         print(f"test: recall@20 {test['recall@20']:.4f}, mrr@20 {test['mrr@20']:.4f} on {test['events']:,} events")
@@ -190,7 +202,8 @@ def _told(request: Request, outcome: "Outcome") -> int:
         print(outcome.effort)
     print(f"report: {request.out / 'report.html'}")
     print(f"next: gru4rec-infer --model {request.out / 'model.onnx'} --session SESSIONS.tsv")
-    return 3 if any(trial.status == "failed" for trial in outcome.trials) else 0
+    runs_failed = any(finalist.failures for finalist in outcome.finalists)
+    return 3 if runs_failed or any(trial.status == "failed" for trial in outcome.trials) else 0
 
 
 def seconds_of(text: str) -> float:

@@ -157,7 +157,7 @@ def _new_tuner(study: Runnable, trainable: Any, location: str) -> Any:
             storage_path=storage,
             verbose=0,
             callbacks=[
-                SearchView(study.n_total, study.n_epochs),
+                SearchView(study.n_total, study.n_epochs, study.n_total - study.n_trials),
                 FinishedTrials(),
                 CheckpointSweeper(),
             ],

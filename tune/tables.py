@@ -71,6 +71,7 @@ def _row(trial: TrialResult) -> dict[str, Any]:
 def _repeats(finalist: Finalist | None) -> dict[str, Any]:
     return {
         "repeats": finalist.repeats if finalist else 0,
+        "repeats_failed": len(finalist.failures) if finalist else 0,
         "repeat_mrr@20": finalist.mrr if finalist else None,
         "repeat_spread": finalist.spread if finalist else None,
         "repeat_best_epoch": finalist.best_epoch if finalist else None,

@@ -112,6 +112,7 @@ def run_trial(
         return
     torch.set_num_threads(place.threads)
     history: list[dict[str, Any]] = []
+    began = time.perf_counter()
     try:
         _give_memory_back()
         _forget_peak_memory(place.device)
@@ -123,23 +124,19 @@ def run_trial(
                 history = read_history(Path(folder))
                 load_training_state(Path(folder), trainer)
         while trainer.epoch < settings.n_epochs:
+            began = time.perf_counter()
             history.append(_epoch(trainer, data.valid, place.device))
             with tempfile.TemporaryDirectory() as folder:
                 save_training_state(Path(folder), trainer)
                 (Path(folder) / HISTORY_FILE).write_text(json.dumps(history), encoding="utf-8")
                 ray_tune.report(summary(history), checkpoint=ray_tune.Checkpoint.from_directory(folder))
     except Diverged as error:
-        problem = {
-            "outcome": "diverged",
-            "error": str(error),
-            "diverged_epoch": error.epoch,
-            "diverged_step": error.step,
-        }
-        ray_tune.report(summary(history) | problem)
+        where = {"diverged_epoch": error.epoch, "diverged_step": error.step}
+        ray_tune.report(_ended(history, began, "diverged", str(error)) | where)
     except (MemoryError, torch.OutOfMemoryError) as error:
-        ray_tune.report(summary(history) | {"outcome": "failed", "error": f"out of memory: {one_line(error)}"})
+        ray_tune.report(_ended(history, began, "failed", f"out of memory: {one_line(error)}"))
     except UserError as error:
-        ray_tune.report(summary(history) | {"outcome": "failed", "error": str(error)})
+        ray_tune.report(_ended(history, began, "failed", str(error)))
 
 
 def as_text(model: Mapping[str, Any]) -> str:
@@ -166,6 +163,13 @@ def summary(history: list[dict[str, Any]]) -> dict[str, Any]:
         HISTORY: json.dumps(history),
         **last,
     }
+
+
+def _ended(history: list[dict[str, Any]], began: float, outcome: str, error: str) -> dict[str, Any]:
+    """What a trial reports that ended within an epoch, the time since the beginning of which counts, too."""
+    report = summary(history)
+    seconds = report["seconds"] + time.perf_counter() - began
+    return report | {"seconds": seconds, "outcome": outcome, "error": error}
 
 
 def _epoch(trainer: Trainer, valid: Sessions, device: str) -> dict[str, Any]:
