@@ -1,0 +1,146 @@
+"""How long a model takes from the log on disk to its figures on the test: the authors' PyTorch code and ours.
+
+    python examples/benchmarks/wall_clock.py --official ../GRU4Rec_PyTorch_Official --train train.parquet \\
+        --test test.parquet --config retailrocket --recipe examples/recipes/retailrocket.toml
+
+Three ways in turns, each turn in a process of its own: the official code with one of its parameter files, ours with the
+same parameters and --precision auto, ours with a recipe. A turn reads the log, prepares, trains for --epochs epochs and
+ranks every item for every event of the test. What is printed is
+
+    until the first step  +  epochs of the configuration × seconds of an epoch  +  ranking the test
+
+each the median over the rounds, so that ten epochs of the official code need not be waited for. Imports are left out.
+The baselines' seconds are printed by `gru4rec evaluate model --test test.parquet --baselines train.parquet`.
+
+Needs a clone of github.com/hidasib/GRU4Rec_PyTorch_Official, pandas and pyarrow.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import official_code
+
+from gru4rec.config import from_mapping, read_config
+from inference.errors import UserError
+
+OFFICIAL, SAME, RECIPE = "the authors' code", "ours, the same parameters", "ours, the recipe"
+PARTS = ("before", "epoch", "ranking")
+
+
+def official_turn(arguments: argparse.Namespace) -> dict[str, float]:
+    """Seconds of the official code."""
+    official = official_code.load(arguments.official)
+    parameters = official_code.published_parameters(arguments.official, arguments.config)
+    steps: list[float] = []
+
+    def stepped(_: int) -> None:
+        if not steps:
+            steps.append(time.perf_counter())
+
+    began = time.perf_counter()
+    clicks = official_code.read_clicks(arguments.train)
+    model = official.model(parameters | {"n_epochs": arguments.epochs}, seed=1)
+    official.train(model, clicks, stepped)
+    trained = time.perf_counter()
+    official.evaluate(model, official_code.read_clicks(arguments.test))
+    return {
+        "before": steps[0] - began,
+        "epoch": (trained - steps[0]) / arguments.epochs,
+        "ranking": time.perf_counter() - trained,
+        "n_epochs": parameters["n_epochs"],
+    }
+
+
+def our_turn(arguments: argparse.Namespace) -> dict[str, float]:
+    """Seconds of ours."""
+    from gru4rec.encoded_log import read_training_log
+    from gru4rec.evaluation import evaluate
+    from gru4rec.events import encode, read_events
+    from gru4rec.trainer import Trainer
+
+    values = (
+        read_config(arguments.recipe)
+        if arguments.turn == RECIPE
+        else official_code.published_parameters(arguments.official, arguments.config) | {"precision": "auto"}
+    )
+    config = from_mapping({**values, "device": "cpu", "seed": 1})
+    began = time.perf_counter()
+    log = read_training_log(arguments.train)
+    trainer = Trainer(config, log)
+    ready = time.perf_counter()
+    for _ in range(arguments.epochs):
+        trainer.run_epoch()
+    trained = time.perf_counter()
+    evaluate(trainer.network, encode(read_events(arguments.test, part="test"), log.vocabulary).sessions, cutoffs=[20])
+    return {
+        "before": ready - began,
+        "epoch": (trained - ready) / arguments.epochs,
+        "ranking": time.perf_counter() - trained,
+        "n_epochs": config.n_epochs,
+    }
+
+
+def in_a_new_process(arguments: argparse.Namespace, turn: str) -> dict[str, float]:
+    """What a turn measured; whatever goes wrong in it ends this process, too."""
+    command = [sys.executable, __file__, "--turn", turn]
+    for flag in ("official", "train", "test", "config", "recipe", "epochs"):
+        command += [f"--{flag}", str(getattr(arguments, flag))]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if ended.returncode:
+        raise SystemExit(ended.returncode)
+    seconds: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
+    return seconds
+
+
+def summary(turns: list[dict[str, float]]) -> dict[str, Any]:
+    """The median of each part, and of the whole worked out from them with its lowest and highest."""
+    wholes = [turn["before"] + turn["n_epochs"] * turn["epoch"] + turn["ranking"] for turn in turns]
+    return {part: statistics.median(turn[part] for turn in turns) for part in PARTS} | {
+        "n_epochs": turns[0]["n_epochs"],
+        "whole": statistics.median(wholes),
+        "range": [min(wholes), max(wholes)],
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--official", type=Path, required=True, help="a clone of the official repository")
+    parser.add_argument("--train", type=Path, required=True, help="training log: SessionId, ItemId, Time")
+    parser.add_argument("--test", type=Path, required=True, help="test log")
+    parser.add_argument(
+        "--config", choices=list(official_code.PARAMETER_FILES), default="retailrocket", help="theirs [retailrocket]"
+    )
+    parser.add_argument("--recipe", type=Path, required=True, help="a TOML file of ours")
+    parser.add_argument("--epochs", type=int, default=1, help="trained in a turn [1]")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each way [3]")
+    parser.add_argument("--turn", choices=[OFFICIAL, SAME, RECIPE], help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    try:
+        if arguments.turn:
+            print(json.dumps(official_turn(arguments) if arguments.turn == OFFICIAL else our_turn(arguments)))
+            return 0
+        turns: dict[str, list[dict[str, float]]] = {OFFICIAL: [], SAME: [], RECIPE: []}
+        for number in range(arguments.rounds):
+            for way, done in turns.items():
+                done.append(in_a_new_process(arguments, way))
+                sys.stderr.write(f"round {number + 1}, {way}: {done[-1]}\n")
+        for way, done in turns.items():
+            result = summary(done)
+            print(
+                f"{way:28} {result['whole']:7.0f} s ({result['range'][0]:.0f}–{result['range'][1]:.0f}): "
+                f"{result['before']:.1f} + {result['n_epochs']} × {result['epoch']:.1f} + {result['ranking']:.1f}"
+            )
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
