@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, NoReturn, get_args
 
 from inference.errors import UserError
@@ -9,6 +10,7 @@ from inference.providers import PROVIDERS
 from inference.session_files import FORMATS
 
 PROGRAM = "gru4rec-infer"
+OUTPUT_SUFFIXES = {"": "table", ".txt": "table", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 
 EXAMPLES = """\
 examples:
@@ -64,6 +66,12 @@ def parsed(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Mode]:
         arguments.session = arguments.session or "-"
         if arguments.format not in (None, "jsonl") or arguments.input_format not in (None, "jsonl") or arguments.group:
             raise UserError("--stream reads and writes JSON lines; leave out --format, --input-format and --group")
+        suffix = Path(arguments.output or "").suffix
+        if suffix and not arguments.format and OUTPUT_SUFFIXES.get(suffix.lower(), "jsonl") != "jsonl":
+            raise UserError(
+                f"--stream writes JSON lines, got --output {arguments.output}; "
+                "choose a name that ends in .jsonl, or give --format jsonl as well"
+            )
     for name, value in vars(arguments).items():
         if name in _EVERYWHERE | _USED[mode] or value == understood.get_default(name):
             continue
@@ -156,7 +164,9 @@ def parser() -> argparse.ArgumentParser:
     ranking.add_argument("--batch-size", type=int, metavar="N", help="sessions computed together (default: automatic)")
     writing = arguments.add_argument_group("output")
     writing.add_argument(
-        "--format", choices=("table", "jsonl", "csv"), help="default: by the suffix of --output, else table"
+        "--format",
+        choices=("table", "jsonl", "csv"),
+        help="default: by the suffix of --output, else table; jsonl with --stream",
     )
     writing.add_argument(
         "--output", metavar="FILE", help="where to write; appears when it is complete, or grows with a stream"

@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
-from inference.arguments import PROGRAM, Mode, parsed
+from inference.arguments import OUTPUT_SUFFIXES, PROGRAM, Mode, parsed
 from inference.errors import UserError, unknown_item
 from inference.output import output
 from inference.providers import cores
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 SESSIONS_PER_CHUNK = 4096
 CLICKS_PER_CHUNK = 1 << 20
-OUTPUT_SUFFIXES = {"": "table", ".txt": "table", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 SMALL_WEIGHTS = 1 << 26
 """Output weights of fewer bytes are scored for single clicks by one thread: waking another takes longer."""
 

@@ -394,6 +394,11 @@ def test_nothing_to_do_is_an_error(model, capsys, arguments):
     [
         (["--stream", "--batch-size", "4"], "--batch-size does nothing with --stream; leave out one of them"),
         (["--stream", "--item-column", "Product"], "--item-column does nothing with --stream"),
+        (
+            ["--stream", "--output", "answers.CSV"],
+            "--stream writes JSON lines, got --output answers.CSV; choose a name",
+        ),
+        (["--stream", "--output", "answers.txt"], "that ends in .jsonl, or give --format jsonl as well"),
         (["--stream", "--info"], "got --info and --stream; choose one"),
         (["--session", "-", "--max-sessions", "4"], "--max-sessions does nothing without --stream; add --stream"),
         (["--session", "-", "--info"], "--session does nothing with --info"),
