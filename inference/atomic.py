@@ -26,6 +26,19 @@ IN_USE = (errno.EACCES, errno.EAGAIN)
 
 
 @contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Let what keeps the system from writing a file or folder be told in one line.
+
+    Raises:
+        UserError: instead of an error of the system.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextmanager
 def only_writer(path: str | Path) -> Iterator[None]:
     """Keep other processes from writing the same file or folder; the lock goes with the process, however it ends.
 
@@ -33,11 +46,8 @@ def only_writer(path: str | Path) -> Iterator[None]:
         UserError: another process is writing it, its folder does not exist or cannot be written to, or the block fails
             to write.
     """
-    try:
-        with reserved(path):
-            yield
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    with writing(path), reserved(path):
+        yield
 
 
 @contextmanager
@@ -49,10 +59,8 @@ def reserved(path: str | Path) -> Iterator[None]:
     """
     path = behind_links(path)
     _temporary_beside(path)
-    try:
+    with writing(path):
         lock = _locked(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     if lock is None:
         yield
         return
@@ -91,11 +99,10 @@ def replaced_file(path: str | Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         raise UserError(f"cannot write {path}: it is a device or a pipe; name a file")
     try:
-        yield temporary
-        _flush_to_disk(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        with writing(path):
+            yield temporary
+            _flush_to_disk(temporary)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -11,6 +11,7 @@ import pytest
 
 from gru4rec.config import from_mapping
 from gru4rec.events import Columns
+from inference.errors import UserError
 from tune.narrowing import search_space
 from tune.overhead import Effort
 from tune.plots import all_plots, parameter_importance
@@ -133,6 +134,12 @@ def test_trials_that_finished_no_epoch_have_no_pictures(tmp_path):
     assert all_plots(trials, SPACE) == {}
     write_report(replace(REQUEST, out=tmp_path), SPACE, trials, [], None, {}, Effort())
     assert "3 trials (3 finished)" in (tmp_path / "report.html").read_text()
+
+
+def test_a_place_where_no_pictures_can_be_is_one_line(tmp_path):
+    (tmp_path / "plots").write_text("a file of this name")
+    with pytest.raises(UserError, match=r"cannot write .*plots: File exists$"):
+        write_report(replace(REQUEST, out=tmp_path), SPACE, trials_of(1, lambda config: 0.1), [], None, {}, Effort())
 
 
 def test_pictures_of_an_earlier_report_do_not_stay(tmp_path):

@@ -10,6 +10,7 @@ from gru4rec.config import TrainConfig
 from gru4rec.evaluation import evaluate
 from gru4rec.events import hold_out_last
 from gru4rec.trainer import Trainer
+from inference.errors import UserError
 from tests.small_logs import log_of, markov_sessions
 from tests.test_tune_report import trial_of
 from tune.results import winning_config
@@ -49,3 +50,9 @@ def test_a_winner_without_checkpoint_is_kept_as_it_was_validated(config, data, t
         again.run_epoch()
     for name, tensor in validated.network.tensors().items():
         np.testing.assert_array_equal(again.network.tensors()[name].numpy(), tensor.numpy(), err_msg=name)
+
+
+def test_a_folder_that_a_winner_cannot_be_kept_in_is_one_line(data, tmp_path):
+    trainer = Trainer(TrainConfig(layers=(8,), n_sample=16, batch_size=16), data.train)
+    with pytest.raises(UserError, match=r"cannot write .*gone/\.model\.kept\.partial: No such file or directory$"):
+        keep(trainer, [], tmp_path / "gone" / "model")

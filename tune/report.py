@@ -16,7 +16,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from gru4rec.config import TrainConfig, to_mapping
-from inference.atomic import written_file
+from inference.atomic import writing, written_file
 from tune.finals import Finalist
 from tune.overhead import Effort
 from tune.plots import all_plots
@@ -181,7 +181,8 @@ def _svg(figure: Figure, name: str) -> str:
 
 
 def _write_plots(folder: Path, figures: Mapping[str, Figure]) -> None:
-    folder.mkdir(exist_ok=True)
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
     for name, figure in figures.items():
         with written_file(folder / f"{name}.png") as file:
             figure.savefig(file, format="png", dpi=150)

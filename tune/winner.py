@@ -17,6 +17,7 @@ from gru4rec import checkpoint, training
 from gru4rec.config import TrainConfig, to_mapping
 from gru4rec.sessions import EncodedLog
 from gru4rec.trainer import Trainer
+from inference.atomic import writing
 from tune.results import TrialResult
 from tune.trial import EPOCH_METRIC, TrialData
 
@@ -93,7 +94,8 @@ def keep(trainer: Trainer, history: Sequence[Mapping[str, float | None]], direct
     log = trainer.log
     folder = directory.with_name(f".{directory.name}.kept.partial")
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    with writing(folder):
+        folder.mkdir()
     checkpoint.write_description(folder, trainer.config, log.vocabulary)
     checkpoint.write_epoch(
         folder,
@@ -113,8 +115,9 @@ def keep(trainer: Trainer, history: Sequence[Mapping[str, float | None]], direct
 
 def _put_in_place(folder: Path, directory: Path) -> None:
     before = directory.with_name(f".{directory.name}.before.partial")
-    if directory.exists():
-        shutil.rmtree(before, ignore_errors=True)
-        os.replace(directory, before)
-    os.replace(folder, directory)
+    with writing(directory):
+        if directory.exists():
+            shutil.rmtree(before, ignore_errors=True)
+            os.replace(directory, before)
+        os.replace(folder, directory)
     shutil.rmtree(before, ignore_errors=True)
