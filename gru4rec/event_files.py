@@ -7,12 +7,14 @@ collects the frame turns what polars says into one line with the help of `explai
 
 import codecs
 import glob
+import os
 import re
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import polars as pl
 
@@ -32,6 +34,30 @@ KINDS: dict[str, Kind] = {
 READING_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 """What polars raises for files that it cannot read; it panics over some damaged parquet files."""
 NEVER = "\x01"  # a delimiter that no text holds: the whole line is one column
+
+
+@contextmanager
+def unheard_panics() -> Iterator[None]:
+    """Keep what polars' Rust prints of a panic off standard error: whoever catches the exception has a line for it.
+
+    Whatever else is printed by the block, or beside it, is passed on when the block ends.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):  # standard error is closed, or nowhere is room for what it says
+            held = stack.enter_context(tempfile.TemporaryFile())
+            stack.callback(_pass_on, held, os.dup(2))
+            os.dup2(held.fileno(), 2)
+        yield
+
+
+def _pass_on(held: BinaryIO, stderr: int) -> None:
+    os.dup2(stderr, 2)
+    os.close(stderr)
+    held.seek(0)
+    text = held.read()
+    if b"panicked at" not in text:
+        with suppress(OSError):
+            os.write(2, text)
 
 
 @dataclass(frozen=True)
@@ -81,6 +107,7 @@ def found_files(patterns: list[str]) -> list[Path]:
     return paths
 
 
+@unheard_panics()
 def open_event_file(path: Path, *, names: tuple[str, ...] = (), delimiter: str | None = None) -> EventFile:
     """Open a file whose format its content and name tell.
 
@@ -176,7 +203,8 @@ def explained(error: BaseException, file: EventFile) -> UserError:
     """
     reason = one_line(error)
     if file.kind == "parquet":
-        return UserError(f"{file.path}: expected a parquet file, got an error: {reason}")
+        found = "a damaged one" if isinstance(error, pl.exceptions.PanicException) else f"an error: {reason}"
+        return UserError(f"{file.path}: expected a parquet file, got {found}; copy or write it again")
     cut_off = any(sign in reason.lower() for sign in ("end of file", "incomplete frame", "corrupt"))
     if cut_off and file.path.suffix.lower() in PACKED:
         return UserError(f"{file.path}: expected a whole packed file, got an error: {reason}; is it cut off?")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from gru4rec.event_files import READING_ERRORS, EventFile, explained, open_event_file
+from gru4rec.event_files import READING_ERRORS, EventFile, explained, open_event_file, unheard_panics
 from gru4rec.sessions import EncodedLog, Sessions
 from gru4rec.times import time_column
 from inference.errors import UserError
@@ -64,6 +64,7 @@ def read_events(path: str | Path, columns: Columns = Columns(), *, part: str = "
     return frame.with_columns(_times(frame["time"], path, columns.time))
 
 
+@unheard_panics()
 def _read(file: EventFile, columns: Columns) -> pl.DataFrame:
     _check_columns(file, columns)
     try:

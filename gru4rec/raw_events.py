@@ -14,7 +14,7 @@ import polars as pl
 from polars import selectors
 
 from gru4rec.clicks import Clicks, Names, by_first_appearance
-from gru4rec.event_files import READING_ERRORS, EventFile, explained
+from gru4rec.event_files import READING_ERRORS, EventFile, explained, unheard_panics
 from gru4rec.events import check_id_type
 from gru4rec.raw_columns import RawColumns, check_columns
 from gru4rec.times import Clock, clock_of, magnitude, plausible, time_column
@@ -145,6 +145,7 @@ class _Reader:
             )
         )
 
+    @unheard_panics()
     def _collected(self, selected: Callable[[EventFile], pl.LazyFrame]) -> pl.DataFrame:
         try:
             return pl.concat([selected(file) for file in self._files]).collect(engine="streaming")
@@ -156,6 +157,7 @@ class _Reader:
                     raise explained(error, file) from None
             raise
 
+    @unheard_panics()
     def _sample(self, name: str) -> pl.Series:
         rows = [file.frame.select(name).head(SAMPLE_ROWS) for file in self._files]
         samples = []
@@ -268,6 +270,7 @@ class _Reader:
             f"{name!r}, found only {found}: the event filter removed everything"
         )
 
+    @unheard_panics()
     def _places(self, is_bad: pl.Expr) -> tuple[EventFile, int, dict[str, object]] | None:
         """The first row that a condition holds for."""
         for file in self._files:
@@ -297,6 +300,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
+@unheard_panics()
 def _schema(file: EventFile) -> pl.Schema:
     try:
         return file.frame.collect_schema()

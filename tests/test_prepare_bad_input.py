@@ -13,7 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from gru4rec.cli import main
-from gru4rec.event_files import open_event_file
+from gru4rec.event_files import open_event_file, unheard_panics
 from gru4rec.synth import synthesize
 
 START = 1_700_000_000
@@ -287,3 +287,16 @@ def test_a_header_that_polars_refuses_is_one_line(tmp_path, capsys, monkeypatch)
 
     monkeypatch.setattr(pl.LazyFrame, "collect_schema", refused)
     assert "log.csv: expected tab- or comma-separated text, got an error: no such header" in failure(tmp_path, capsys)
+
+
+def test_where_polars_panics_only_our_line_is_seen(tmp_path, capfd):
+    times = pl.Series([START * 1000, 2**62]).cast(pl.Datetime("ms"))  # a moment that no calendar holds
+    pl.DataFrame({"SessionId": ["a", "a"], "ItemId": ["x", "y"], "Time": times}).write_parquet(tmp_path / "log.parquet")
+    assert "row 2: expected" in failure(tmp_path, capfd, name="log.parquet")
+
+
+def test_what_is_printed_without_a_panic_is_passed_on(capfd):
+    with unheard_panics():
+        os.write(2, b"a warning\n")
+        assert capfd.readouterr().err == ""
+    assert capfd.readouterr().err == "a warning\n"
