@@ -26,7 +26,7 @@ import pyarrow as pa
 from inference import Recommender, UserError
 from inference.atomic import written_folder
 from inference.event_rows import Columns
-from inference.session_files import FORMATS, read_sessions
+from inference.session_files import FORMATS, check_beginning, read_sessions
 from tune.cluster import connected
 
 SESSIONS_PER_BATCH = 2048
@@ -89,7 +89,12 @@ def score(arguments: argparse.Namespace) -> None:
     if not os.path.isfile(arguments.session):
         raise UserError(f"expected a file of sessions, found none at {arguments.session}")
     Recommender.load(arguments.model, threads=1).recommend([], **options)
-    next(read_sessions(arguments.session, **(reading | {"group": False})), None)
+    check_beginning(
+        arguments.session,
+        input_format=arguments.input_format,
+        columns=columns,
+        remark=lambda line: print(line, file=sys.stderr),
+    )
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     with written_folder(arguments.out) as folder, connected(arguments.address, OBJECT_STORE) as cluster:
         import ray.data

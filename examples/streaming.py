@@ -8,21 +8,25 @@ to show next are known at once; they equal those of scoring the whole session. N
 """
 
 import argparse
-import csv
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 
-from inference import Recommender, SessionState
+from inference import Recommender, SessionState, UserError
+from inference.event_rows import Columns, delimiter_of, table_rows
+from inference.text_lines import lines, opened
 
 
 def clicks_of(path: str) -> Iterator[tuple[str, str]]:
-    """Visitor and item of each click of a tab-separated log, in the order of the times."""
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = sorted(csv.DictReader(file, delimiter="\t"), key=lambda row: float(row["Time"]))
-    for row in rows:
-        yield row["SessionId"], row["ItemId"]
+    """Visitor and item of each click of a log with a header line, in the order of the times."""
+    with opened(path) as file:
+        text = list(lines(file, path))
+    delimiter = delimiter_of(text[0].text if text else "")
+    for row in sorted(table_rows(text, path, Columns(), delimiter), key=lambda row: row.time or 0):
+        yield row.session, row.item
 
 
-def main(model: str, log: str) -> None:
+def stream(model: str, log: str) -> None:
+    """Recommend after every click, and count how often the next click was among what was shown."""
     recommender = Recommender.load(model, threads=1)
     states: dict[str, SessionState] = {}
     hits = expected = 0
@@ -45,9 +49,19 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     arguments.add_argument("model", help="the .onnx file")
-    arguments.add_argument("log", help="tab-separated clicks: SessionId, ItemId, Time")
+    arguments.add_argument("log", help="TSV or CSV of clicks: SessionId, ItemId, Time")
     return arguments
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code: 0 done, 2 bad arguments or input."""
+    try:
+        stream(**vars(parser().parse_args(argv)))
+    except UserError as error:  # what a user can mend is one line
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    main(**vars(parser().parse_args()))
+    sys.exit(main())

@@ -10,7 +10,7 @@ name, where that says something, and else from its first line.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO, Literal, get_args
 
@@ -19,6 +19,7 @@ from inference.event_rows import (
     DELIMITERS,
     Columns,
     Remark,
+    Row,
     Session,
     adjacent_sessions,
     delimiter_of,
@@ -63,16 +64,45 @@ def read_sessions(
     Raises:
         UserError: the file cannot be read, is empty, or does not have the form it should; with the line.
     """
-    if input_format is not None and input_format not in FORMATS:
-        raise unknown_choice("input format", input_format, list(FORMATS))
+    gathered = grouped_sessions if group else adjacent_sessions
     name = source_name(path)
     with opened(path, watch) as file:
         count = 0
-        for session in _sessions(file, path, name, input_format, columns or Columns(), group, remark):
+        for session in _sessions(file, path, name, input_format, columns or Columns(), gathered, remark):
             count += 1
             yield session
         if not count:
             raise UserError(f"{name} holds no session")
+
+
+def check_beginning(
+    path: str,
+    *,
+    input_format: str | None = None,
+    columns: Columns | None = None,
+    remark: Remark | None = None,
+) -> None:
+    """Refuse at once what the first click or line of a file tells already.
+
+    Args:
+        path: a file.
+        input_format: as for `read_sessions`, like the others.
+        columns: names of the columns of a table.
+        remark: is given a line for people.
+
+    Raises:
+        UserError: the file cannot be read, is empty, or does not begin in the form it should.
+    """
+    name = source_name(path)
+    with opened(path) as file:
+        first = next(_sessions(file, path, name, input_format, columns or Columns(), _each_click, remark), None)
+    if first is None:
+        raise UserError(f"{name} holds no session")
+
+
+def _each_click(rows: Iterable[Row], _: str) -> Iterator[Session]:
+    for row in rows:
+        yield Session(row.session, (row.item,), row.line)
 
 
 def _sessions(
@@ -81,15 +111,17 @@ def _sessions(
     name: str,
     input_format: str | None,
     columns: Columns,
-    group: bool,
+    gathered: Callable[[Iterable[Row], str], Iterator[Session]],
     remark: Remark | None,
 ) -> Iterator[Session]:
+    if input_format is not None and input_format not in FORMATS:
+        raise unknown_choice("input format", input_format, list(FORMATS))
     is_parquet = peeked(file, 4)[:4] == b"PAR1"
     if input_format == "parquet" or (input_format is None and is_parquet):
         if path == "-":
             raise UserError("parquet cannot be read from standard input; name the file")
         rows = parquet_rows(file, name, columns, remark)
-        return grouped_sessions(rows, name) if group else adjacent_sessions(rows, name)
+        return gathered(rows, name)
     numbered = lines(file, name)
     first = next(numbered, None)
     if first is None:
@@ -105,7 +137,7 @@ def _sessions(
     # Without an explicit choice the header decides: many files called .csv hold tabs.
     delimiter = delimiter_of(first.text, {"tsv": "\t", "csv": ",;|"}[input_format] if input_format else DELIMITERS)
     rows = table_rows(source, name, columns, delimiter, remark)
-    return grouped_sessions(rows, name) if group else adjacent_sessions(rows, name)
+    return gathered(rows, name)
 
 
 def _format_of_name(path: str) -> Format | None:

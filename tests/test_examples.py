@@ -186,6 +186,20 @@ def test_mistakes_end_in_one_line_and_leave_nothing(bulk, ray_here, capsys):  # 
     assert not list(folder.glob(".*"))
 
 
+def test_a_time_column_of_another_name_is_remarked_on_and_rows_that_are_to_be_sorted_need_no_order(
+    bulk, tmp_path, capsys
+):
+    folder, flags, _ = bulk
+    (tmp_path / "clicks.csv").write_text("SessionId,ItemId,when\na,001,2\na,002,1\n")
+    command = [*flags, "--session", str(tmp_path / "clicks.csv"), "--out", str(folder)]  # a folder that is refused
+    assert bulk_scoring.main(command) == 2
+    remark, refusal = capsys.readouterr().err.splitlines()
+    assert "clicks.csv has no column 'Time', so its rows count as being in order; if one of 'when' is" in remark
+    assert "it exists already" in refusal
+    assert bulk_scoring.main([*command, "--time-column", "when"]) == 2
+    assert re.fullmatch(r"error: .* it exists already; .*\n", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize("script", [bulk_scoring, streaming, train_and_score], ids=lambda script: script.__name__)
 def test_help_of_a_script_has_commands_that_it_takes(script):
     commands = re.findall(r"^ +python examples/\w+\.py((?: [-.\w]+)*)", script.parser().format_help(), re.MULTILINE)

@@ -4,6 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from examples import streaming
 from inference import Recommender
 from tests.tiny_models import random_weights, save_model
 
@@ -29,3 +32,20 @@ def test_the_example_shows_what_whole_sessions_are_recommended(tmp_path):
         (whole,) = recommender.recommend([sessions[who]], k=5, exclude_seen=True)
         assert line == f"{who} clicked {item}; next: {', '.join(whole.items)}"
     assert summary == f"2 visitors; {hits} of 3 clicks were among the ten items shown before them"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", "has no header"),
+        ("SessionId,sku,Time\nanna,i03,5\n", "no column 'ItemId'; its columns are 'SessionId', 'sku', 'Time'"),
+        ("SessionId,ItemId,Time\nanna,i03,soon\n", "line 2: expected a time in column 'Time'"),
+    ],
+)
+def test_a_log_that_is_none_is_one_line(tmp_path, capsys, content, told):
+    model, log = save_model(tmp_path / "model.onnx", random_weights(30), ITEMS), tmp_path / "clicks.csv"
+    log.write_text(content)
+    assert streaming.main([str(model), str(log)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert (error.count("\n"), told in error) == (1, True)
