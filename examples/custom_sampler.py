@@ -3,12 +3,12 @@
     gru4rec train --train clicks.tsv --out model --plugin examples.custom_sampler --sampler mixed
     python -m tune.search --train clicks.tsv --out search --plugin examples.custom_sampler --sampler mixed,popularity
 
-Run from the folder that holds `examples`, or copy this file beside your data and write `--plugin custom_sampler`. The
+Run from the folder that holds `examples`, or copy this file beside your data and write `--plugin custom_sampler`. A
 search draws `share` from the range that is registered here, unless it is fixed with `--sampler-options.share`.
 
-Negatives by popularity are the hard ones, but a rare item is hardly ever among them, so nothing holds its score down.
-A share of uniform draws gives every item of the catalogue its turn in every epoch. Source: Yang et al., Mixed Negative
-Sampling for Learning Two-tower Neural Networks in Recommendations, WWW 2020.
+Negatives by popularity are the hard ones, but a rare item is hardly ever among them, so nothing holds its score down. A
+share of uniform draws gives every item its turn in every epoch. Source: Yang et al., Mixed Negative Sampling for
+Learning Two-tower Neural Networks in Recommendations, WWW 2020.
 """
 
 import numpy as np
@@ -19,33 +19,19 @@ from inference.errors import UserError
 
 @register_sampler("mixed", search_ranges={"share": (0.0, 1.0)})
 class MixedSampler:
-    """Independent draws, each uniform with the chance `share`, and else in proportion to support ** sample_alpha.
+    """Independent draws, each uniform with the chance `share`, and else in proportion to support ** sample_alpha."""
 
-    Args:
-        support: int64 [N], events per item in the training log.
-        n_sample: additional negatives per step (`--n-sample`).
-        sample_alpha: of the draws by popularity (`--sample-alpha`).
-        share: of the uniform draws, 0 … 1.
-
-    Attributes:
-        log_weight: float32 [N], logarithm of each item's chance; `--logq` corrects the scores by it.
-
-    Raises:
-        UserError: an impossible share.
-    """
-
-    every_item = False
+    every_item = False  # some are drawn
 
     def __init__(self, support: np.ndarray, *, n_sample: int, sample_alpha: float, share: float = 0.5):
         if not isinstance(share, int | float) or not 0 <= share <= 1:
             raise UserError(f"sampler_options: share: expected a number from 0 to 1, got {share!r}")
-        self.n_sample = n_sample
-        popularity = np.where(support > 0, np.maximum(support, 1.0) ** sample_alpha, 0.0)
+        self.n_sample = n_sample  # draws a step
+        popularity = (support > 0) * support.astype(float) ** sample_alpha  # [N]
         chance = (1 - share) * popularity / popularity.sum() + share / len(support)
-        with np.errstate(divide="ignore"):  # never drawn: minus infinity
-            self.log_weight = np.log(chance).astype(np.float32)
-        self._cumulative = np.cumsum(chance)
-        self._cumulative /= self._cumulative[-1]
+        with np.errstate(divide="ignore"):  # what is never drawn has minus infinity
+            self.log_weight = np.log(chance).astype(np.float32)  # what `--logq` corrects scores by
+        self._cumulative = np.cumsum(chance) / np.cumsum(chance)[-1]
 
     def draw(self, steps: int, generator: np.random.Generator) -> np.ndarray:
         """Item numbers, int32 [steps, n_sample]: random numbers looked up in the cumulative chances."""
