@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from gru4rec.config import TrainConfig
+from gru4rec.config import TrainConfig, to_mapping
 from gru4rec.evaluation import evaluate
 from gru4rec.events import encode, hold_out_last, read_events
 from gru4rec.export import export
@@ -47,9 +47,9 @@ def train_and_score(arguments: argparse.Namespace) -> None:
     metrics = evaluate(model.network, valid).as_dict()
     print(f"recall@20 {metrics['recall@20']:.4f}, mrr@20 {metrics['mrr@20']:.4f} on {metrics['events']:,} events")
 
-    # 5. One file that holds all that scoring needs, the ids of the items too. It is compared with the network before it
-    #    appears.
-    export(model.network, model.vocabulary, arguments.out, config={}, metrics={})
+    # 5. One file that holds all that scoring needs, the ids of the items too, and for people how it was trained and how
+    #    good it is. It is compared with the network before it appears.
+    export(model.network, model.vocabulary, arguments.out, config=to_mapping(model.config), metrics=metrics)
 
     # 6. From here on neither torch nor the log is needed. Sessions are lists of ids, oldest first.
     recommender = Recommender.load(arguments.out)
@@ -65,7 +65,7 @@ def train_and_score(arguments: argparse.Namespace) -> None:
     for item in session:
         state, following = recommender.step(state, item, k=5, exclude_seen=True)
     assert following.items == recommendation.items
-    print(f"next: gru4rec-infer --model {arguments.out} --session SESSIONS.tsv")
+    print(f"next: gru4rec-infer --model {arguments.out} --session clicks.tsv --group")
 
 
 def parser() -> argparse.ArgumentParser:

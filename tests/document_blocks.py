@@ -10,8 +10,10 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
+    "gru4rec/PREPARING.md",
     "gru4rec/METHOD.md",
     "gru4rec/PARAMETERS.md",
+    "tune/SEARCHING.md",
     "gru4rec/EVALUATION.md",
     "gru4rec/MIGRATION.md",
     "gru4rec/TROUBLESHOOTING.md",
