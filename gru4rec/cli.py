@@ -28,11 +28,12 @@ from gru4rec.flags import ConfigFlags, configuration  # noqa: E402
 
 app = App(
     name="gru4rec",
-    help="Session-based recommendations with GRU4Rec.",
+    help="Session-based recommendations with GRU4Rec: from a click log to a model for gru4rec-infer.",
     help_epilogue=examples(
         "gru4rec synth --out clicks.tsv",
-        "gru4rec train --train clicks.tsv --out model --loss bpr-max --n-epochs 5",
-        "gru4rec evaluate model --test clicks.tsv",
+        "gru4rec prepare clicks.tsv --out data",
+        "gru4rec train --train data --valid data --out model --loss bpr-max --n-epochs 5",
+        "gru4rec evaluate model --test data",
         "gru4rec export model --out model.onnx",
         "gru4rec-infer --model model.onnx --session clicks.tsv --group",
     ),
@@ -49,10 +50,11 @@ Threads = Annotated[int | None, Parameter(help="CPU threads; results are repeata
 
 
 @app.command(
+    sort_key=1,
     help_epilogue=examples(
         "gru4rec synth --out clicks.tsv",
         "gru4rec synth --out large.parquet --events 5000000 --items 50000 --seed 2",
-    )
+    ),
 )
 def synth(*, out: Path, events: int = 100_000, items: int = 2_000, seed: int = 0) -> None:
     """Make a realistic click log, for trying things out.
@@ -79,6 +81,7 @@ def synth(*, out: Path, events: int = 100_000, items: int = 2_000, seed: int = 0
 app.command(
     "gru4rec.prepare_command:prepare",
     name="prepare",
+    sort_key=2,
     help="Turn a raw event log into training, validation and test files.",
     help_epilogue=examples(
         "gru4rec prepare raw.csv.gz --out data",
@@ -89,6 +92,7 @@ app.command(
 app.command(
     "gru4rec.audit_command:audit",
     name="audit",
+    sort_key=3,
     help="Look for what is wrong with a click log, and with the evaluation on its test.",
     help_epilogue=examples(
         "gru4rec audit clicks.tsv",
@@ -98,12 +102,13 @@ app.command(
 
 
 @app.command(
+    sort_key=4,
     help_epilogue=examples(
         "gru4rec train --train clicks.tsv --out model --loss bpr-max --layers 224",
         "gru4rec train --train data --valid data --out model --batching whole-session",
         "gru4rec train --train data --out model --config search/best.toml",
         "gru4rec train --train newer.tsv --out newer_model --init model",
-    )
+    ),
 )
 def train(
     *,
@@ -120,12 +125,13 @@ def train(
     threads: Threads = None,
     flags: Flags = NO_FLAGS,
 ) -> None:
-    """Train a model.
+    """Train a model on a click log.
 
     Args:
-        train: click log (TSV, CSV, parquet) or prepared folder
+        train: click log (TSV, CSV, JSON lines, parquet) or prepared folder
         out: folder for the model
-        valid: click log on which every epoch is validated; the best epoch is kept
+        valid: click log, or prepared folder, on which every epoch is validated; the best epoch is kept. Without it, the
+            last one is
         config: TOML file with configuration keys, or an official parameter file (.py); flags win over it
         resume: go on with the run in --out
         init: model directory to begin from: its items, weights, optimiser state and configuration
@@ -166,6 +172,7 @@ def train(
 app.command(
     "gru4rec.evaluate_command:evaluate",
     name="evaluate",
+    sort_key=5,
     help="Recall, MRR and more on a test log, every item ranked; beside simple baselines and another model.",
     help_epilogue=examples(
         "gru4rec evaluate model --test test.parquet",
@@ -179,6 +186,7 @@ app.command(
 app.command(
     "gru4rec.export_command:export",
     name="export",
+    sort_key=6,
     help="Write a model as one self-contained ONNX file, checked against torch before it appears.",
     help_epilogue=examples(
         "gru4rec export model --out model.onnx",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 try:
     from cyclopts import App, Parameter
 
-    from gru4rec.command_line import our_version, run_app, say
+    from gru4rec.command_line import examples, our_version, run_app, say
     from inference.errors import UserError
     from tune.flags import SpaceFlags, narrowed
     from tune.request import Request
@@ -27,26 +27,26 @@ except ImportError as missing:  # the base install only scores
 if TYPE_CHECKING:
     from tune.campaign import Outcome
 
-HELP = """Search for the best GRU4Rec model for a click log.
+HELP = """Search for the best GRU4Rec model for a click log, train it on all of the log and export it.
 
 Any part of the search space can be narrowed: --n-sample 512 (fixed), --loss bpr-max,cross-entropy (some),
---learning-rate 0.02..0.1 (a range), --learning-rate 1e-3..1e-1:log (by magnitude), --layers 64..256:64 (in steps).
-
-For example:
-
-    python -m tune.search --train clicks.tsv --out search
-
-    python -m tune.search --train train.parquet --valid valid.parquet --test test.parquet --out search --trials 50
-
-    python -m tune.search --train clicks.tsv --out search --loss bpr-max --layers 100,200 --epochs 5
-
-    python -m tune.search --train clicks.tsv --out study --grid loss n_sample --n-sample 0,512,2048 --repeats 3
-"""
+--learning-rate 0.02..0.1 (a range), --learning-rate 1e-3..1e-1:log (by magnitude), --layers 64..256:64 (in steps)."""
 
 WIDTH_OF_FILES = 160
 """Columns of the leaderboard where there is no terminal to ask."""
 
-app = App(name="python -m tune.search", help=HELP, version=our_version)
+app = App(
+    name="python -m tune.search",
+    help=HELP,
+    help_format="plaintext",
+    help_epilogue=examples(
+        "python -m tune.search --train data --out search",
+        "python -m tune.search --train clicks.tsv --out search --loss bpr-max --layers 100,200 --epochs 5",
+        "python -m tune.search --train train.tsv --valid valid.tsv --test test.tsv --out search --trials 50",
+        "python -m tune.search --train data --out study --grid loss n_sample --n-sample 0,512,2048 --repeats 3",
+    ),
+    version=our_version,
+)
 
 NO_FLAGS = SpaceFlags()
 Flags = Annotated[SpaceFlags, Parameter(name="*", group="Search space")]  # type: ignore[valid-type]  # made at run time
@@ -86,10 +86,10 @@ def run(
     """Search, train the winner again, export it.
 
     Args:
-        train: click log (TSV, CSV, parquet) or prepared folder
-        out: folder for the results
-        valid: click log to validate on; without it, the last tenth of the training sessions
-        test: click log on which the final model is evaluated, once
+        train: click log (TSV, CSV, JSON lines, parquet) or prepared folder
+        out: folder for the results: model.onnx, best.toml, results.csv, report.html and more
+        valid: click log or prepared folder to validate on; without it, the last tenth of the training sessions
+        test: click log or prepared folder on which the final model is evaluated, once
         grid: names of parameters; every combination of their values is tried, in place of a search
         search: optuna learns from the trials so far, random does not [default: optuna]
         scheduler: which trials are stopped early: asha (of those that got as far as 1, 3, 9 … epochs one in three goes
