@@ -38,7 +38,7 @@ class Loss:
     Attributes:
         name: the choice in flags, files and searches.
         function: see the module's description.
-        options: its keyword-only arguments and their defaults.
+        options: its keyword-only arguments and their defaults; `inspect.Parameter.empty` for one that has none.
         search_ranges: per option, what a search may try: (low, high) for a range, a list for a choice.
         corrects_sampling: whether `logq` applies to it.
         lowered_is_excluded: whether a column with a score far below all others is as good as excluded, which spares a
@@ -62,7 +62,7 @@ class Loss:
 
         Raises:
             UserError: an option is set that this loss does not have (zero is accepted as "not set" for the official
-                option fields, as the official parameter files do).
+                option fields, as the official parameter files do), or one is not set that has no default.
         """
         for name in config.loss_options:
             if name in LOSS_OPTION_FIELDS:
@@ -85,6 +85,10 @@ class Loss:
         for name in given:
             if name not in self.options:
                 raise UserError(f"loss_options: the loss {self.name!r} has no option {name!r}; {self._known_options()}")
+        for name, default in self.options.items():
+            if default is inspect.Parameter.empty and name not in given:
+                key = name if name in LOSS_OPTION_FIELDS else f"loss_options.{name}"
+                raise UserError(f"{key}: the loss {self.name!r} needs a value for it and has no default")
         return given
 
     def logq(self, config: TrainConfig) -> float:

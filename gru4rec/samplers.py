@@ -126,11 +126,45 @@ class SamplerChoice:
         except TypeError as error:
             raise UserError(f"sampler_options: {error} of the sampler {self.name!r}") from None
         sampler = self.factory(support, **options)
+        self._check(sampler, len(support))
         if sampler.every_item and config.logq:
             raise UserError(
                 f"logq: the sampler {self.name!r} scores every item, so there is no sampling to correct; set it to 0"
             )
         return sampler
+
+    def n_drawn(self, support: np.ndarray, config: TrainConfig) -> int | None:
+        """How many items are drawn for a step, None where every item is scored; built only where nothing else tells.
+
+        Raises:
+            UserError: as `build` does, where it has to be built.
+        """
+        if getattr(self.factory, "every_item", False):
+            return None
+        if "n_sample" in inspect.signature(self.factory).parameters:
+            return config.n_sample
+        sampler = self.build(support, config)
+        return None if sampler.every_item else sampler.n_sample
+
+    def _check(self, sampler: Sampler, n_items: int) -> None:
+        """Refuse what does not have what the trainer asks of a sampler."""
+        for name in ("n_sample", "every_item", "log_weight", "draw"):
+            if not hasattr(sampler, name):
+                raise UserError(f"sampler: expected {self.name!r} to have {name}, which it lacks")
+        n_sample, every_item, log_weight = sampler.n_sample, sampler.every_item, sampler.log_weight
+        if not isinstance(n_sample, (int, np.integer)) or n_sample < 0 or (every_item and n_sample):
+            expected = "0, as it scores every item" if every_item else "a whole number of at least 0"
+            raise UserError(f"sampler: expected the n_sample of {self.name!r} to be {expected}, got {n_sample!r}")
+        is_array = isinstance(log_weight, np.ndarray) and np.issubdtype(log_weight.dtype, np.floating)
+        if not is_array or log_weight.shape != (n_items,):
+            raise UserError(
+                f"sampler: expected the log_weight of {self.name!r} to be float32 of shape ({n_items},), "
+                f"got {_described(log_weight)}"
+            )
+        if np.isnan(log_weight).any() or not np.isfinite(log_weight.max()):
+            raise UserError(
+                f"sampler: expected the log_weight of {self.name!r} to be logarithms of chances, got NaN or infinity"
+            )
 
 
 SAMPLERS: dict[str, SamplerChoice] = {}
@@ -149,15 +183,47 @@ def register_sampler(
     return register
 
 
+def get_sampler(name: str) -> SamplerChoice:
+    """The registered sampler of that name.
+
+    Raises:
+        UserError: there is none; the message lists those that exist.
+    """
+    if name not in SAMPLERS:
+        raise unknown_choice("sampler", name, list(SAMPLERS))
+    return SAMPLERS[name]
+
+
 def build_sampler(support: np.ndarray, config: TrainConfig) -> Sampler:
     """The sampler that a configuration names, for a log with this support [N].
 
     Raises:
         UserError: there is none of that name, or its options are wrong.
     """
-    if config.sampler not in SAMPLERS:
-        raise unknown_choice("sampler", config.sampler, list(SAMPLERS))
-    return SAMPLERS[config.sampler].build(support, config)
+    return get_sampler(config.sampler).build(support, config)
+
+
+def draw(sampler: Sampler, steps: int, generator: np.random.Generator, n_items: int) -> np.ndarray:
+    """The additional negatives of consecutive steps, item numbers [steps, n_sample], looked at before they are used.
+
+    Raises:
+        UserError: the sampler draws something else.
+    """
+    drawn = sampler.draw(steps, generator)
+    shape = (steps, sampler.n_sample)
+    if not isinstance(drawn, np.ndarray) or drawn.shape != shape or not np.issubdtype(drawn.dtype, np.integer):
+        raise UserError(f"sampler: expected draw to give int32 of shape {shape}, got {_described(drawn)}")
+    if drawn.size and (drawn.min() < 0 or drawn.max() >= n_items):
+        raise UserError(
+            f"sampler: expected draw to give item numbers from 0 to {n_items - 1}, got {drawn.min()} to {drawn.max()}"
+        )
+    return drawn
+
+
+def _described(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}"
+    return type(value).__name__
 
 
 register_sampler("popularity", search_ranges={"sample_alpha": (0.0, 1.0)})(PopularitySampler)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gru4rec import kernels
 from gru4rec.rows import FirstOccurrence, Rows, described, different, rows_from
-from gru4rec.samplers import Sampler
+from gru4rec.samplers import Sampler, draw
 from gru4rec.schedule import Block, SessionParallelSchedule
 
 T = TypeVar("T")
@@ -105,6 +105,7 @@ class StepPreparation:
         self._seed = seed
         self._device = device
         self._fixed = not kernels.serve(device)
+        self._n_items = n_items
         self._first_occurrence = FirstOccurrence(n_items)
         per_step = 2 * schedule.batch_size + sampler.n_sample
         self._steps_per_block = max(1, min(1024, INDICES_PER_BLOCK // per_step))
@@ -121,7 +122,7 @@ class StepPreparation:
 
     def _prepare(self, epoch: int, number: int, block: Block, lanes_before: np.ndarray) -> list[Step]:
         generator = np.random.default_rng([self._seed, epoch, number])
-        negatives = self._sampler.draw(block.n_steps, generator)
+        negatives = draw(self._sampler, block.n_steps, generator, self._n_items)
         pieces: list[np.ndarray] = []
         layout: list[tuple[int, int]] = []
         for step in range(block.n_steps):

@@ -4,7 +4,6 @@ A way of batching runs the steps (`session_parallel`, `whole_session`). Steps do
 there and are looked at a few times an epoch, so that a training that has diverged ends soon.
 """
 
-import importlib
 import math
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from gru4rec.learner import Learner
 from gru4rec.losses import get_loss
 from gru4rec.model import Network
 from gru4rec.optim import RowAdagrad, RowAdamW, RowOptimiser
+from gru4rec.plugins import check_loss, import_plugins, plugin_failures
 from gru4rec.precision import choose_precision
 from gru4rec.samplers import build_sampler
 from gru4rec.session_parallel import SessionParallel
@@ -72,20 +72,6 @@ class EpochReport:
     seconds: float
 
 
-def import_plugins(config: TrainConfig) -> None:
-    """Import the modules that register the user's own losses and samplers.
-
-    Raises:
-        UserError: a module cannot be imported.
-    """
-    for module in config.plugins:
-        try:
-            importlib.import_module(module)
-        except Exception as error:  # a user's module may fail in any way
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise UserError(f"plugins: cannot import {module!r}: {reason}; is its folder on PYTHONPATH?") from error
-
-
 def choose_device(name: str) -> torch.device:
     """The device of that name; "auto" is the first GPU, or else the CPU.
 
@@ -121,7 +107,8 @@ class Trainer:
         n_steps: steps of an epoch.
 
     Raises:
-        UserError: the configuration names something that does not exist, or the log has nothing to train on.
+        UserError: the configuration names something that does not exist, a plug-in fails or gives what it should not,
+            or the log has nothing to train on.
     """
 
     def __init__(self, config: TrainConfig, log: EncodedLog):
@@ -132,7 +119,9 @@ class Trainer:
         precision = choose_precision(config.precision, self.device)
         loss = get_loss(config.loss)
         loss_options = loss.chosen_options(config)
-        sampler = build_sampler(log.support, config)
+        with plugin_failures(config.plugins):
+            check_loss(loss, loss_options, self.device)
+            sampler = build_sampler(log.support, config)
         if not (log.sessions.lengths > 1).any():
             raise UserError("expected sessions of at least two clicks to train on, got none")
         self.batching = BATCHINGS[config.batching](config, log, sampler, self.device)
@@ -157,6 +146,7 @@ class Trainer:
 
         Raises:
             Diverged: the loss of a step was not finite, or the losses rose beyond `most_rise`.
+            UserError: a plug-in failed.
         """
         began = time.perf_counter()
         self.learner.seed_dropout(self.epoch)
@@ -165,14 +155,15 @@ class Trainer:
         losses, step_losses = torch.empty(self.n_steps, device=self.device), np.empty(0, dtype=np.float32)
         n_between_looks = max(1, self.n_steps // LOOKS_PER_EPOCH)
         n_done, n_pairs = 0, 0
-        for n_targets, loss in self.batching.run(self.learner, self.epoch):
-            losses[n_done] = loss
-            n_done += 1
-            n_pairs += n_targets
-            if n_done % n_between_looks == 0:
-                step_losses = self._look(losses[:n_done], len(step_losses), most_rise)
-            if progress is not None:
-                progress(n_done)
+        with plugin_failures(self.config.plugins):
+            for n_targets, loss in self.batching.run(self.learner, self.epoch):
+                losses[n_done] = loss
+                n_done += 1
+                n_pairs += n_targets
+                if n_done % n_between_looks == 0:
+                    step_losses = self._look(losses[:n_done], len(step_losses), most_rise)
+                if progress is not None:
+                    progress(n_done)
         step_losses = self._look(losses[:n_done], len(step_losses), most_rise)
         if not self.network.is_finite():  # broken by the last update, after the last loss
             raise Diverged(self.epoch + 1, len(step_losses) - 1)

@@ -28,7 +28,7 @@ from gru4rec.config import TrainConfig
 from gru4rec.dropout import dropped
 from gru4rec.learner import Learner
 from gru4rec.rows import FirstOccurrence, Rows, described, different, rows_from
-from gru4rec.samplers import Sampler
+from gru4rec.samplers import Sampler, draw
 from gru4rec.score_loss import Hits, Recent, score_loss
 from gru4rec.session_batches import SessionBatches, SessionStep
 from gru4rec.sessions import EncodedLog
@@ -70,10 +70,9 @@ class WholeSession:
 
     Attributes:
         n_steps: steps of an epoch.
-        n_sessions: sessions with a pair to train on.
 
     Raises:
-        UserError: logq is set where nothing is sampled.
+        UserError: logq is set where nothing is sampled, or no step has anything to compare a target with.
     """
 
     def __init__(self, config: TrainConfig, log: EncodedLog, sampler: Sampler, device: torch.device):
@@ -85,10 +84,19 @@ class WholeSession:
         self._n_items = len(log.vocabulary)
         self._batches = SessionBatches(log.sessions, config.batch_size, config.n_recent)
         self.n_steps = self._batches.n_steps
-        self.n_sessions = self._batches.n_sessions
+        if not sampler.n_sample and not sampler.every_item:
+            is_target = np.ones(log.sessions.n_clicks, dtype=bool)
+            is_target[log.sessions.offsets[:-1][log.sessions.lengths > 0]] = False
+            targets = log.sessions.items[is_target]
+            if self.n_steps == len(targets) or (targets == targets[0]).all():
+                raise UserError(
+                    "expected negatives to learn from, got no additional samples and steps with a single target; "
+                    "raise batch_size or n_sample, or give more sessions"
+                )
         self._fixed = not kernels.serve(device)
         self._first_occurrence = FirstOccurrence(self._n_items)
-        self._log_weight = torch.from_numpy(sampler.log_weight - _log_sum_exp(sampler.log_weight)).to(device)
+        log_weight = torch.from_numpy(sampler.log_weight - _log_sum_exp(sampler.log_weight))
+        self._log_weight = log_weight.to(device, torch.float32)
         self._constrained = config.embedding_mode == "constrained"
 
     def run(self, learner: Learner, epoch: int) -> Iterator[tuple[int, Tensor]]:
@@ -108,6 +116,8 @@ class WholeSession:
             yield len(step.inputs.items), loss
 
     def _prepared(self, epoch: int) -> Iterator[_Prepared]:
+        # To numpy this seed is that of the first block, below: the order of the batches and their negatives come of the
+        # same numbers, used in unlike ways. Another seed would make every trained model another one, and none better.
         steps = self._batches.steps(np.random.default_rng([self._config.seed, epoch]))
         parts = iter(lambda: list(islice(steps, STEPS_PER_BLOCK)), [])
         blocks = (partial(self._block, part, epoch, number) for number, part in enumerate(parts))
@@ -115,7 +125,7 @@ class WholeSession:
 
     def _block(self, steps: list[SessionStep], epoch: int, number: int) -> list[_Prepared]:
         generator = np.random.default_rng([self._config.seed, epoch, number])
-        negatives = self._sampler.draw(len(steps), generator)
+        negatives = draw(self._sampler, len(steps), generator, self._n_items)
         arrays = [self._arrays(step, negatives[place]) for place, step in enumerate(steps)]
         tensors = moved([array for of_step in arrays for array in of_step], self._device)
         return [self._step(step, of_step, tensors) for step, of_step in zip(steps, arrays, strict=True)]

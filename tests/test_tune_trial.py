@@ -129,7 +129,7 @@ def test_a_loss_with_a_defect_fails_its_trial_and_no_other(tmp_path, monkeypatch
         ("test-margin", "finished"),
     ]
     failed = next(trial for trial in trials if trial.status == "failed")
-    assert failed.error == "RuntimeError: this loss is broken"
+    assert failed.error == "plugins: tests.plugged_in, line 23: RuntimeError: this loss is broken"
 
 
 def test_trials_get_read_only_data_and_leave_them_alone(tmp_path):

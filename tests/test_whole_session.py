@@ -18,6 +18,7 @@ from gru4rec.session_batches import NO_ITEM, SessionBatches
 from gru4rec.sessions import Sessions
 from gru4rec.trainer import Trainer
 from gru4rec.whole_session import _hits, _hits_and_recent
+from inference.errors import UserError
 from tests.small_logs import BUILT_IN_LOSSES, log_of
 
 session_lists = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=9), min_size=1, max_size=40)
@@ -206,3 +207,21 @@ def test_bf16_products_stay_close_to_fp32():
     }
     assert losses["bf16"] != losses["fp32"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=5e-3)
+
+
+@pytest.mark.parametrize("name", BUILT_IN_LOSSES)
+def test_a_step_all_of_whose_negatives_are_masked_changes_nothing_and_the_others_train(name):
+    log = log_of([[0, 1], [2, 1], [3, 4, 5, 6]])  # in the step of the first two, the only negatives are the target
+    config = TrainConfig(
+        batching="whole-session", loss=name, n_sample=0, batch_size=2, layers=(4,), score="dot", optimizer="adagrad"
+    )
+    losses = Trainer(config, log).run_epoch().step_losses
+    assert sorted(losses > 0) == [False, True]
+
+
+@pytest.mark.parametrize(("sessions", "batch_size"), [([[0, 1], [2, 1]], 50), ([[0, 1], [2, 3], [4, 5]], 1)])
+def test_training_without_any_negatives_is_refused(sessions, batch_size):
+    config = TrainConfig(batching="whole-session", n_sample=0, batch_size=batch_size, layers=(4,))
+    with pytest.raises(UserError, match="expected negatives to learn from, got no additional samples and steps with"):
+        Trainer(config, log_of(sessions))
+    Trainer(config.replace(n_sample=2), log_of(sessions)).run_epoch()

@@ -20,7 +20,8 @@ from gru4rec.evaluation import evaluate
 from gru4rec.events import encode
 from gru4rec.export import export
 from gru4rec.memory import available
-from gru4rec.trainer import Diverged, import_plugins
+from gru4rec.plugins import import_plugins
+from gru4rec.trainer import Diverged
 from gru4rec.training import data_digest
 from inference.atomic import written_file
 from inference.errors import UserError
