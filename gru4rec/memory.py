@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 
 from gru4rec.config import WHOLE_SESSION, TrainConfig
+from gru4rec.plugins import import_plugins, plugin_failures
+from gru4rec.samplers import get_sampler
 from gru4rec.score_loss import SCORES_PER_CHUNK
 from gru4rec.sessions import EncodedLog
 from gru4rec.steps import INDICES_PER_BLOCK
@@ -86,7 +88,11 @@ def forecast(log: EncodedLog, config: TrainConfig, *, validates: bool = False) -
         log: the training log.
         config: the run's choices.
         validates: whether epochs are validated.
+
+    Raises:
+        UserError: the configuration names a plug-in or a sampler that does not exist, or one that cannot be built.
     """
+    import_plugins(config)
     N, H = len(log.vocabulary), config.layers[-1]
     width = {"constrained": 0, "separate": config.embedding, "one-hot": 3 * config.layers[0]}[config.embedding_mode]
     dense, width_in = 0, width or H
@@ -97,11 +103,12 @@ def forecast(log: EncodedLog, config: TrainConfig, *, validates: bool = False) -
     parameters = FLOAT * (N * (H + 1 + width) + dense)
     slots = 2 if config.optimizer == "adamw" or config.momentum else 1
     whole = config.batching == WHOLE_SESSION
-    every_item = config.sampler == "full"
-    n_sample = N if every_item else config.n_sample
-
     rows = config.batch_size
-    columns = n_sample + rows
+    with plugin_failures(config.plugins):
+        drawn = get_sampler(config.sampler).n_drawn(log.support, config)
+    every_item = drawn is None
+    # whole sessions without samples have the step's own targets as negatives
+    columns = rows + (N if drawn is None else drawn or (rows if whole else 0))
     scores = min(rows * columns, max(SCORES_PER_CHUNK, 8 * columns)) if whole else rows * columns
     indices = max(INDICES_PER_BLOCK, columns + rows) if not whole else STEPS_PER_BLOCK * (columns + rows)
     steps = FLOAT * (

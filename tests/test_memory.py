@@ -11,6 +11,7 @@ import torch
 from gru4rec import memory
 from gru4rec.cli import main
 from gru4rec.config import TrainConfig
+from gru4rec.samplers import SAMPLERS, FullSampler, PopularitySampler, register_sampler
 from gru4rec.sessions import EncodedLog, Sessions
 from gru4rec.trainer import Trainer
 from gru4rec.training import train
@@ -48,6 +49,36 @@ def test_every_kind_of_network_is_counted_exactly(embedding, optimizer):
     assert expected.optimiser == sum(tensor.nbytes for tensor in trainer.optimiser.tensors().values())
 
 
+def steps_of(batching, **choices):
+    return memory.forecast(catalogue_of(50_000, 100), TrainConfig(batching=batching, layers=(32,), **choices)).steps
+
+
+@pytest.mark.parametrize("batching", ["session-parallel", "whole-session"])
+def test_what_is_not_drawn_is_not_counted_and_every_item_is(batching):
+    in_batch = steps_of(batching, sampler="in-batch", n_sample=40_000)
+    assert in_batch == steps_of(batching, n_sample=0) < steps_of(batching, n_sample=40_000) / 2
+
+    class Everything(FullSampler):
+        """A sampler of the user's of that kind."""
+
+    class Fixed(PopularitySampler):
+        """One that does not ask how many."""
+
+        def __init__(self, support):
+            super().__init__(support, n_sample=40_000, sample_alpha=0.0)
+
+    try:
+        register_sampler("everything")(Everything)
+        register_sampler("made")(lambda support: FullSampler(support))
+        register_sampler("fixed")(Fixed)
+        full = steps_of(batching, sampler="full", n_sample=0)
+        assert full == steps_of(batching, sampler="everything", n_sample=5) == steps_of(batching, sampler="made")
+        assert steps_of(batching, sampler="fixed", n_sample=5) == steps_of(batching, n_sample=40_000)
+    finally:
+        for name in ("everything", "made", "fixed"):
+            SAMPLERS.pop(name, None)
+
+
 MEASURED_RUN = """
 import sys
 from gru4rec import memory
@@ -82,6 +113,7 @@ LONG_RUN = """
 import numpy as np
 from gru4rec.config import TrainConfig
 from gru4rec.memory import resident
+from gru4rec.samplers import SAMPLERS, FullSampler, PopularitySampler, register_sampler
 from gru4rec.sessions import EncodedLog, Sessions
 from gru4rec.trainer import Trainer
 from tests.test_memory import catalogue_of
