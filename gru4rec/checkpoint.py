@@ -112,11 +112,11 @@ def epoch_folder(directory: Path, epoch: int) -> Path:
 
 
 def write_description(directory: Path, config: TrainConfig, vocabulary: Vocabulary) -> None:
-    """Write vocabulary.txt and config.toml."""
-    with written_file(directory / VOCABULARY_FILE) as file:
-        file.write_text(vocabulary.to_text(), encoding="utf-8", newline="\n")
+    """Write config.toml and vocabulary.txt; the configuration first, by which an unfinished run is told from others."""
     with written_file(directory / CONFIG_FILE) as file:
         file.write_text(to_toml(config), encoding="utf-8")
+    with written_file(directory / VOCABULARY_FILE) as file:
+        file.write_text(vocabulary.to_text(), encoding="utf-8", newline="\n")
 
 
 def write_epoch(directory: Path, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
@@ -147,20 +147,30 @@ def keep_epochs(directory: Path, epochs: set[int]) -> None:
 def clear_unfinished(directory: Path) -> None:
     """Remove what a killed run left half-written, and refuse a folder that is used for something else.
 
+    A folder without a metrics.json is of an unfinished run if it holds a configuration as `write_description` writes
+    it, and nothing that a run does not make.
+
     Raises:
-        UserError: without a metrics.json, the folder holds anything that an unfinished run does not leave.
+        UserError: it is neither that nor empty; nothing is removed from it.
     """
-    names = "|".join(re.escape(name) for name in (VOCABULARY_FILE, CONFIG_FILE, METRICS_FILE))
+    description = "|".join(re.escape(name) for name in (VOCABULARY_FILE, CONFIG_FILE))
+    if not (directory / METRICS_FILE).exists():
+        ours = rf"{description}|epoch-\d{{4,}}" if _is_written_by_us(directory / CONFIG_FILE) else ""
+        present = sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
+        foreign = [name for name in present if not re.fullmatch(ours, name)]
+        if foreign:
+            raise UserError(f"expected a new or empty folder for the model, found {foreign[0]!r} in {directory}")
+    names = rf"{description}|{re.escape(METRICS_FILE)}|epoch-\d{{4,}}"
     for path in directory.iterdir():  # what others keep in the folder is theirs
-        if re.fullmatch(rf"\.({names}|epoch-\d{{4,}})\.(\d+\.partial|lock)", path.name):
+        if re.fullmatch(rf"\.({names})\.(\d+\.partial|lock)", path.name):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if (directory / METRICS_FILE).exists():
-        return
-    present = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
-    ours = {VOCABULARY_FILE, CONFIG_FILE} if VOCABULARY_FILE in present else set()
-    foreign = sorted(name for name in present - ours if not re.fullmatch(r"epoch-\d{4,}", name))
-    if foreign:
-        raise UserError(f"expected a new or empty folder for the model, found {foreign[0]!r} in {directory}")
+
+
+def _is_written_by_us(file: Path) -> bool:
+    try:
+        return to_toml(from_mapping(read_config(file))) == file.read_text(encoding="utf-8")
+    except UserError:
+        return False
 
 
 def write_metrics(directory: Path, metrics: Mapping[str, Any]) -> None:

@@ -240,12 +240,43 @@ def test_fewer_epochs_than_are_done_are_refused_and_nothing_is_lost(markov_log, 
     train(markov_log, config.replace(n_epochs=3), directory=tmp_path / "model", resume=True)
 
 
-@pytest.mark.parametrize("name", ["config.toml", "epoch-notes", "thesis.txt"])
+@pytest.mark.parametrize("name", ["config.toml", "vocabulary.txt", "epoch-notes", "epoch-0001", "thesis.txt"])
 def test_folder_of_something_else_is_left_as_it_is(name, markov_log, tmp_path):
     (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match=f"expected a new or empty folder for the model, found '{name}'"):
         train(markov_log, CONFIGS["full"], directory=tmp_path)
     assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("settings", ["[editor]\ntabs = 4\n", 'loss = "bpr-max"\n'])
+def test_folder_of_ones_own_vocabulary_and_configuration_is_left_as_it_is(settings, markov_log, tmp_path):
+    (tmp_path / "vocabulary.txt").write_text("aardvark\nzebra\n")
+    (tmp_path / "config.toml").write_text(settings)
+    (tmp_path / "epoch-0001").mkdir()
+    (tmp_path / ".vocabulary.txt.12.partial").write_text("theirs")
+    before = {path: path.is_dir() or path.read_text() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=r"expected a new or empty folder for the model, found 'config\.toml'"):
+        train(markov_log, CONFIGS["full"], directory=tmp_path)
+    assert {path: path.is_dir() or path.read_text() for path in tmp_path.iterdir() if path.name != ".lock"} == before
+
+
+@pytest.mark.parametrize("written", [0, 1, 2, 3])
+def test_folder_of_a_run_that_was_killed_before_its_first_epoch_was_over_is_taken(written, markov_log, tmp_path):
+    config = CONFIGS["full"].replace(n_epochs=1)
+    checkpoint.write_description(tmp_path, config, markov_log.vocabulary)
+    (tmp_path / "epoch-0001").mkdir()
+    for name in ("config.toml", "vocabulary.txt", "epoch-0001")[written:]:  # in the order of their making
+        path = tmp_path / name
+        path.rmdir() if path.is_dir() else path.unlink()
+    checkpoint.clear_unfinished(tmp_path)
+    assert len(list(tmp_path.iterdir())) == written
+
+
+def test_the_configuration_is_written_before_the_vocabulary(markov_log, tmp_path):
+    (tmp_path / "vocabulary.txt").mkdir()  # nothing can be written there
+    with pytest.raises(UserError, match="cannot write"):
+        checkpoint.write_description(tmp_path, CONFIGS["full"], markov_log.vocabulary)
+    assert (tmp_path / "config.toml").is_file()
 
 
 def test_leftovers_of_a_killed_save_are_cleared_away(markov_log, tmp_path):
