@@ -2,17 +2,16 @@
 
 `TrainConfig` carries the official parameter names and ours. Its fields are the command-line flags (`--batch-size`), the
 keys of a TOML file and the keys of a search space; every one of these paths ends in the same constructor and so in the
-same checks. Where the two ways of batching want different
-values, a field that is not set takes its way's own default. Numbers are checked here; whether a loss or a sampler
-exists, and takes the options given, is checked where those are registered, when a trainer is built, because plug-in
-modules must be imported first.
+same checks. Where the two ways of batching want different values, a field that is not set takes its way's own default.
+Numbers are checked here; whether a loss or a sampler exists, and takes the options given, is checked where those are
+registered, when a trainer is built, because plug-in modules must be imported first.
 """
 
 import ast
 import dataclasses
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from inference.errors import UserError, unknown_choice
 
 LOSS_OPTION_FIELDS = ("bpreg", "elu_param", "logq")
 """Fields that belong to the loss; None means the loss's own default."""
-
 
 SESSION_PARALLEL, WHOLE_SESSION = "session-parallel", "whole-session"
 BATCHING_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -158,9 +156,9 @@ class TrainConfig:
         return "separate" if self.embedding else "one-hot"
 
     def replace(self, **changes: Any) -> "TrainConfig":
-        """A copy with some fields changed, checked again."""
-        values = to_mapping(self) | changes
-        if values["score"] == "dot" and "temperature" not in changes:
+        """A copy with some fields changed, checked again; for another `batching`, see `values_for`."""
+        values = values_for(changes.get("batching", self.batching), self) | changes
+        if changes.get("score") == "dot" and "temperature" not in changes:
             values.pop("temperature", None)
         return from_mapping(values)
 
@@ -267,6 +265,18 @@ def to_mapping(config: TrainConfig) -> dict[str, Any]:
     values["layers"] = list(config.layers)
     values["plugins"] = list(config.plugins)
     return {name: value for name, value in values.items() if value is not None}
+
+
+def values_for(batching: str, config: TrainConfig, kept: Collection[str] = ()) -> dict[str, Any]:
+    """The values of a configuration, for a way of batching that may be another.
+
+    What is only a default of its own way, and not among the fields that are kept, is then left out.
+    """
+    own = BATCHING_DEFAULTS[config.batching] if batching != config.batching else {}
+    left_out = {name for name, default in own.items() if name not in kept and getattr(config, name) == default}
+    if "score" in left_out:
+        left_out.add("temperature")
+    return {name: value for name, value in to_mapping(config).items() if name not in left_out}
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from gru4rec.config import BATCHING_DEFAULTS, LOSS_OPTION_FIELDS, TrainConfig, from_mapping, read_config, to_mapping
+from gru4rec.config import BATCHING_DEFAULTS, LOSS_OPTION_FIELDS, TrainConfig, from_mapping, read_config, values_for
 
 _SPECIAL_TYPES: dict[str, Any] = {
     "layers": str,
@@ -19,6 +19,10 @@ _SPECIAL_TYPES: dict[str, Any] = {
     "loss_options": dict[str, str],
     "sampler_options": dict[str, str],
 }
+
+
+OF_THE_MODEL = ("layers", "score", "optimizer", "learning_rate", "n_recent")
+"""What stays a model's where it is trained on with another batching: its shape, and its optimiser with its pace."""
 
 
 def _flag(item: "dataclasses.Field[Any]") -> tuple[str, Any, None]:
@@ -59,7 +63,8 @@ def configuration(flags: Any, file: Path | None, base: TrainConfig | None = None
     Args:
         flags: of the command line.
         file: TOML or an official parameter file.
-        base: what to take the defaults from, options of another loss or sampler excepted.
+        base: of a model to begin from; gives the defaults, options of another loss or sampler excepted. With another
+            batching, what the model does not decide and what only was a default is the default of that batching.
 
     Raises:
         UserError: the file cannot be read, or a value is refused.
@@ -74,7 +79,9 @@ def configuration(flags: Any, file: Path | None, base: TrainConfig | None = None
 
 
 def _defaults_from(base: TrainConfig | None, values: dict[str, Any]) -> dict[str, Any]:
-    defaults = to_mapping(base) if base is not None else {}
+    if base is None:
+        return {}
+    defaults = values_for(str(values.get("batching", base.batching)), base, kept=OF_THE_MODEL)
     for chosen, options in (
         ("loss", (*LOSS_OPTION_FIELDS, "loss_options")),
         ("sampler", ("sampler_options",)),

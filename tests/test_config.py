@@ -164,6 +164,19 @@ def test_flag_wins_over_file_and_file_over_default(tmp_path):
     assert config.loss_options == {"gamma": 2}
 
 
+def test_with_another_batching_what_was_a_default_is_the_default_of_that():
+    lanes, whole = TrainConfig(n_sample=7, seed=3), TrainConfig(batching="whole-session", n_sample=7, seed=3)
+    assert lanes.replace(batching="whole-session") == whole
+    assert whole.replace(batching="session-parallel") == lanes
+    assert lanes.replace(batching="whole-session", batch_size=64).batch_size == 64
+    cosine = TrainConfig(score="cosine", temperature=8.0).replace(batching="whole-session")
+    assert (cosine.temperature, cosine.n_sample) == (8.0, 4096)
+    with pytest.raises(UserError, match="momentum: adamw has its own"):
+        TrainConfig(momentum=0.2).replace(batching="whole-session")
+    with pytest.raises(UserError, match="unknown batching 'lanes'"):
+        lanes.replace(batching="lanes")
+
+
 def test_plugin_options_on_the_command_line_keep_their_type():
     given_flags = flags_given(ConfigFlags(loss_options={"gamma": "0.5", "name": "soft", "on": "true"}))
     assert given_flags == {"loss_options": {"gamma": 0.5, "name": "soft", "on": True}}

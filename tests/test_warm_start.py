@@ -182,7 +182,11 @@ def test_another_shape_is_refused(changes, line, models):
 
 
 def test_choices_without_a_shape_may_change(models):
-    trainer = begun(models["constrained"], loss="bpr-max", batching="whole-session", momentum=0.0, seed=7, bpreg=1.0)
+    start = WarmStart.read(models["constrained"])
+    flags = ConfigFlags(loss="bpr-max", batching="whole-session", momentum=0.0, seed=7, bpreg=1.0)
+    config = configuration(flags, None, start.config)
+    trainer = Trainer(config, start.extended(log_of_named(new_sessions())))
+    start.hand_over(trainer)
     assert trainer.run_epoch().loss > 0
     trainer = begun(models["full"], momentum=0.3)  # velocities begin at zero
     assert not trainer.optimiser.tensors()["velocity.output_table"].any()
@@ -194,6 +198,13 @@ def test_defaults_are_the_models_but_for_the_options_of_another_loss(models):
     assert config == base.replace(n_epochs=1)
     other = configuration(ConfigFlags(loss="cross-entropy"), None, base)
     assert (other.bpreg, other.layers, other.n_sample) == (None, (16,), 32)
+
+
+def test_with_another_batching_what_the_model_does_not_decide_has_the_defaults_of_that():
+    config = configuration(ConfigFlags(batching="whole-session"), None, CONFIGS["constrained"].replace(batch_size=64))
+    assert (config.batch_size, config.dropout_p_embed, config.precision) == (1024, 0.3, "auto")  # were defaults
+    assert (config.layers, config.n_sample, config.n_epochs, config.momentum) == ((16,), 32, 3, 0.2)  # were set
+    assert (config.score, config.optimizer, config.learning_rate, config.n_recent) == ("dot", "adagrad", 0.05, 0)
 
 
 def test_items_without_clicks_are_drawn_by_uniform_sampling_only():
