@@ -2,7 +2,8 @@
 
 The model file is asked as a user asks it: click by click, the best items for every prefix of a session. A target's rank
 is its place in the answer; how many items tie with it is read off the scores. Only where scores tie at the very end of
-the answer does the answer not tell the rank, and the whole catalogue is asked for.
+the answer does the answer not tell the rank, and the whole catalogue is asked for. With what a target ties beyond the
+answer is not looked at: no figure depends on it.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,7 +47,7 @@ def rank_with_artifact(
     Args:
         recommender: the model.
         sessions: in the item numbers of its vocabulary.
-        cutoff: ranks beyond it are not looked at: such a target counts as below all other items.
+        cutoff: ranks beyond it are not looked at: such a target counts as below all other items, tied with none.
         progress: called with the number of events ranked so far.
     """
     vocabulary = recommender.vocabulary

@@ -83,7 +83,8 @@ class Assessment:
         coverage: by cutoff, the share of the catalogue that is recommended.
         popularity: by cutoff, mean support of what is recommended; empty where the support is not known.
         clicked_popularity: mean support of what came next; None where the support is not known.
-        tied: share of events whose target scores as another item does.
+        tied: share of events whose target ranks within the largest cutoff, ties in its favour, and scores as another
+            item does. Beyond that, an exported model is not asked for scores.
         tie_spread: recall at the headline cutoff with ties in the target's favour, less that with ties against it.
         by_position: by the session's clicks so far.
         by_support: by the clicks, in training, of what came next; empty where the support is not known.
@@ -155,7 +156,7 @@ def assess(rankings: Rankings, events: Events, n_items: int, setting: Setting) -
         {cutoff: len(np.unique(rankings.best[:, :cutoff])) / n_items for cutoff in setting.cutoffs},
         {} if support is None else {n: float(support[rankings.best[:, :n]].mean()) for n in setting.cutoffs},
         None if support is None else float(support[events.target].mean()),
-        float((rankings.tied > 1).mean()),
+        float(((rankings.tied > 1) & (rankings.above < max(setting.cutoffs))).mean()),
         float(favoured - disfavoured),
         _groups(events.n_clicks, POSITION_BOUNDS, ranks, headline),
         [] if support is None else _groups(support[events.target], SUPPORT_BOUNDS, ranks, headline),

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from gru4rec.artifact_evaluation import evaluate_artifact
+from gru4rec.artifact_evaluation import evaluate_artifact, rank_with_artifact
+from gru4rec.assessment import Setting, assess
 from gru4rec.config import TrainConfig
 from gru4rec.evaluation import evaluate
 from gru4rec.export import export
+from gru4rec.full_ranking import rank_all
 from gru4rec.model import Network
+from gru4rec.rankings import Events
 from gru4rec.sessions import Sessions
 from inference.recommender import Recommender
 from inference.vocabulary import Vocabulary
@@ -42,6 +45,18 @@ def test_exported_model_has_the_metrics_of_its_network(network, tmp_path, ties, 
     sessions = Sessions.from_lists([generator.integers(0, N_ITEMS, size=size).tolist() for size in lengths])
     ours = evaluate_artifact(exported(network, tmp_path / "model.onnx"), sessions, cutoffs=[1, 5, 20], ties=ties)
     assert ours.as_dict() == pytest.approx(evaluate(network, sessions, cutoffs=[1, 5, 20], ties=ties).as_dict())
+
+
+@pytest.mark.parametrize(("levels", "in_reach"), [(1, 1), (2, 1), (30, 3)])  # 60, 30 or 2 items of a level, 5 ranks
+def test_as_many_targets_are_tied_as_for_the_network_and_the_alarm_is_the_same(levels, in_reach, network, tmp_path):
+    network.output_table.zero_()
+    network.output_bias.copy_(torch.arange(N_ITEMS) % levels)
+    sessions = Sessions.from_lists(np.random.default_rng(1).integers(0, N_ITEMS, size=(40, 6)).tolist())
+    recommender, events, setting = exported(network, tmp_path / "model.onnx"), Events.of(sessions), Setting((1, 5))
+    ours = assess(rank_with_artifact(recommender, sessions, 5), events, N_ITEMS, setting)
+    theirs = assess(rank_all(network, sessions, n_best=5), events, N_ITEMS, setting)
+    assert (ours.tied, ours.tie_spread) == (theirs.tied, theirs.tie_spread)
+    assert ours.tied == pytest.approx((events.target % levels >= levels - in_reach).mean())
 
 
 def test_cutoff_beyond_the_catalogue_ranks_everything(network, tmp_path):
