@@ -212,14 +212,16 @@ def test_steps_with_bfloat16_products_lose_what_those_in_float32_lose(run, marko
     np.testing.assert_allclose(step_losses("bf16"), step_losses("fp32"), rtol=0.02)
 
 
-def test_results_do_not_depend_on_the_number_of_threads():
-    scores, bias, positive = tensor(33, 500), tensor(500, seed=1), torch.arange(33)
+@pytest.mark.parametrize("name", list(COMPILED))
+@pytest.mark.parametrize("product_type", [torch.float32, torch.bfloat16])
+def test_results_do_not_depend_on_the_number_of_threads(name, product_type):
+    scores, bias, positive = tensor(33, 500).to(product_type), tensor(500, seed=1), torch.arange(33)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        alone = kernels.bpr_max(scores, bias, positive, 1.0, bpreg=1.0, elu_param=0.5)
+        alone = LOSSES[name].compiled(scores, bias, positive, 1.0, **COMPILED[name][1])
         torch.set_num_threads(3)
-        together = kernels.bpr_max(scores, bias, positive, 1.0, bpreg=1.0, elu_param=0.5)
+        together = LOSSES[name].compiled(scores, bias, positive, 1.0, **COMPILED[name][1])
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(one, three) for one, three in zip(alone, together, strict=True))
@@ -256,6 +258,21 @@ def test_loops_are_compiled_anew_where_no_folder_can_hold_them(monkeypatch):
 
 def twice(number):
     return number * 2
+
+
+def test_loops_are_compiled_anew_when_what_they_inline_has_changed(tmp_path, monkeypatch):
+    import numba
+
+    from gru4rec.kernels import words
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    signature, helper = numba.int32(numba.int32), tmp_path / "arithmetic.py"
+    helper.write_text("one")
+    monkeypatch.setattr(words, "INLINED", words.digest_of(helper))
+    assert [words.compiled(signature)(twice).cache_hits for _ in range(2)] == [0, 1]
+    helper.write_text("two")
+    monkeypatch.setattr(words, "INLINED", words.digest_of(helper))
+    assert words.compiled(signature)(twice).cache_hits == 0
 
 
 OLD_PROCESSOR = """

@@ -1,8 +1,6 @@
 """Arithmetic of the loops: float32, and bfloat16 as the uint16 with its bits, which numba does not know otherwise.
 
 Everything here is inlined: handed to a function, numbers cost a call each and loops do not become vector instructions.
-A loop's place in numba's cache goes by the file of the loop alone: after a change here or in `words`, delete the folder
-`__pycache__` beside them.
 """
 
 import numpy as np

@@ -5,6 +5,7 @@ three for every array (address, rows, columns) or number (its bits, 0, 0).
 """
 
 import ctypes
+import hashlib
 from pathlib import Path
 
 import llvmlite.binding
@@ -18,10 +19,20 @@ from gru4rec.kernels.arithmetic import REORDERED, float_of_bits
 WORDS = types.void(types.CPointer(types.int64))
 
 
+def digest_of(*files):
+    """A short digest of the text of source files."""
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.exists())).hexdigest()[:12]
+
+
+INLINED = digest_of(Path(__file__), Path(__file__).with_name("arithmetic.py"))
+"""Of what the loops take in from elsewhere: numba looks for changes in the file of a loop alone."""
+
+
 def compiled(signature, **options):
     """Compile C functions, and keep them on disk for the next process where there is a folder to write to."""
 
     def compile_one(function):
+        function.__qualname__ = f"{function.__name__}_{INLINED}"  # which is in the name of the file on disk
         try:
             return cfunc(signature, cache=True, **options)(function)
         except RuntimeError:  # numba finds no place for its cache
