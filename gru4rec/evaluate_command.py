@@ -4,11 +4,11 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import polars as pl
 from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,9 +20,10 @@ from gru4rec.command_line import use_threads
 from gru4rec.events import Columns, encode, read_events
 from gru4rec.metrics import Interval
 from gru4rec.rankings import Events, Rankings
-from gru4rec.sessions import EncodedLog
+from gru4rec.sessions import EncodedLog, Sessions
 from inference.atomic import written_file
 from inference.errors import UserError
+from inference.vocabulary import Vocabulary
 
 REPORTED = ("recall", "mrr")
 """The metrics by which models are compared in words."""
@@ -52,7 +53,7 @@ def evaluate(
 
     Args:
         model: model directory, or exported model.onnx
-        test: click log; items that the model does not know are left out
+        test: click log or prepared folder; items that the model does not know are left out
         versus: another model of the same items: what is the difference, and is it more than chance?
         baselines: the training log; popularity, Markov, item-kNN, V-SKNN and others are counted from it and compared
         cutoffs: the N of Recall@N and the other metrics
@@ -73,8 +74,14 @@ def evaluate(
     columns = Columns(session_column, item_column, time_column)
     with written_file(json_file) if json_file is not None else nullcontext() as file:
         clicks = read_events(test, columns, part="test")
-        log, ranked = _ranked(model, clicks, setting, threads, device)
-        n_items, events = len(log.vocabulary), Events.of(log.sessions)
+        first = _Judged.read(model, threads, device)
+        second = _Judged.read(versus, threads, device) if versus is not None else None
+        if second is not None and second.vocabulary != first.vocabulary:
+            raise UserError(
+                f"{versus}: expected a model of the same items as {model}, got others; ranks among different "
+                "catalogues cannot be compared: train both on the same log"
+            )
+        log, train = encode(clicks, first.vocabulary), None
         if baselines is not None:
             train = encode(read_events(baselines, columns, part="train"), log.vocabulary)
             if not train.sessions.n_pairs:
@@ -82,47 +89,61 @@ def evaluate(
                     f"{baselines}: expected the log that {model} was trained on, got none of the model's items"
                 )
             setting = replace(setting, support=train.support)
+        # all that can be refused is refused by now: from here on, it takes long
+        n_items, events = len(log.vocabulary), Events.of(log.sessions)
+        ranked = first.ranked(log.sessions, setting)
         result = assess(ranked, events, n_items, setting)
         figures = result.as_dict()
         _show_assessment(result)
         _say_left_out(clicks.height, log.sessions.n_clicks)
-        if versus is not None:
-            other_log, other = _ranked(versus, clicks, setting, threads, device)
-            if other_log.vocabulary != log.vocabulary:
-                raise UserError(
-                    f"{versus}: expected a model of the same items as {model}, got others; ranks among different "
-                    "catalogues cannot be compared: train both on the same log"
-                )
+        if second is not None:
+            other = second.ranked(log.sessions, setting)
             difference = differences(ranked, other, events, setting)
             figures["versus"] = assess(other, events, n_items, setting).as_dict() | {"difference": _as_json(difference)}
             _show_difference(str(model), str(versus), difference, setting)
-        if baselines is not None:
+        if train is not None:
             figures["baselines"] = _compared(train, log, ranked, result)
         if file is not None:
             file.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-def _ranked(
-    path: Path, clicks: pl.DataFrame, setting: Setting, threads: int | None, device: str
-) -> tuple[EncodedLog, Rankings]:
-    """The test in the numbers of a model, and how the model ranks it."""
-    cutoff = max(setting.cutoffs)
-    if path.suffix == ".onnx":
-        from gru4rec.artifact_evaluation import rank_with_artifact
-        from inference.recommender import Recommender
+@dataclass(frozen=True)
+class _Judged:
+    """A model to be judged.
 
-        recommender = Recommender.load(path, threads=threads)
-        log = encode(clicks, recommender.vocabulary)
-        with _progress(str(path), log.sessions.n_pairs) as report:
-            return log, rank_with_artifact(recommender, log.sessions, cutoff, report)
-    from gru4rec.checkpoint import load_model
-    from gru4rec.full_ranking import rank_all
-    from gru4rec.trainer import choose_device
+    Attributes:
+        path: where it lies.
+        vocabulary: its items.
+        rank: ranks sessions, to a cutoff, and is told whom to tell how far it is.
+    """
 
-    loaded = load_model(path, device=str(choose_device(device)))
-    log = encode(clicks, loaded.vocabulary)
-    with _progress(str(path), log.sessions.n_pairs) as report:
-        return log, rank_all(loaded.network, log.sessions, n_best=cutoff, progress=report)
+    path: Path
+    vocabulary: Vocabulary
+    rank: Callable[[Sessions, int, Callable[[int], None]], Rankings]
+
+    @classmethod
+    def read(cls, path: Path, threads: int | None, device: str) -> "_Judged":
+        if path.suffix == ".onnx":
+            from gru4rec.artifact_evaluation import rank_with_artifact
+            from inference.recommender import Recommender
+
+            recommender = Recommender.load(path, threads=threads)
+            return cls(path, recommender.vocabulary, partial(rank_with_artifact, recommender))
+        from gru4rec.checkpoint import load_model
+        from gru4rec.full_ranking import rank_all
+        from gru4rec.trainer import choose_device
+
+        loaded = load_model(path, device=str(choose_device(device)))
+        return cls(
+            path,
+            loaded.vocabulary,
+            lambda sessions, cutoff, report: rank_all(loaded.network, sessions, n_best=cutoff, progress=report),
+        )
+
+    def ranked(self, sessions: Sessions, setting: Setting) -> Rankings:
+        """How it ranks the events of some sessions, with a bar that shows how far it is."""
+        with _progress(str(self.path), sessions.n_pairs) as report:
+            return self.rank(sessions, max(setting.cutoffs), report)
 
 
 def _compared(train: EncodedLog, test: EncodedLog, ranked: Rankings, network: Assessment) -> dict[str, Any]:

@@ -119,6 +119,24 @@ def test_mistakes_are_one_line_and_write_nothing(folder, tmp_path, capsys):
     assert "out of memory" in failing(capsys, *base, "--bootstrap", "999999999999999")
 
 
+def test_what_else_is_to_be_compared_is_read_before_anything_is_ranked(folder, tmp_path, capsys, monkeypatch):
+    (tmp_path / "foreign.tsv").write_text("SessionId\tItemId\tTime\n1\tx\t1\n1\ty\t2\n")
+    shutil.copytree(folder / "good", tmp_path / "other")
+    (tmp_path / "other" / "vocabulary.txt").write_text("\n".join(f"other-{number:02d}" for number in range(30)))
+    shutil.copytree(folder / "good", tmp_path / "damaged")
+    next((tmp_path / "damaged").rglob("output_table.npy")).write_bytes(b"")
+    monkeypatch.setattr("gru4rec.full_ranking.rank_all", None)  # ranking anything is a TypeError
+    for flag, name, message in (
+        ("--baselines", "absent.tsv", "expected an event file"),
+        ("--baselines", "foreign.tsv", "expected the log that"),
+        ("--versus", "absent", "expected a model directory"),
+        ("--versus", "other", "expected a model of the same items"),
+        ("--versus", "damaged", "output_table.npy"),
+    ):
+        command = ("evaluate", folder / "good", "--test", folder / "test.tsv", flag, tmp_path / name)
+        assert message in failing(capsys, *command)
+
+
 def test_a_device_is_for_models_in_folders(folder, tmp_path, capsys):
     exported, test = tmp_path / "good.onnx", ("--test", folder / "test.tsv", "--bootstrap", "5")
     assert main(["export", str(folder / "good"), "--out", str(exported)]) == 0
