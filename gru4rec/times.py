@@ -75,7 +75,7 @@ class Clock:
         unit: of a tick; "order" where ticks only order events; "day" of dates.
         dtype: of the time column.
         recognised: whether the unit was found out rather than given.
-        zone: of times without one that a user writes; None for UTC.
+        zone: of times without one that a user writes, and of those that are shown; None for UTC.
     """
 
     unit: str
@@ -102,7 +102,7 @@ class Clock:
         if self.unit == "order":
             return f"{tick:,.0f}" if float(tick).is_integer() else f"{tick:,}"
         try:
-            moment = datetime.datetime.fromtimestamp(tick / self.per_second, tz=datetime.UTC)
+            moment = datetime.datetime.fromtimestamp(tick / self.per_second, tz=self._zone())
         except (ValueError, OverflowError, OSError):
             return f"{tick:.0f} (no date that a calendar holds)"
         return moment.strftime("%Y-%m-%d %H:%M:%S").removesuffix(" 00:00:00")
@@ -110,6 +110,8 @@ class Clock:
     def described(self) -> str:
         """The format, for people."""
         how = " (recognised)" if self.recognised else ""
+        if self.zone is not None and self.unit != "order":
+            how += f", shown as in {self.zone}"
         if self.dtype.is_temporal():
             zone = getattr(self.dtype, "time_zone", None)
             return f"dates and times, {zone or 'no zone'}{how}" if self.unit != "day" else f"dates{how}"
@@ -134,10 +136,13 @@ class Clock:
         except ValueError:
             raise UserError(f"expected a number or a time such as 2024-01-31T12:00:00, got {text!r}") from None
         if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=ZoneInfo(self.zone) if self.zone else datetime.UTC)
+            moment = moment.replace(tzinfo=self._zone())
         seconds = (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) / datetime.timedelta(seconds=1)
         tick = seconds * self.per_second
         return tick if self.dtype.is_float() else round(tick)
+
+    def _zone(self) -> datetime.tzinfo:
+        return ZoneInfo(self.zone) if self.zone else datetime.UTC
 
 
 def time_column(sample: pl.Series, name: str, given: str = "auto", zone: str | None = None) -> TimeColumn:

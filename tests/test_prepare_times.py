@@ -76,6 +76,9 @@ def test_a_moment_is_found_in_every_unit():
         assert clock.tick("2024-05-06T14:00:00+02:00") == tick
         assert clock.tick(str(tick)) == tick
         assert clock.shown(tick) == "2024-05-06 12:00:00"
+        in_berlin = Clock(unit, pl.Int64(), zone="Europe/Berlin")
+        assert in_berlin.shown(tick) == "2024-05-06 14:00:00"
+        assert in_berlin.tick(in_berlin.shown(tick)) == tick
     assert Clock("day", pl.Date()).tick("1970-01-11") == 10
     assert Clock("order", pl.Int64()).shown(1234567) == "1,234,567"
     with pytest.raises(UserError, match="expected times with a unit"):
@@ -83,7 +86,7 @@ def test_a_moment_is_found_in_every_unit():
 
 
 @pytest.mark.parametrize("unit", ["text", "s"])
-def test_a_boundary_without_a_zone_is_in_the_one_that_the_times_are_in(tmp_path, unit):
+def test_a_boundary_without_a_zone_is_in_the_one_that_the_times_are_in(tmp_path, capsys, unit):
     """Clicks half an hour before and after midnight in Berlin, both before midnight in UTC."""
     zone = ZoneInfo("Europe/Berlin")
     moments = [datetime.datetime(2024, 1, day, 23 * (day < 15), 30, tzinfo=zone) for day in (12, 13, 14, 15)]
@@ -95,6 +98,10 @@ def test_a_boundary_without_a_zone_is_in_the_one_that_the_times_are_in(tmp_path,
     assert main([*command, "--split-at", "2024-01-15", "--valid-at", "2024-01-14T23:00"]) == 0
     sizes = [len(pl.read_parquet(tmp_path / "out" / f"{name}.parquet")) for name in ("train", "valid", "test")]
     assert sizes == [2, 1, 1]
+    shown = capsys.readouterr().out  # in that zone, too
+    assert "shown as in Europe/Berlin, 2024-01-12 23:30:00 … 2024-01-15 00:30:00\n" in shown
+    assert "valid from 2024-01-14 23:00:00: " in shown
+    assert "test from 2024-01-15: " in shown
 
 
 def test_moments_that_stay_without_a_zone_are_compared_with_such():
