@@ -18,7 +18,7 @@ from gru4rec.steps import Step
 
 
 @dataclass(frozen=True)
-class Gradients:
+class StepGradients:
     """Gradients of a step's loss, each float32 or as it came out of a bfloat16 product.
 
     Attributes:
@@ -105,7 +105,7 @@ def run(
     bias: Tensor,
     positive: Tensor,
     factors: Tensor,
-) -> tuple[Tensor, list[Tensor], Gradients]:
+) -> tuple[Tensor, list[Tensor], StepGradients]:
     """Forward and backward pass of one step.
 
     Args:
@@ -148,7 +148,7 @@ def run(
         upstream = layer_pass.back(upstream, to, rows[n_columns:] if shared and number == 0 else None)
     kernels.drop(upstream, *embed_drop)
     following = [layer_pass.output for layer_pass in passes]
-    return losses.sum(), following, Gradients(rows, upstream, kernels.column_sums(gradient), to_dense)
+    return losses.sum(), following, StepGradients(rows, upstream, kernels.column_sums(gradient), to_dense)
 
 
 def _product(left: Tensor, right: Tensor, into: Tensor) -> None:

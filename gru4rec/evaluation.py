@@ -8,7 +8,7 @@ a model is in `assessment`.
 Source: Hidasi & Czapp, Widespread Flaws in Offline Evaluation of Recommender Systems, arXiv 2307.14951.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +54,6 @@ def evaluate(
     *,
     cutoffs: Sequence[int] = DEFAULT_CUTOFFS,
     ties: Ties = "standard",
-    progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Rank every next item of the sessions.
 
@@ -63,14 +62,13 @@ def evaluate(
         sessions: in the item numbers of the model's vocabulary.
         cutoffs: the N of Recall@N, MRR@N and NDCG@N.
         ties: how to rank the target among items of the same score.
-        progress: called with the number of events ranked so far.
 
     Raises:
         UserError: there is no pair to rank, a cutoff is not positive, `ties` is none of the three, or the network has
             weights that are not finite.
     """
     check_cutoffs(cutoffs)
-    return metrics_of(ranks(network, sessions, ties=ties, progress=progress), cutoffs=cutoffs, ties=ties)
+    return metrics_of(ranks(network, sessions, ties=ties), cutoffs=cutoffs, ties=ties)
 
 
 def metrics_of(ranked: np.ndarray, *, cutoffs: Sequence[int], ties: Ties) -> Evaluation:
@@ -97,7 +95,6 @@ def ranks(
     sessions: Sessions,
     *,
     ties: Ties = "standard",
-    progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """The rank of every next item, float64 [pairs], session after session in their order.
 
@@ -105,4 +102,4 @@ def ranks(
         UserError: `ties` is none of the three, or the network has weights that are not finite.
     """
     check_ties(ties)
-    return rank_all(network, sessions, progress=progress).ranks(ties)
+    return rank_all(network, sessions).ranks(ties)

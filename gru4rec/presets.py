@@ -16,7 +16,7 @@ official test and validation files also hold items that training lacks; evaluati
 already.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gru4rec.preparation import Rules
 from gru4rec.raw_columns import RawColumns
@@ -46,7 +46,7 @@ class Preset:
     names: tuple[str, ...] = ()
     delimiter: str | None = ","
     event_kinds: tuple[str, ...] = ()
-    time_format: str = field(default="auto")
+    time_format: str = "auto"
     whole_seconds: bool = False
 
 

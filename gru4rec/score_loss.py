@@ -53,7 +53,7 @@ class Recent:
 
 
 @dataclass(frozen=True)
-class Gradients:
+class ScoreGradients:
     """Gradients of the summed loss.
 
     Attributes:
@@ -87,7 +87,7 @@ def score_loss(
     bonus: Tensor,
     lowered_is_excluded: bool,
     product_type: torch.dtype,
-) -> tuple[Tensor, Gradients]:
+) -> tuple[Tensor, ScoreGradients]:
     """The scaled sum of the losses of R rows, each with its own target and C shared negatives, and its gradients.
 
     Args:
@@ -152,4 +152,4 @@ def score_loss(
         to_query[rows] = to_scores @ right
         to_negative += to_scores.T @ left[rows]
     to_query.addcmul_(to_own.unsqueeze(1), target)
-    return total, Gradients(to_query, to_own.unsqueeze(1) * query, to_negative, to_own, to_negative_bias, to_bonus)
+    return total, ScoreGradients(to_query, to_own.unsqueeze(1) * query, to_negative, to_own, to_negative_bias, to_bonus)

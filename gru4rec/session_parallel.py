@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gru4rec import compiled_step
-from gru4rec.compiled_step import Gradients
+from gru4rec.compiled_step import StepGradients
 from gru4rec.config import TrainConfig
 from gru4rec.dropout import dropped
 from gru4rec.learner import Learner
@@ -37,7 +37,6 @@ class SessionParallel:
 
     Attributes:
         n_steps: steps of an epoch.
-        n_sessions: sessions with a pair to train on.
 
     Raises:
         UserError: there is only ever one lane and no additional negative, so nothing to compare a target with.
@@ -48,7 +47,6 @@ class SessionParallel:
         self._sampler = sampler
         schedule = SessionParallelSchedule(log.sessions, config.batch_size)
         self.n_steps = schedule.n_steps
-        self.n_sessions = schedule.n_sessions
         self._n_lanes = min(config.batch_size, schedule.n_sessions)
         if self._n_lanes == 1 and not sampler.n_sample and not sampler.every_item:
             raise UserError(
@@ -134,7 +132,7 @@ class SessionParallel:
         to_inputs, to_columns, to_bias, to_dense = torch.autograd.grad(loss, [inputs, columns, bias, dense])
         if step.both is not None and not self._sampler.every_item:
             to_columns = torch.cat([to_columns, to_inputs])
-        self._update(learner, step, Gradients(to_columns, to_inputs, to_bias, to_dense))
+        self._update(learner, step, StepGradients(to_columns, to_inputs, to_bias, to_dense))
         return loss.detach(), following
 
     def _corrected(self, learner: Learner, bias: Tensor, step: Step) -> Tensor:
@@ -149,7 +147,7 @@ class SessionParallel:
         ]
         return correct_for_sampling(bias, torch.cat(frequency), logq)
 
-    def _update(self, learner: Learner, step: Step, to: Gradients, weights: Tensor | None = None) -> None:
+    def _update(self, learner: Learner, step: Step, to: StepGradients, weights: Tensor | None = None) -> None:
         """Apply the gradients of one step."""
         optimiser, biased = learner.optimiser, learner.network.temperature is None
         optimiser.update_all("dense", to.dense, weights if weights is not learner.network.dense else None)

@@ -10,7 +10,7 @@ A boundary divides clicks into early and late ones, in one of three ways:
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from gru4rec.times import Clock
 from inference.errors import UserError
 
 SplitBy = Literal["start", "end", "cut"]
-SPLITS_BY: tuple[SplitBy, ...] = get_args(SplitBy)
 DAY = 86_400.0
 
 
