@@ -134,7 +134,8 @@ def train(
             last one is
         config: TOML file with configuration keys, or an official parameter file (.py); flags win over it
         resume: go on with the run in --out
-        init: model directory to begin from: its items, weights, optimiser state and configuration
+        init: model directory to begin from: its items, weights, optimiser state and configuration; with another
+            --batching, what was a default becomes that one's, the optimiser and its learning rate excepted
         drop_gone_items: with --init, forget the items that do not occur in --train
     """
     from gru4rec import memory, training

@@ -38,14 +38,15 @@ def import_plugins(config: TrainConfig) -> None:
 def plugin_failures(modules: Sequence[str]) -> Iterator[None]:
     """Turn what is raised in the code of these modules, or below it, into a `UserError` with the module and the line.
 
-    What is raised elsewhere stays as it is, and so does running out of memory, which is nobody's defect.
+    What is raised elsewhere stays as it is, and so do running out of memory and the failure of a device, which a module
+    only happens to be the first to notice.
 
     Args:
         modules: their names; modules within them count, too.
     """
     try:
         yield
-    except (UserError, MemoryError, torch.OutOfMemoryError):
+    except (UserError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
         raise
     except Exception as error:
         where = ""

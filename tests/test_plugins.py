@@ -158,11 +158,12 @@ def test_a_plugin_that_fails_ends_the_command_with_one_line(module, events_file,
     assert not (tmp_path / "model").exists()
 
 
-def test_defects_elsewhere_and_memory_that_runs_out_are_not_laid_at_the_plugins_door(module):
+def test_defects_elsewhere_and_devices_that_fail_are_not_laid_at_the_plugins_door(module):
     with pytest.raises(ZeroDivisionError), plugin_failures([module, "tests.test"]):
         1 // 0  # noqa: B018
-    with pytest.raises(torch.OutOfMemoryError), plugin_failures([__name__]):
-        raise torch.OutOfMemoryError("no room")
+    for kind in (torch.OutOfMemoryError, torch.AcceleratorError):
+        with pytest.raises(kind), plugin_failures([__name__]):
+            raise kind("no room")
     empty, package = [], __name__.partition(".")[0]
     where = rf"^plugins: {__name__}, line \d+: IndexError: list index out of range$"
     with pytest.raises(UserError, match=where), plugin_failures([package]):
