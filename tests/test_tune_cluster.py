@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -101,6 +102,21 @@ def test_a_process_that_dies_as_its_node_is_asked_is_one_line(tmp_path, ray_here
         marked(str(tmp_path)) as (marker, token),
     ):
         check_nodes(marker, Ending(token), [])
+
+
+def test_what_a_search_waits_for_is_said_until_it_is_given_up(tmp_path, ray_here, monkeypatch, capsys):  # noqa: F811
+    class Slow(str):
+        def encode(self):
+            time.sleep(3)
+            return super().encode()
+
+    monkeypatch.setattr("tune.preflight.SECONDS_UNTIL_SAID", 0.1)
+    with marked(str(tmp_path)) as (marker, token):
+        check_nodes(marker, Slow(token), [])
+        assert "waiting for 1 of 1 nodes (first " in capsys.readouterr().err
+        monkeypatch.setattr("tune.preflight.SECONDS_TO_ANSWER", 0.5)
+        with pytest.raises(UserError, match=r"address: 1 of 1 nodes \(first .*\) did not answer within 0.5 s"):
+            check_nodes(marker, Slow(token), [])
 
 
 def test_a_storage_that_gives_back_something_else_is_refused(tmp_path, ray_here):  # noqa: F811

@@ -117,8 +117,7 @@ def test_a_trial_whose_loss_blows_up_ends_within_its_first_epoch(tmp_path):
     assert trial.best_epoch == trial.mrr == 0
 
 
-def test_a_loss_with_a_defect_fails_its_trial_and_no_other(tmp_path, monkeypatch):
-    monkeypatch.setattr("tune.study.ATTEMPTS_AFTER_FAILURE", 1)
+def test_a_loss_with_a_defect_fails_its_trial_and_no_other(tmp_path):
     trials = run(
         study_of(n_trials=2, n_epochs=1, loss="test-bug,test-margin", loss_options={"margin": 0.5, "power": 1}),
         data_of(60),

@@ -5,7 +5,6 @@ import importlib
 import sys
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from tests.small_logs import frame_of, markov_sessions

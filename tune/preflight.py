@@ -12,11 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from gru4rec.command_line import say
 from inference.errors import UserError, one_line
 from tune.storage import filesystem_of
 
-SECONDS_TO_ANSWER = 120
-"""A node that is given packages, or imports torch from a slow disk, takes its time."""
+SECONDS_TO_ANSWER = 900
+"""Installing the packages of a job's runtime environment, or importing torch from a slow disk, takes its time."""
+
+SECONDS_UNTIL_SAID = 20
+"""Until the user is told what the search is waiting for."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,19 @@ def check_nodes(marker: str, token: str, plugins: Sequence[str]) -> None:
     asked = [look.options(scheduling_strategy=strategy).remote() for strategy in pinned]
     names = [node["NodeManagerAddress"] for node in nodes]
     try:
-        answers = ray.get(asked, timeout=SECONDS_TO_ANSWER)
-    except ray.exceptions.GetTimeoutError:
-        raise UserError(
-            f"address: a node of the cluster did not answer within {SECONDS_TO_ANSWER} s; "
-            "see `ray status` for nodes that hang"
-        ) from None
+        late = ray.wait(asked, num_returns=len(asked), timeout=SECONDS_UNTIL_SAID)[1]
+        if late:
+            say(
+                f"waiting for {_late(late, asked, names)}; "
+                "what a job's runtime environment names is installed there first"
+            )
+            late = ray.wait(asked, num_returns=len(asked), timeout=SECONDS_TO_ANSWER - SECONDS_UNTIL_SAID)[1]
+        if late:
+            raise UserError(
+                f"address: {_late(late, asked, names)} did not answer within {SECONDS_TO_ANSWER} s; "
+                "see `ray status` for nodes that hang"
+            )
+        answers = ray.get(asked)
     except ray.exceptions.RayError as error:
         raise UserError(
             f"address: a node of the cluster could not be asked whether it can run trials ({one_line(error)}); "
@@ -116,6 +127,11 @@ def judge(answers: Sequence[NodeAnswer], storage: str) -> None:
             f"storage: {len(blind)} of {len(answers)} nodes (first {blind[0]}) do not see {storage}; trials there "
             "could not leave checkpoints: choose --out, or --storage, on what all nodes share"
         )
+
+
+def _late(late: Sequence[Any], asked: Sequence[Any], names: Sequence[str]) -> str:
+    """The nodes that have not answered yet, in words."""
+    return f"{len(late)} of {len(asked)} nodes (first {names[asked.index(late[0])]})"
 
 
 def _looking(marker: str, token: str, modules: tuple[str, ...]) -> Any:
