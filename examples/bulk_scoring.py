@@ -1,4 +1,4 @@
-"""Recommendations for very many sessions on Ray Data: one process reads, as many as there are processors score.
+"""Recommendations for very many sessions on Ray Data: one process reads, as many as possible score, one writes.
 
     python examples/bulk_scoring.py --model model.onnx --session clicks.parquet --out recommendations
     python examples/bulk_scoring.py --model model.onnx --session clicks.tsv.gz --group --out answers --format jsonl
@@ -32,6 +32,9 @@ from tune.cluster import connected
 SESSIONS_PER_BATCH = 2048
 OBJECT_STORE = 1 << 28
 """Bytes for what lies between reading, scoring and writing, where this starts a Ray of its own."""
+BLOCK = 1 << 17
+"""Bytes that are handed on together: some thousand sessions, so that all actors have something to do. To cut them out
+of larger blocks would be a step of its own (`repartition`), which waits for a processor that the actors never free."""
 SESSIONS = pa.schema({"session": pa.string(), "items": pa.list_(pa.string())})
 RANKED = pa.list_(pa.struct({"item": pa.string(), "score": pa.float32()}))
 ANSWERS = pa.schema(
@@ -103,28 +106,31 @@ def score(arguments: argparse.Namespace) -> None:
         context.enable_progress_bars = sys.stderr.isatty()
         context.print_on_execution_start = False
         context.raise_original_map_exception = True
+        context.target_max_block_size = BLOCK
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        n_actors = arguments.actors or max(1, sum(node.cpus for node in cluster.nodes))
         answers = (
             ray.data.from_items([{"path": os.path.abspath(arguments.session)}])
             .map_batches(sessions_of, fn_kwargs=reading, batch_format="pyarrow", num_cpus=0)
-            .repartition(target_num_rows_per_block=SESSIONS_PER_BATCH)  # so that all actors have something to do
             .map_batches(
                 Scoring,
                 fn_constructor_args=(os.path.abspath(arguments.model), options),
                 batch_size=SESSIONS_PER_BATCH,
                 batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(
-                    min_size=1, max_size=arguments.actors or max(1, sum(node.cpus for node in cluster.nodes))
-                ),
+                compute=ray.data.ActorPoolStrategy(min_size=1, max_size=n_actors),
                 num_cpus=1,
             )
         )
-        light = {"num_cpus": 0}  # the processors belong to the actors
+        writing: dict[str, Any] = {
+            "ray_remote_args": {"num_cpus": 0},  # the processors belong to the actors
+            "concurrency": 1,
+            "min_rows_per_file": SESSIONS_PER_BATCH,
+        }
         try:
             if arguments.format == "parquet":
-                answers.write_parquet(str(folder.absolute()), ray_remote_args=light)
+                answers.write_parquet(str(folder.absolute()), **writing)
             else:
-                answers.write_json(str(folder.absolute()), ray_remote_args=light, double_precision=12)
+                answers.write_json(str(folder.absolute()), **writing, double_precision=12)
         except ray.exceptions.RayError as error:
             raise user_error(error) from error
 

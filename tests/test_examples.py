@@ -141,13 +141,31 @@ def bulk(tmp_path_factory):
 RAY_WARNS_ITSELF = pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning:ray.data.*")
 
 
+class Idle:
+    """An actor that does nothing but hold a processor."""
+
+
 @pytest.mark.slow
 @RAY_WARNS_ITSELF
-@pytest.mark.parametrize("output_format", ["parquet", "jsonl"])
-def test_bulk_recommendations_are_those_of_the_command(bulk, ray_here, output_format):  # noqa: F811
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("output_format", "processors"), [("parquet", 2), ("jsonl", 1)])
+def test_bulk_recommendations_are_those_of_the_command_also_on_one_processor(
+    bulk,
+    ray_here,  # noqa: F811
+    output_format,
+    processors,
+):
+    import ray
+
     folder, flags, expected = bulk
     out = folder / output_format
-    assert bulk_scoring.main([*flags, "--out", str(out), "--format", output_format, "--actors", "2"]) == 0
+    others = [ray.remote(num_cpus=1)(Idle).remote() for _ in range(2 - processors)]
+    try:
+        command = [*flags, "--out", str(out), "--format", output_format, "--actors", str(processors)]
+        assert bulk_scoring.main(command) == 0
+    finally:
+        for other in others:
+            ray.kill(other)
     files = list(out.iterdir())
     assert len(files) > 1
     read = pl.read_parquet if output_format == "parquet" else pl.read_ndjson
