@@ -118,7 +118,11 @@ class Artifact:
         """
         path = Path(path)
         if path.is_dir():
-            raise UserError(f"expected a model file, got the folder {path}; name the .onnx file in it")
+            inside = min(path.glob("*.onnx"), default=None)  # as a search leaves one; training leaves weights to export
+            remedy = (
+                f"name the file in it, {inside}" if inside else f"write it with gru4rec export {path} --out FILE.onnx"
+            )
+            raise UserError(f"expected a model file, got the folder {path}; {remedy}")
         file = OnnxFile.open(path)
         metadata = _Metadata(path, file)
         if "format_version" not in file.metadata:

@@ -78,6 +78,14 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
         Artifact.open(tmp_path)
 
 
+def test_a_folder_in_the_place_of_a_model_file_is_told_where_the_file_is_or_how_to_make_it(tmp_path):
+    with pytest.raises(UserError, match=r"got the folder .*; write it with gru4rec export .* --out FILE\.onnx$"):
+        Artifact.open(tmp_path)
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(UserError, match=r"name the file in it, .*/model\.onnx$"):
+        Artifact.open(tmp_path)
+
+
 def test_an_onnx_file_of_somebody_else_is_refused(tmp_path):
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
     result = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
