@@ -34,6 +34,10 @@ def writing(path: str | Path) -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError as error:  # of what the block printed: no file on a disk ends so
+        raise UserError(
+            f"expected standard output to be read to the end, found it closed; {path} was not written"
+        ) from error
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -84,3 +84,17 @@ def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
     with pytest.raises(UserError, match="a device or a pipe"), written_file(tmp_path / "pipe"):
         raise AssertionError("the work began")
     assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_reader_that_leaves_is_not_taken_for_a_disk_that_fails(tmp_path):
+    reading, printing = os.pipe()
+    os.close(reading)
+    try:
+        with (
+            pytest.raises(UserError, match=r"expected standard output to be read .*; .*/out was not written$"),
+            written_folder(tmp_path / "out"),
+        ):
+            os.write(printing, b"how far it has come")
+    finally:
+        os.close(printing)
+    assert not list(tmp_path.iterdir())
