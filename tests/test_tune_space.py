@@ -231,6 +231,7 @@ def test_a_ladder_has_no_rounding_errors():
         ({"dropout_p_embed": "1.5"}, "dropout_p_embed: expected a value of at least 0 and below 1, got 1.5"),
         ({"dropout_p_hidden": "0..1"}, "below 1"),
         ({"learning_rate": "fast"}, "learning_rate: expected a number, got 'fast'"),
+        ({"layers": "64-128"}, "layers: expected values with commas between, or a range such as 64..128, got '64-128'"),
         ({"learning_rate": "0.2..0.1"}, "expected a range that rises, got 0.2..0.1"),
         ({"learning_rate": "0..0.1:log"}, "a low end above 0"),
         ({"learning_rate": "0.1.."}, "expected a range such as"),

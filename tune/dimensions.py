@@ -10,6 +10,7 @@ or a table {low, high, step, log}. A range with a step is the list of its number
 search need not be told apart here.
 """
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -142,6 +143,8 @@ def read_dimension(name: str, given: Any) -> Dimension:
             return read_dimension(name, _parts(given))
         if ".." in given:
             return _from_text(name, given)
+        if re.fullmatch(r"[\d.]+ *[-–:] *[\d.]+(:.*)?", given):
+            raise UserError(f"{name}: expected values with commas between, or a range such as 64..128, got {given!r}")
     return _choice([_literal(given)])
 
 
