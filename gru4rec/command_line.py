@@ -3,6 +3,7 @@
 Exit codes: 0 done; 2 the arguments or the input are wrong, with one line on stderr; 130 interrupted.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -42,6 +43,11 @@ def run_app(app: "App", arguments: Sequence[str] | None = None) -> int:
             print_error=False,
             result_action="return_value",
         )
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader has had enough; the interpreter must not flush into the pipe when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (CycloptsError, UserError) as error:
         message = " ".join(str(error).split())
         sys.stderr.write(f"error: {message}\n")

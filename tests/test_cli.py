@@ -247,6 +247,14 @@ def test_help_of_a_command_ends_in_examples_of_it(command, capsys):
     assert all(line.strip().startswith(f"gru4rec {command} ") for line in lines)
 
 
+def test_a_reader_of_standard_output_may_leave(tmp_path, monkeypatch):
+    reading, printing = os.pipe()
+    os.close(reading)
+    with open(printing, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert main(["synth", "--out", str(tmp_path / "clicks.tsv"), "--events", "100", "--items", "9"]) == 0
+
+
 def test_commands_say_their_version(capsys):
     for command in (main, search):
         assert command(["--version"]) == 0
