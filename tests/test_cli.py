@@ -252,7 +252,7 @@ def test_a_reader_of_standard_output_may_leave(tmp_path, monkeypatch):
     os.close(reading)
     with open(printing, "w") as closed:
         monkeypatch.setattr(sys, "stdout", closed)
-        assert main(["synth", "--out", str(tmp_path / "clicks.tsv"), "--events", "100", "--items", "9"]) == 0
+        assert main(["synth", "--out", str(tmp_path / "clicks.tsv"), "--events", "100", "--items", "10"]) == 0
 
 
 def test_commands_say_their_version(capsys):
