@@ -10,6 +10,7 @@ import glob
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -40,8 +41,12 @@ NEVER = "\x01"  # a delimiter that no text holds: the whole line is one column
 def unheard_panics() -> Iterator[None]:
     """Keep what polars' Rust prints of a panic off standard error: whoever catches the exception has a line for it.
 
-    Whatever else is printed by the block, or beside it, is passed on when the block ends.
+    Whatever else is printed by the block, or beside it, is passed on when the block ends. Only in the main thread: two
+    threads that held standard error at once would give each other's back.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     with ExitStack() as stack:
         with suppress(OSError):  # standard error is closed, or nowhere is room for what it says
             held = stack.enter_context(tempfile.TemporaryFile())

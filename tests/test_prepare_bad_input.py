@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import threading
 import resource
 import subprocess
 import sys
@@ -300,3 +301,16 @@ def test_what_is_printed_without_a_panic_is_passed_on(capfd):
         os.write(2, b"a warning\n")
         assert capfd.readouterr().err == ""
     assert capfd.readouterr().err == "a warning\n"
+
+
+def test_other_threads_leave_standard_error_alone(capfd):
+    def printing():
+        with unheard_panics():
+            os.write(2, b"a warning\n")
+            seen.append(capfd.readouterr().err)
+
+    seen = []
+    thread = threading.Thread(target=printing)
+    thread.start()
+    thread.join()
+    assert seen == ["a warning\n"]
