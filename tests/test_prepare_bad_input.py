@@ -3,10 +3,10 @@
 import gzip
 import json
 import os
-import threading
 import resource
 import subprocess
 import sys
+import threading
 
 import polars as pl
 import pyarrow
