@@ -34,8 +34,6 @@ from inference.vocabulary import Vocabulary
 
 CUTOFF = 20
 OFFICIAL, OURS, WITH_BEST = "official", "ours", "ours, with the best 20"
-SAME = 1e-4
-"""Events may rank otherwise by rounding: so much may Recall@20 and MRR@20 differ."""
 
 
 def official_model(code: official_code.OfficialCode, network: Network, vocabulary: Vocabulary, clicks: Any) -> Any:
@@ -44,23 +42,13 @@ def official_model(code: official_code.OfficialCode, network: Network, vocabular
     Raises:
         UserError: ours has more than one layer, another embedding or cosine scores, or was trained on other items.
     """
-    if len(network.widths) != 1 or not network.constrained or network.temperature is not None:
-        raise UserError("model: expected one layer, a constrained embedding and dot scores, got something else")
     parameters = {"layers": list(network.widths), "n_sample": 0, "n_epochs": 0, "constrained_embedding": True}
     model = code.model(parameters)
     code.train(model, clicks)  # no epoch: it only builds the model
     model.n_sample = 1  # without additional samples its loop leaves the last session as soon as it is the only one
-    numbers = model.data_iterator.itemidmap
-    ours = vocabulary.numbers([str(item) for item in numbers.index])
-    if len(numbers) != network.n_items or (ours < 0).any():
-        raise UserError("train: expected the log that the model was trained on, got one with other items")
-    order = torch.from_numpy(ours)
-    layer, cell = network.layers[0], model.model.G[0]
     with torch.no_grad():
-        model.model.Wy.weight.copy_(network.output_table[order])
-        model.model.By.weight.copy_(network.output_bias[order].unsqueeze(1))
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            getattr(cell, name).copy_(getattr(layer, name))
+        for theirs, ours, rows in official_code.paired_weights(model, network, vocabulary):
+            theirs.copy_(ours[torch.from_numpy(rows)])
     return model
 
 
@@ -93,7 +81,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             seconds[name].append(time.perf_counter() - began)
             sys.stderr.write(f"round {number + 1}, {name}: {seconds[name][-1]:.1f} s\n")
     for name, (recall, mrr) in figures.items():
-        if abs(recall - figures[OFFICIAL][0]) > SAME or abs(mrr - figures[OFFICIAL][1]) > SAME:
+        if (
+            abs(recall - figures[OFFICIAL][0]) > official_code.SAME
+            or abs(mrr - figures[OFFICIAL][1]) > official_code.SAME
+        ):
             raise SystemExit(f"{name}: expected {figures[OFFICIAL]}, got {recall}, {mrr}: not the same evaluation")
     return {
         "events": sessions.n_pairs,

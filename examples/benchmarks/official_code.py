@@ -16,10 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import packages_first  # noqa: F401
+from torch import Tensor
 
 from gru4rec.config import read_config
+from gru4rec.model import Network
 from inference.errors import UserError
+from inference.vocabulary import Vocabulary
 
 MODULE = "gru4rec_pytorch"
 PARAMETER_FILES = {
@@ -29,6 +33,8 @@ PARAMETER_FILES = {
 }
 """The parameter files of the official repository that the benchmarks use, by the name of the data they are for."""
 EVALUATED_AT_ONCE = 512
+SAME = 1e-4
+"""Events may rank otherwise by rounding: so much may Recall@20 and MRR@20 by their loop and by ours differ."""
 
 
 def published_parameters(directory: Path, name: str) -> dict[str, Any]:
@@ -112,6 +118,34 @@ class OfficialCode:
                 model, clicks.copy(), cutoff=[20], batch_size=min(EVALUATED_AT_ONCE, n_sessions), mode="standard"
             )
         return float(recall[20]), float(mrr[20])
+
+
+def paired_weights(theirs: Any, network: Network, vocabulary: Vocabulary) -> list[tuple[Tensor, Tensor, np.ndarray]]:
+    """Where the weights of a network of ours are in a model of theirs.
+
+    Args:
+        theirs: a model that they have built, for the same log.
+        network, vocabulary: of ours, with one layer, a constrained embedding and dot scores.
+
+    Returns:
+        For each of them theirs, ours, and the row of ours that each row of theirs stands for.
+
+    Raises:
+        UserError: ours is of another kind, or knows other items.
+    """
+    if len(network.widths) != 1 or not network.constrained or network.temperature is not None:
+        raise UserError("expected a model of one layer with a constrained embedding and dot scores, got another")
+    numbers = theirs.data_iterator.itemidmap
+    items = vocabulary.numbers([str(item) for item in numbers.index])
+    if len(numbers) != network.n_items or (items < 0).any():
+        raise UserError("train: expected the log that the model was trained on, got one with other items")
+    layer, cell = network.layers[0], theirs.model.G[0]
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    return [
+        (theirs.model.Wy.weight, network.output_table, items),
+        (theirs.model.By.weight, network.output_bias.unsqueeze(1), items),
+        *((own := getattr(cell, name), getattr(layer, name), np.arange(len(own))) for name in names),
+    ]
 
 
 def load(directory: Path) -> OfficialCode:

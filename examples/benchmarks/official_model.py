@@ -1,0 +1,84 @@
+"""A model that the authors' PyTorch code has trained, kept as a model directory of ours.
+
+    python examples/benchmarks/official_model.py --official ../GRU4Rec_PyTorch_Official --train train.parquet \\
+        --test test.parquet --config retailrocket --seed 1 --out theirs
+    gru4rec evaluate model --test test.parquet --versus theirs
+
+Their code trains with one of its parameter files and ranks the test. Its weights are put into a network of ours, which
+ranks the test, too; the model is kept only where both rankings come to the same Recall@20 and MRR@20. So two models can
+be compared session by session, whoever trained them. (That, too, is how such a model gets into an ONNX file.)
+
+Needs a clone of github.com/hidasib/GRU4Rec_PyTorch_Official, pandas and pyarrow.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import official_code
+import torch
+
+from gru4rec import checkpoint
+from gru4rec.config import from_mapping
+from gru4rec.evaluation import evaluate
+from gru4rec.events import encode, read_events
+from gru4rec.model import Network
+from gru4rec.training import data_digest
+from inference.atomic import written_folder
+from inference.errors import UserError
+
+
+def keep(arguments: argparse.Namespace) -> str:
+    """Train with their code, rank with both, and keep the model; gives a line that says what came out."""
+    code = official_code.load(arguments.official)
+    parameters = official_code.published_parameters(arguments.official, arguments.config)
+    log = encode(read_events(arguments.train))
+    network = Network(len(log.vocabulary), config := from_mapping(parameters | {"seed": arguments.seed}))
+    test = encode(read_events(arguments.test, part="test"), log.vocabulary).sessions
+
+    clicks = official_code.read_clicks(arguments.train)
+    theirs = code.model(parameters, seed=arguments.seed)
+    began = time.perf_counter()
+    code.train(theirs, clicks)
+    seconds = time.perf_counter() - began
+    recall, mrr = code.evaluate(theirs, official_code.read_clicks(arguments.test))
+
+    with torch.no_grad():
+        for from_theirs, ours, rows in official_code.paired_weights(theirs, network, log.vocabulary):
+            ours[torch.from_numpy(rows)] = from_theirs
+    quality = evaluate(network, test, cutoffs=[20])
+    if abs(quality.recall[20] - recall) > official_code.SAME or abs(quality.mrr[20] - mrr) > official_code.SAME:
+        raise SystemExit(f"expected {recall}, {mrr} as by their loop, got {quality.as_dict()}: not the same model")
+    with written_folder(arguments.out) as folder:
+        checkpoint.write_description(folder, config, log.vocabulary)
+        (last := checkpoint.epoch_folder(folder, config.n_epochs)).mkdir()
+        checkpoint.save_arrays(last, network.tensors())
+        epochs = {"best_epoch": config.n_epochs, "last_epoch": config.n_epochs, "history": []}
+        checkpoint.write_metrics(folder, epochs | {"data_sha256": data_digest(log)})
+    return f"{arguments.out}: trained in {seconds:.0f} s, Recall@20 {recall:.4f}, MRR@20 {mrr:.4f}; ours ranks the same"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--official", type=Path, required=True, help="a clone of the official repository")
+    parser.add_argument("--train", type=Path, required=True, help="training log: SessionId, ItemId, Time")
+    parser.add_argument("--test", type=Path, required=True, help="test log")
+    parser.add_argument(
+        "--config", default="retailrocket", help="theirs: rsc15, retailrocket, diginetica or a file of paramfiles"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, required=True, help="the model directory")
+    arguments = parser.parse_args()
+    try:
+        if arguments.out.exists():
+            raise UserError(f"expected a new folder for the model, found {arguments.out}")
+        print(keep(arguments))
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
