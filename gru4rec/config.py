@@ -98,7 +98,9 @@ class TrainConfig:
     )
     n_epochs: int = _ranged(None, 1, 1 << 20, about="passes over the training sessions")
     score: str = _described("dot or cosine of the state and an item's output row")
-    temperature: float | None = _ranged(None, 1e-3, 1e3, about="factor of the cosine scores")
+    temperature: float | None = _ranged(
+        None, 1e-3, 1e3, about=f"factor of cosine scores; {DEFAULT_TEMPERATURE:g} if unset"
+    )
     n_recent: int = _ranged(
         None, 0, 256, about="last clicks of the session whose items get a learned bonus (whole-session); 0 = none"
     )
@@ -107,10 +109,12 @@ class TrainConfig:
     bpreg: float | None = _ranged(None, 0, 1e6, about="weight of the score regularisation of bpr-max")
     elu_param: float | None = _ranged(None, 0, 1e6, about="ELU on the scores of bpr-max; 0 = linear")
     logq: float | None = _ranged(None, 0, 1e6, about="strength of the sampling correction of cross-entropy")
-    loss_options: Mapping[str, Any] = field(default_factory=dict, metadata={"about": "options of a plugged-in loss"})
+    loss_options: Mapping[str, Any] = field(
+        default_factory=dict, metadata={"about": "options of a plugged-in loss, e.g. --loss-options.margin 2"}
+    )
     sampler: str = field(default="popularity", metadata={"about": "where additional negatives come from"})
     sampler_options: Mapping[str, Any] = field(
-        default_factory=dict, metadata={"about": "options of a plugged-in sampler"}
+        default_factory=dict, metadata={"about": "options of a plugged-in sampler, in the same way"}
     )
     plugins: tuple[str, ...] = field(default=(), metadata={"about": "modules that register losses or samplers"})
     device: str = field(default="auto", metadata={"about": "auto, cpu, cuda or cuda:N"})
@@ -280,21 +284,30 @@ def values_for(batching: str, config: TrainConfig, kept: Collection[str] = ()) -
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """The key/value pairs of a configuration file: TOML, or an official `OrderedDict` parameter file.
+    """The key/value pairs of a configuration file that is valid by itself.
+
+    Raises:
+        UserError: as `parsed_config`, or a key is unknown, or a value is refused by `TrainConfig`.
+    """
+    values = parsed_config(path)
+    from_mapping(values, source=str(path))
+    return values
+
+
+def parsed_config(path: str | Path) -> dict[str, Any]:
+    """The key/value pairs of a configuration file, unchecked: TOML, or an official `OrderedDict` parameter file.
 
     Official files are Python source; they are parsed as literals and never executed.
 
     Raises:
-        UserError: the file is missing, is neither of the two formats, or holds an unknown key.
+        UserError: the file is missing, or is neither of the two formats.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the configuration {path}: {error}") from None
-    values = _official_parameters(text, path) if path.suffix == ".py" else parsed_toml(text, path)
-    from_mapping(values, source=str(path))
-    return values
+    return _official_parameters(text, path) if path.suffix == ".py" else parsed_toml(text, path)
 
 
 def parsed_toml(text: str, path: Path) -> dict[str, Any]:

@@ -11,7 +11,17 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from gru4rec.config import BATCHING_DEFAULTS, LOSS_OPTION_FIELDS, TrainConfig, from_mapping, read_config, values_for
+from gru4rec.config import (
+    BATCHING_DEFAULTS,
+    LOSS_OPTION_FIELDS,
+    SESSION_PARALLEL,
+    WHOLE_SESSION,
+    TrainConfig,
+    from_mapping,
+    parsed_config,
+    values_for,
+)
+from inference.errors import UserError
 
 _SPECIAL_TYPES: dict[str, Any] = {
     "layers": str,
@@ -69,19 +79,29 @@ def configuration(flags: Any, file: Path | None, base: TrainConfig | None = None
     Raises:
         UserError: the file cannot be read, or a value is refused.
     """
-    values = read_config(file) if file else {}
+    written = parsed_config(file) if file else {}
     flagged = given(flags)
     for table in ("loss_options", "sampler_options"):
-        if table in flagged and isinstance(values.get(table), dict):
-            flagged[table] = values[table] | flagged[table]
-    values |= flagged
-    return from_mapping(_defaults_from(base, values) | values, source="configuration")
+        if table in flagged and isinstance(written.get(table), dict):
+            flagged[table] = written[table] | flagged[table]
+    values = written | flagged
+    try:
+        return from_mapping(_defaults_from(base, values) | values, source="configuration")
+    except UserError:
+        from_mapping(written, source=str(file))  # if it is the file's own fault, say so
+        raise
 
 
 def _defaults_from(base: TrainConfig | None, values: dict[str, Any]) -> dict[str, Any]:
     if base is None:
         return {}
-    defaults = values_for(str(values.get("batching", base.batching)), base, kept=OF_THE_MODEL)
+    batching = str(values.get("batching", base.batching))
+    if base.n_recent and batching == SESSION_PARALLEL:
+        raise UserError(
+            f"batching: the model to begin from has a bonus for recent clicks (n_recent = {base.n_recent}), which is "
+            f"learnt with {WHOLE_SESSION} only; leave batching out, or train without a model to begin from"
+        )
+    defaults = values_for(batching, base, kept=OF_THE_MODEL)
     for chosen, options in (
         ("loss", (*LOSS_OPTION_FIELDS, "loss_options")),
         ("sampler", ("sampler_options",)),

@@ -164,6 +164,23 @@ def test_flag_wins_over_file_and_file_over_default(tmp_path):
     assert config.loss_options == {"gamma": 2}
 
 
+def test_a_file_may_need_what_the_flags_say(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("temperature = 20.0\n")
+    assert configuration(ConfigFlags(score="cosine"), path).temperature == 20.0
+    path.write_text("n_recent = 5\n")
+    assert configuration(ConfigFlags(batching="whole-session"), path).n_recent == 5
+    assert configuration(ConfigFlags(), path, TrainConfig(batching="whole-session")).n_recent == 5
+    with pytest.raises(UserError, match=r"run\.toml: n_recent: expected 0 with session-parallel batching"):
+        configuration(ConfigFlags(batch_size=8), path)
+
+
+def test_the_fault_of_a_flag_is_not_laid_at_the_files_door(tmp_path):
+    (tmp_path / "run.toml").write_text("batch_size = 32\n")
+    with pytest.raises(UserError, match=r"^configuration: batch_size: expected a value of at least 1"):
+        configuration(ConfigFlags(batch_size=0), tmp_path / "run.toml")
+
+
 def test_with_another_batching_what_was_a_default_is_the_default_of_that():
     lanes, whole = TrainConfig(n_sample=7, seed=3), TrainConfig(batching="whole-session", n_sample=7, seed=3)
     assert lanes.replace(batching="whole-session") == whole

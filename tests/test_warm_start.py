@@ -207,6 +207,15 @@ def test_with_another_batching_what_the_model_does_not_decide_has_the_defaults_o
     assert (config.score, config.optimizer, config.learning_rate, config.n_recent) == ("dot", "adagrad", 0.05, 0)
 
 
+def test_a_bonus_for_recent_clicks_keeps_a_model_from_another_batching():
+    base = TrainConfig(batching="whole-session", n_recent=3)
+    for flags in (ConfigFlags(batching="session-parallel"), ConfigFlags(batching="session-parallel", n_recent=0)):
+        with pytest.raises(UserError, match=r"batching: .* \(n_recent = 3\), which is learnt with whole-session only"):
+            configuration(flags, None, base)
+    without = TrainConfig(batching="whole-session", n_recent=0)
+    assert configuration(ConfigFlags(batching="session-parallel"), None, without).n_recent == 0
+
+
 def test_items_without_clicks_are_drawn_by_uniform_sampling_only():
     support = np.array([0, 3, 0, 1, 0])
     generator = np.random.default_rng(0)
