@@ -13,14 +13,13 @@ import numpy as np
 
 from gru4rec.clicks import Clicks
 from gru4rec.markov import popularity_recall, shuffled, transition_recall
-from gru4rec.times import Clock
+from gru4rec.times import DAY, Clock
 
 Severity = Literal["invalid", "warning", "note"]
 
 ROBOT_CLICKS, ROBOT_SECONDS = 20, 1.0  # so many clicks, less than so long apart on average
 ENDLESS_CLICKS, ENDLESS_DAYS = 1000, 1.0
 LARGEST_SAMPLE = 5_000_000  # clicks from which transitions are counted
-DAY = 86_400.0
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,8 @@ def open_event_file(path: Path, *, names: tuple[str, ...] = (), delimiter: str |
         UserError: it is missing or empty, or its header cannot be read.
     """
     if not path.is_file():
-        raise UserError(f"expected an event file, found none at {path}")
+        found = "a pipe or a device" if path.exists() and not path.is_dir() else "none"
+        raise UserError(f"expected an event file, found {found} at {path}")
     try:
         with open(path, "rb") as file:
             magic = file.read(4)
@@ -134,6 +135,8 @@ def open_event_file(path: Path, *, names: tuple[str, ...] = (), delimiter: str |
         if magic.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise UserError(f"{path}: expected UTF-8 text, got UTF-16; save the file as UTF-8")
         first = _first_line(path)
+        if not first.strip():
+            raise UserError(f"{path}: expected a header or a JSON object in the first line, got a blank one; remove it")
         if first.lstrip().startswith("{"):
             return _json_file(path)
         if first.lstrip().startswith("[") and _kind_by_name(path) == "json":

@@ -98,6 +98,10 @@ def _check_columns(file: EventFile, columns: Columns) -> None:
             raise UserError(
                 f"{path}: expected one {role} column {name!r}, found {found}; name yours with --{role}-column"
             )
+        if columns.names.count(name) > 1:
+            raise UserError(
+                f"{path}: expected different columns for session, item and time, got {name!r} for two of them"
+            )
 
 
 def _times(times: pl.Series, path: Path, name: str) -> pl.Series:
@@ -107,10 +111,9 @@ def _times(times: pl.Series, path: Path, name: str) -> pl.Series:
         return times.to_physical().cast(pl.Int64)
     if not (times.dtype.is_numeric() or times.dtype == pl.String):
         raise UserError(f"{path}: column {name!r}: expected numbers or dates as times, got {times.dtype}")
-    if times.dtype == pl.UInt64:
-        times = times.cast(pl.Float64)
     if times.dtype.is_integer():
-        return times.cast(pl.Int64)
+        whole = times.cast(pl.Int64, strict=False)
+        return times.cast(pl.Float64) if whole.null_count() else whole
     numbers = times.cast(pl.Int64, strict=False) if times.dtype == pl.String else times
     if numbers.dtype != pl.Int64 or numbers.null_count():
         numbers = times.cast(pl.Float64, strict=False)

@@ -6,6 +6,7 @@ trained on), unless the rules filter before the split as the official preprocess
 and test keep the items that training has.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -57,8 +58,8 @@ class Rules:
     def __post_init__(self) -> None:
         for name, least in (("min_item_support", 1), ("min_session_length", 1), ("passes", 1), ("gap", 0)):
             value = getattr(self, name)
-            if value is not None and not value >= least:
-                raise UserError(f"{name}: expected at least {least}, got {value}")
+            if value is not None and not least <= value < math.inf:
+                raise UserError(f"{name}: expected a number of at least {least}, got {value}")
 
 
 NOTHING = Counts(0, 0, 0)

@@ -152,6 +152,10 @@ def _reading(file: "EventFile", flags: ReadingFlags, rules: RuleFlags, public: "
     from gru4rec.raw_events import Reading
 
     kinds = tuple(kind.strip() for kind in (flags.event_kinds or "").split(",") if kind.strip())
+    if flags.event_kinds is not None and not kinds:
+        raise UserError(
+            f"event_kinds: expected kinds such as view,click, got {flags.event_kinds!r}; leave it out for all"
+        )
     if public is not None:
         kinds = kinds or public.event_kinds
     given = RawColumns(

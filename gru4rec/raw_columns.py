@@ -91,7 +91,7 @@ def recognised_columns(file: EventFile, given: RawColumns, *, by_user: bool, wit
 
 
 def check_columns(file: EventFile, columns: RawColumns) -> None:
-    """Refuse a file that lacks one of the columns, or names it twice.
+    """Refuse a file that lacks one of the columns or names it twice, and a column that is to be two things at once.
 
     Raises:
         UserError: it does.
@@ -106,6 +106,12 @@ def check_columns(file: EventFile, columns: RawColumns) -> None:
             )
         if name not in file.names:
             raise _missing(file, item.name, f"expected {name!r}; name yours with --{item.name}-column")
+        others = [other.name for other in fields(columns) if getattr(columns, other.name) == name]
+        if len(others) > 1:
+            raise UserError(
+                f"{file.path}: expected different columns for {' and '.join(others)}, got {name!r} for both; name "
+                f"yours with --{others[0]}-column or --{others[1]}-column"
+            )
 
 
 def _recognised(file: EventFile, role: str) -> str | None:

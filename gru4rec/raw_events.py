@@ -17,7 +17,7 @@ from gru4rec.clicks import Clicks, Names, by_first_appearance
 from gru4rec.event_files import READING_ERRORS, EventFile, explained, unheard_panics
 from gru4rec.events import check_id_type
 from gru4rec.raw_columns import RawColumns, check_columns
-from gru4rec.times import Clock, clock_of, magnitude, plausible, time_column
+from gru4rec.times import DAY, Clock, clock_of, magnitude, plausible, time_column
 from inference.errors import UserError
 
 SAMPLE_ROWS = 1000
@@ -220,11 +220,11 @@ class _Reader:
         days = self._collected(lambda file: file.frame.select(column.ticks(pl.col(name)).alias("day")))["day"]
         if days.null_count():
             raise self._bad_row(name, column.ticks(pl.col(name)).is_null(), column.expected)
-        milliseconds = days.to_numpy() // 1000
+        ticks = days.to_numpy().astype(np.int64)
         first = np.full(int(session.max()) + 1, np.iinfo(np.int64).max)
-        np.minimum.at(first, session, milliseconds)
+        np.minimum.at(first, session, ticks // round(DAY * clock_of(ticks, column).per_second))
         earliest: np.ndarray = first[session]
-        return earliest // MILLISECONDS_PER_DAY * MILLISECONDS_PER_DAY
+        return earliest * MILLISECONDS_PER_DAY
 
     def _check_times(self, ticks: np.ndarray, clock: Clock) -> None:
         low, high = plausible(clock)

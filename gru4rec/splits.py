@@ -15,11 +15,10 @@ from typing import Literal
 import numpy as np
 
 from gru4rec.clicks import Clicks
-from gru4rec.times import Clock
+from gru4rec.times import DAY, Clock
 from inference.errors import UserError
 
 SplitBy = Literal["start", "end", "cut"]
-DAY = 86_400.0
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from inference.errors import UserError
 Unit = Literal["s", "ms", "us", "ns", "order"]
 TICKS_PER_SECOND: dict[str, float] = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+DAY = 86_400.0  # seconds
 FIRST_SECOND, LAST_SECOND = 1e8, 1e11  # 1973 and 5138: what lies between them is a date in seconds
 NAIVE_PATTERNS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M")
 WITH_OFFSET = "%+"
@@ -95,7 +96,7 @@ class Clock:
                 "expected times with a unit to measure durations in, got plain numbers below the year 1973; use "
                 "--test-fraction or --split-at, or name their unit with --time-format (s, ms, us, ns)"
             )
-        return 1 / 86_400 if self.unit == "day" else TICKS_PER_SECOND[self.unit]
+        return 1 / DAY if self.unit == "day" else TICKS_PER_SECOND[self.unit]
 
     def shown(self, tick: float) -> str:
         """A tick for people: a date, or the number itself."""
@@ -125,7 +126,7 @@ class Clock:
         Raises:
             UserError: it is neither.
         """
-        if re.fullmatch(r"-?\d+", text.strip()):
+        if re.fullmatch(r"-?\d{1,19}", text.strip()):  # exactly; more digits than any tick has need not be
             return int(text)
         try:
             return float(text)

@@ -140,6 +140,22 @@ def test_bad_parquet_columns_are_one_clear_line(tmp_path):
         read_events(path)
 
 
+def test_one_column_for_two_things_is_one_clear_line(tmp_path):
+    path = write(tmp_path, LINES)
+    with pytest.raises(UserError, match="expected different columns for session, item and time, got 'Time' for two"):
+        read_events(path, Columns(session="Time"))
+
+
+def test_times_of_any_kind_of_integer_order_clicks(tmp_path):
+    """Nanoseconds do not fit into a float64, in which the first two of these would be equal."""
+    path = tmp_path / "log.parquet"
+    begin = 1_700_000_000 * 10**9
+    for kind, times in ((pl.UInt64, [begin + 1, begin, begin + 2]), (pl.Int128, [5 << 70, 3 << 70, 7 << 70])):
+        frame = pl.DataFrame({"SessionId": [1, 1, 1], "ItemId": ["a", "b", "c"], "Time": pl.Series(times, dtype=kind)})
+        frame.write_parquet(path)
+        assert sessions_of(encode(read_events(path))) == [["b", "a", "c"]]
+
+
 def test_last_sessions_are_held_out_without_items_unseen_before():
     log = log_of([[0, 2], [2, 0], [0, 2, 0], [1, 2, 0], [3, 1]])
     train, held_out = hold_out_last(log, share=0.4)

@@ -54,6 +54,7 @@ def with_row(number: int, text: str) -> str:
     [
         ("", "log.csv: expected events, got an empty file"),
         (HEADER, "log.csv: expected events, got none (the file has a header only)"),
+        ("\n" + GOOD, "log.csv: expected a header or a JSON object in the first line, got a blank one; remove it"),
         (
             GOOD.replace("ItemId", "Colour"),
             "log.csv: expected an item column, found only 'SessionId', 'Colour', 'Time'",
@@ -174,8 +175,14 @@ def test_the_file_of_several_that_is_wrong_is_the_one_that_is_named(tmp_path, ca
             "got both the session column 'SessionId' and the user column 'ItemId'; leave out --session-column or",
         ),
         (["--item-column", "Thing"], "expected 'Thing'; name yours with --item-column"),
+        (
+            ["--item-column", "SessionId"],
+            "expected different columns for session and item, got 'SessionId' for both; name yours with",
+        ),
         (["--session-gap", "60"], "expected a user column, found only 'SessionId', 'ItemId', 'Time'"),
         (["--event-kinds", "view"], "expected an event column, found only"),
+        (["--event-kinds", ","], "event_kinds: expected kinds such as view,click, got ','; leave it out for all"),
+        (["--user-column", "SessionId", "--session-gap", "inf"], "gap: expected a number of at least 0, got inf"),
         (["--delimiter", "tab"], "found only 'SessionId,ItemId,Time' when it is delimited by '\\t'"),
         (["--delimiter", "::"], "delimiter: expected one character or 'tab', got '::'"),
         (["--time-format", "stardate"], "unknown time format 'stardate'; expected one of auto, s, ms"),
@@ -184,14 +191,16 @@ def test_the_file_of_several_that_is_wrong_is_the_one_that_is_named(tmp_path, ca
         (["--test-days", "1"], "got none for train: the boundary is 2023-11-13 22:13:27 and the sessions, 4, run from"),
         (["--split-at", "5"], "got none for train: the boundary is 1970-01-01 00:00:05"),
         (["--split-at", "2099-01-01"], "got none for test: the boundary is 2099-01-01"),
+        (["--split-at", "9" * 400], "got none for test: the boundary is inf"),
+        (["--split-at", "9" * 5000], "got none for test: the boundary is inf"),
         (["--split-at", "soon"], "expected a number or a time such as 2024-01-31T12:00:00, got 'soon'"),
         (["--test-days", "0"], "expected a split by more than 0 days, got 0"),
         (["--test-fraction", "1"], "expected a fraction between 0 and 1 to split off, got 1"),
         (["--test-days", "1", "--split-at", "5"], "expected one way to split, by days, by fraction or at a time"),
         (["--valid-days", "1"], "expected either --no-valid or a validation split, got both"),
         (["--passes", "often"], "passes: expected a number or 'stable', got 'often'"),
-        (["--passes", "0"], "passes: expected at least 1, got 0"),
-        (["--min-item-support", "0"], "min_item_support: expected at least 1, got 0"),
+        (["--passes", "0"], "passes: expected a number of at least 1, got 0"),
+        (["--min-item-support", "0"], "min_item_support: expected a number of at least 1, got 0"),
         (
             ["--min-item-support", "9"],
             "events after the step 'train: items of fewer than 9 clicks, pass 1', which removed all 4; try a lower "
@@ -247,6 +256,12 @@ def test_wrong_destination_is_refused_before_any_work(tmp_path, capsys):
     assert "expected at least one event file" in capsys.readouterr().err
     assert main(["prepare", str(tmp_path / "*.csv"), "--out", str(tmp_path / "out")]) == 2
     assert "expected an event file, found none at" in capsys.readouterr().err
+
+
+def test_a_pipe_in_the_place_of_a_log_is_said_to_be_one(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    assert main(["audit", str(tmp_path / "pipe")]) == 2
+    assert "expected an event file, found a pipe or a device at" in capsys.readouterr().err
 
 
 def test_full_disk_is_one_line_and_leaves_nothing(tmp_path):

@@ -4,6 +4,7 @@ Every log has two items, 1 and 2, with the support they need, so that what is le
 """
 
 import datetime
+import shutil
 
 import polars as pl
 import pytest
@@ -100,6 +101,19 @@ def test_diginetica_counts_milliseconds_from_the_first_day_of_the_session(tmp_pa
     assert parts["train"] == [("1", "1", day + 5000), ("1", "2", day + 7000)]
     later = day + 19 * DAY * 1000
     assert parts["test"] == [("2", "1", later + 50), ("2", "2", later + 100)]  # 1 at 50, 1 again at 100, then 2
+
+
+def test_diginetica_takes_days_that_are_dates_already(tmp_path):
+    rows = [(1, 1, 5000, "2016-05-01"), (1, 2, 7000, "2016-05-01"), (2, 1, 50, "2016-05-20"), (2, 2, 100, "2016-05-20")]
+    frame = pl.DataFrame(rows, schema=["sessionId", "itemId", "timeframe", "eventdate"], orient="row")
+    out, flags = tmp_path / "out", (*SUPPORT, "--no-valid")
+    for kind in (pl.Date, pl.Datetime("ms"), pl.Datetime("ns")):
+        frame.with_columns(pl.col("eventdate").str.to_date().cast(kind)).write_parquet(tmp_path / "views.parquet")
+        command = ["prepare", str(tmp_path / "views.parquet"), "--preset", "diginetica", "--out", str(out), *flags]
+        assert main(command) == 0
+        day = int(moment("2016-05-01T00:00:00+00:00").timestamp()) * 1000
+        assert pl.read_parquet(out / "train.parquet").rows() == [(1, 1, day + 5000), (1, 2, day + 7000)]
+        shutil.rmtree(out)
 
 
 def test_retailrocket_looks_for_pauses_among_all_events_and_keeps_views(tmp_path):
