@@ -65,14 +65,14 @@ def audit(
     if len(parts) > 1 and not all(len(part.clicks) for part in parts):
         raise UserError(f"expected events in both files, got none in {file if first == 0 else test}")
     findings = audit_log(train, tested, raw.clock, order_information(train.clicks, tested.clicks if tested else None))
-    console = Console(highlight=False)
-    console.print(f"columns: {columns.described()}\ntimes: {raw.clock.described()}\n", markup=False, soft_wrap=True)
-    console.print(_profile(parts, raw.clock))
+    console = Console()
+    with console.capture() as profile:  # and printed as all else is: a console ends the program where nobody reads on
+        console.print(_profile(parts, raw.clock))
+    print(f"columns: {columns.described()}\ntimes: {raw.clock.described()}\n\n{profile.get()}", end="")
     for finding in findings:
-        console.print(f"{finding.severity}: {finding.text}", markup=False, soft_wrap=True)
+        print(f"{finding.severity}: {finding.text}")
     invalid = sum(finding.severity == "invalid" for finding in findings)
-    verdict = f"{invalid} findings make an evaluation invalid" if invalid else "nothing makes an evaluation invalid"
-    console.print(verdict, soft_wrap=True)
+    print(f"{invalid} findings make an evaluation invalid" if invalid else "nothing makes an evaluation invalid")
     return INVALID if strict and invalid else 0
 
 

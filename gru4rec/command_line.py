@@ -6,9 +6,10 @@ Exit codes: 0 done; 2 the arguments or the input are wrong, with one line on std
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from inference.errors import UserError
+from inference.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -36,6 +37,9 @@ def run_app(app: "App", arguments: Sequence[str] | None = None) -> int:
     from cyclopts import CycloptsError
 
     app.suppress_keyboard_interrupt = False  # or it would exit without a word
+    _hold_closed_streams()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what it has no letter for is no reason to end
     try:
         result = app(
             list(sys.argv[1:] if arguments is None else arguments),
@@ -43,23 +47,52 @@ def run_app(app: "App", arguments: Sequence[str] | None = None) -> int:
             print_error=False,
             result_action="return_value",
         )
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:  # the reader has had enough; the interpreter must not flush into the pipe when it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has had enough
+        _let_go_of_standard_output()
         return 0
     except (CycloptsError, UserError) as error:
         message = " ".join(str(error).split())
         sys.stderr.write(f"error: {message}\n")
         return 2
-    except MemoryError as error:
-        reason = f" ({error})" if str(error) else ""
+    except OSError as error:
+        if error.filename is None:  # of what is printed
+            _let_go_of_standard_output()
+        place = "standard output or a file" if error.filename is None else repr(str(error.filename))
+        sys.stderr.write(f"error: cannot read or write {place}: {error.strerror or error}\n")
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        reason = f" ({one_line(error)})" if str(error) else ""
         sys.stderr.write(f"error: out of memory{reason}; ask for less, or take a machine with more\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
     return result if isinstance(result, int) else 0
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says so; torch's own are no `MemoryError`, and that of a processor has no type of its own."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )
+
+
+def _hold_closed_streams() -> None:
+    """Keep what is said on a closed standard stream from failing, and the next file from getting its number."""
+    for name in ("stdin", "stdout", "stderr"):  # in the order of their numbers: each file gets the lowest one free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+
+
+def _let_go_of_standard_output() -> None:
+    """Keep the interpreter from trying again, when it ends, to write what could not be written."""
+    with suppress(OSError):  # it may be no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(line: str) -> None:

@@ -10,8 +10,11 @@ from importlib.metadata import version
 
 import polars as pl
 import pytest
+import torch
+from cyclopts import App
 
 from gru4rec.cli import main
+from gru4rec.command_line import run_app
 from inference.cli import main as infer
 from tests.small_logs import frame_of, markov_sessions
 from tune.search import main as search
@@ -248,11 +251,85 @@ def test_help_of_a_command_ends_in_examples_of_it(command, capsys):
 
 
 def test_a_reader_of_standard_output_may_leave(tmp_path, monkeypatch):
-    reading, printing = os.pipe()
-    os.close(reading)
-    with open(printing, "w") as closed:
-        monkeypatch.setattr(sys, "stdout", closed)
-        assert main(["synth", "--out", str(tmp_path / "clicks.tsv"), "--events", "100", "--items", "10"]) == 0
+    log = str(tmp_path / "clicks.tsv")
+    for command in (["synth", "--out", log, "--events", "100", "--items", "10"], ["audit", log]):
+        reading, printing = os.pipe()
+        os.close(reading)
+        with open(printing, "w") as closed:
+            monkeypatch.setattr(sys, "stdout", closed)
+            assert main(command) == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
+def test_standard_output_on_a_full_disk_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "gru4rec", "synth", "--out", str(tmp_path / "clicks.tsv"), "--events", "100"]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    line = "error: cannot read or write standard output or a file: No space left on device\n"
+    assert (ended.returncode, ended.stderr) == (2, line)
+
+
+def test_what_standard_output_has_no_letter_for_is_written_in_its_place(folder):
+    ended = subprocess.run(
+        [sys.executable, "-m", "gru4rec", "evaluate", str(folder / "model"), "--test", str(folder / "clicks.tsv")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "\\u2013" in ended.stdout  # the dash of an interval
+
+
+@pytest.mark.parametrize("closed", [(2,), (0, 1, 2)])
+def test_closed_standard_streams_change_nothing_but_what_is_heard(closed, folder, tmp_path):
+    def close():
+        for number in closed:
+            os.close(number)
+
+    command = [sys.executable, "-m", "gru4rec", "train", "--train", str(folder / "clicks.tsv")]
+    for out, code in ((tmp_path / "model", 0), (folder / "model", 2)):
+        assert subprocess.run([*command, "--out", str(out), *QUICK], preexec_fn=close).returncode == code
+    assert (tmp_path / "model" / "metrics.json").exists()
+
+
+def test_a_path_that_the_system_refuses_is_one_line(folder, tmp_path, capsys):
+    log, long = str(folder / "clicks.tsv"), "a" * 300
+    for command in (
+        ["train", "--train", long, "--out", tmp_path / "model"],
+        ["train", "--train", log, "--out", tmp_path / long],
+        ["evaluate", long, "--test", log],
+        ["evaluate", folder / "model", "--test", long],
+    ):
+        line = failing(capsys, *command)
+        assert line.startswith("error: cannot read or write '")
+        assert line.endswith("': File name too long")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("an array of 9 TiB"),
+        torch.OutOfMemoryError("CUDA out of memory.\nMore about it."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+    ],
+)
+def test_memory_that_runs_out_is_one_line(error, capsys):
+    def raising():
+        raise error
+
+    assert run_app(App(default_command=raising), []) == 2
+    first = str(error).splitlines()[0]
+    line = f"error: out of memory ({first}); ask for less, or take a machine with more\n"
+    assert capsys.readouterr().err == line
+
+
+def test_a_defect_of_ours_is_not_taken_for_anything_else():
+    def raising():
+        raise RuntimeError("no such thing")
+
+    with pytest.raises(RuntimeError, match="no such thing"):
+        run_app(App(default_command=raising), [])
 
 
 def test_commands_say_their_version(capsys):
