@@ -186,9 +186,9 @@ def read_metrics(directory: Path) -> dict[str, Any]:
         UserError: it is missing, damaged or of another schema.
     """
     metrics = _read_json(directory / METRICS_FILE)
-    for key in ("best_epoch", "last_epoch", "history", "data_sha256"):
-        if key not in metrics:
-            raise UserError(f"{directory / METRICS_FILE}: expected the key {key!r}; the file is damaged")
+    for key, kind in (("best_epoch", int), ("last_epoch", int), ("history", list), ("data_sha256", str)):
+        if not isinstance(metrics.get(key), kind):
+            raise UserError(f"{directory / METRICS_FILE}: expected {key!r} as {kind.__name__}; the file is damaged")
     return metrics
 
 

@@ -29,7 +29,7 @@ def import_plugins(config: TrainConfig) -> None:
     for module in config.plugins:
         try:
             importlib.import_module(module)
-        except Exception as error:  # a user's module may fail in any way
+        except (Exception, SystemExit) as error:  # a user's module may fail in any way, or be a script that exits
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UserError(f"plugins: cannot import {module!r}: {reason}; is its folder on PYTHONPATH?") from error
 

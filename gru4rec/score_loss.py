@@ -2,10 +2,9 @@
 
 A step of a thousand targets and four thousand negatives has four million scores. Made at once, that matrix is written
 to memory and read back for every pass of the loss, and forward and backward pass each do that several times. Made for
-a few
-rows at a time, the scores never leave the cache: they are computed, turned into losses and gradients, and the gradients
-multiplied on to what the scores were made from, before the next rows are begun. Memory stays small however many
-negatives there are.
+a few rows at a time, the scores never leave the cache: they are computed, turned into losses and gradients, and the
+gradients multiplied on to what the scores were made from, before the next rows are begun. Memory stays small however
+many negatives there are.
 
 Products take their inputs in the given type (bfloat16 where that is fast) and everything else is float32.
 """

@@ -256,6 +256,20 @@ def test_loops_are_compiled_anew_where_no_folder_can_hold_them(monkeypatch):
     assert compiled(int32(int32))(twice).ctypes(21) == 42
 
 
+def test_loops_are_compiled_anew_where_the_folder_has_no_room_for_them(tmp_path, monkeypatch):
+    import numba
+    from numba.core import caching
+
+    from gru4rec.kernels.words import compiled
+
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_save_data", full)
+    assert compiled(numba.int32(numba.int32))(twice).ctypes(21) == 42
+
+
 def twice(number):
     return number * 2
 

@@ -8,7 +8,7 @@ import torch
 from gru4rec.cli import main
 from gru4rec.config import TrainConfig
 from gru4rec.losses import LOSSES
-from gru4rec.plugins import plugin_failures
+from gru4rec.plugins import import_plugins, plugin_failures
 from gru4rec.samplers import SAMPLERS
 from gru4rec.trainer import Trainer
 from inference.errors import UserError
@@ -156,6 +156,13 @@ def test_a_plugin_that_fails_ends_the_command_with_one_line(module, events_file,
     assert main([*command, "--plugin", module, "--loss", "raises"]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: plugins: my_plugins, line {LINE}: Attribute")
     assert not (tmp_path / "model").exists()
+
+
+def test_a_script_in_the_place_of_a_plugin_does_not_end_the_command(tmp_path, monkeypatch):
+    (tmp_path / "a_script.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="plugins: cannot import 'a_script': SystemExit: 0"):
+        import_plugins(TrainConfig(plugins=("a_script",)))
 
 
 def test_defects_elsewhere_and_devices_that_fail_are_not_laid_at_the_plugins_door(module):

@@ -426,7 +426,7 @@ def test_plugin_module_registers_a_loss(markov_log, tmp_path, monkeypatch):
         Trainer(TrainConfig(plugins=("no_such_module",)), markov_log)
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "pickled", "metrics", "schema"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "pickled", "metrics", "epoch", "schema"])
 def test_damaged_model_folder_is_one_clear_line(damage, markov_log, tmp_path):
     directory = tmp_path / "model"
     train(markov_log, CONFIGS["full"].replace(n_epochs=1), directory=directory)
@@ -439,6 +439,9 @@ def test_damaged_model_folder_is_one_clear_line(damage, markov_log, tmp_path):
         np.save(array, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     elif damage == "metrics":
         (directory / "metrics.json").write_text("{")
+    elif damage == "epoch":
+        text = (directory / "metrics.json").read_text()
+        (directory / "metrics.json").write_text(text.replace('"best_epoch": 1', '"best_epoch": "1"'))
     else:
         (directory / "metrics.json").write_text('{"schema_version": 99}')
     with pytest.raises(UserError) as error:

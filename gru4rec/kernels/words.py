@@ -35,7 +35,7 @@ def compiled(signature, **options):
         function.__qualname__ = f"{function.__name__}_{INLINED}"  # which is in the name of the file on disk
         try:
             return cfunc(signature, cache=True, **options)(function)
-        except RuntimeError:  # numba finds no place for its cache
+        except (RuntimeError, OSError):  # numba finds no place for its cache, or no room in it
             return cfunc(signature, **options)(function)
 
     return compile_one
