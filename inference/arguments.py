@@ -61,6 +61,9 @@ def parsed(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Mode]:
     """
     understood = parser()
     arguments = understood.parse_args(argv)
+    for name in ("model", "session", "exclude", "allow", "state", "output"):
+        if getattr(arguments, name) == "":  # as of a variable that is not set: without a word it would have no effect
+            raise UserError(f"expected --{name} FILE, got an empty name; see {PROGRAM} --help")
     mode = _mode(arguments)
     if mode == "stream":
         arguments.session = arguments.session or "-"
@@ -83,7 +86,6 @@ def parsed(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Mode]:
 
 
 def _mode(arguments: argparse.Namespace) -> Mode:
-    arguments.session = arguments.session or None
     given: list[Mode] = [name for name in get_args(Mode) if getattr(arguments, name) not in (None, False)]
     questions = [f"--{name}" for name in given if name in ("info", "similar", "stream")]
     if len(questions) > 1:

@@ -10,6 +10,7 @@ should. The digest of the weights takes a pass over the whole file, so it is che
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 
 from inference.errors import UserError, one_line, unknown_choice
 from inference.onnx_file import FLOAT, OnnxFile
-from inference.providers import started
+from inference.providers import MOST_THREADS, runtime, started
 from inference.vocabulary import Vocabulary
 
 FORMAT_VERSION = 1
@@ -117,7 +118,7 @@ class Artifact:
                 damaged; the text says which.
         """
         path = Path(path)
-        if path.is_dir():
+        if os.path.isdir(path):  # unlike Path.is_dir it leaves it to the reading to say what is wrong with a name
             inside = min(path.glob("*.onnx"), default=None)  # as a search leaves one; training leaves weights to export
             remedy = (
                 f"name the file in it, {inside}" if inside else f"write it with gru4rec export {path} --out FILE.onnx"
@@ -234,10 +235,10 @@ class Artifact:
         """
         if threads is not None and threads < 1:
             raise UserError(f"expected at least one thread, got {threads}")
+        if threads is not None and threads > MOST_THREADS:
+            raise UserError(f"expected at most {MOST_THREADS:,} threads, got {threads}")
         self.check_finite()
-        import onnxruntime  # here, so that what needs no session starts without it
-
-        options = onnxruntime.SessionOptions()
+        options = runtime().SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised; nothing is to be printed beside it
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # costs no latency, frees the cores
         if threads is not None:

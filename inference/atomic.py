@@ -191,5 +191,5 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def _flush_to_disk(path: Path) -> None:
-    with open(path, "rb") as file:
+    with open(path, "rb" if fcntl else "r+b") as file:  # Windows flushes only what may be written
         os.fsync(file.fileno())

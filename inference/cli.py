@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from inference.arguments import OUTPUT_SUFFIXES, PROGRAM, Mode, parsed
 from inference.errors import UserError, unknown_item
-from inference.output import output
+from inference.output import output, refuse_what_is_read
 from inference.providers import cores
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def _run(arguments: argparse.Namespace, mode: Mode) -> None:
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
+    read = {f"--{name}": getattr(arguments, name) for name in ("model", "session", "exclude", "allow", "state")}
+    refuse_what_is_read(arguments.output, read)
     artifact = Artifact.open(arguments.model)
     if arguments.verify:
         artifact.verify()
@@ -165,7 +167,7 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
         watch=source.append,
         remark=_say,
     )
-    options = _ranking_options(arguments)
+    options = _ranking_options(recommender, arguments)
     n_clicks = n_unknown = n_sessions = n_from_zero = 0
     with output(arguments.output) as file, progress(_say, sys.stderr.isatty() and not file.isatty()) as report:
         write = writer(arguments.format or _format_of(arguments.output), file)
@@ -198,7 +200,7 @@ def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
     from inference.session_states import SessionStates
     from inference.streaming import answers, arriving_clicks
 
-    options = _ranking_options(arguments)
+    options = _ranking_options(recommender, arguments)
 
     def steps(befores: Sequence["SessionState"], items: Sequence[str]) -> list[tuple["SessionState", "Recommendation"]]:
         return recommender.steps(befores, items, **options)
@@ -234,11 +236,14 @@ def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
         _say(f"{states.n_forgotten} times the session clicked longest ago was forgotten; see --max-sessions")
 
 
-def _ranking_options(arguments: argparse.Namespace) -> dict[str, Any]:
+def _ranking_options(recommender: "Recommender", arguments: argparse.Namespace) -> dict[str, Any]:
+    exclude = _ids(arguments.exclude) if arguments.exclude else ()
+    if exclude and not any(item in recommender.vocabulary for item in exclude):
+        _say(f"{arguments.exclude} excludes nothing: the model knows none of its lines as an item; write an id a line")
     return {
         "k": arguments.top_k,
         "exclude_seen": arguments.exclude_seen,
-        "exclude": _ids(arguments.exclude) if arguments.exclude else (),
+        "exclude": exclude,
         "allow": _ids(arguments.allow) if arguments.allow else None,
     }
 

@@ -106,6 +106,8 @@ def table_rows(
     header_line = next(numbered, None)
     if header_line is None or not header_line.text.strip():
         raise UserError(f"{name} has no header; expected a first line with the columns {_listed(columns)}")
+    if "\r" in header_line.text:
+        raise UserError(f"{name}: expected lines that end as on Unix or Windows, got those of old Macs; save it anew")
     source = _Texts(chain([header_line], numbered))
     reader = csv.reader(source, delimiter=delimiter, strict=True)
     try:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -38,6 +38,30 @@ def output(path: str | None, grows: bool = False) -> Iterator[TextIO]:
     else:
         with written_file(path) as temporary, _text_file(temporary) as file:
             yield file
+
+
+def refuse_what_is_read(path: str | None, read: Mapping[str, str | None]) -> None:
+    """Keep a run from writing over what it reads, which would be lost; a stream's output even while it is read.
+
+    Args:
+        path: where is to be written; "-" or None for standard output.
+        read: the files that are read, "-" for standard input, by the options that name them.
+
+    Raises:
+        UserError: one of them is to be written.
+    """
+    if path is None or path == "-" or (os.path.exists(path) and not os.path.isfile(path)):
+        return
+    for option, other in read.items():
+        if other is not None and _is_same(path, other):
+            raise UserError(f"expected --output to name another file than {option}, got {path} for both; choose one")
+
+
+def _is_same(path: str, other: str) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.stat(0 if other == "-" else other))
+    except OSError:  # one is not there yet
+        return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _standard_stream(path: str) -> int | None:

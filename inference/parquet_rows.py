@@ -43,6 +43,8 @@ def parquet_rows(file: BinaryIO, name: str, columns: Columns, remark: Remark | N
                 for row in zip(*values, strict=True):
                     number += 1
                     yield _row(row, number, name, columns)
+    except UnicodeDecodeError as error:  # Arrow takes the bytes of text as they are, Python does not
+        raise UserError(f"{name}: expected ids and times as UTF-8 text, got other bytes; write it again") from error
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"cannot read {name} as parquet: {str(error).splitlines()[0]}") from error
 

@@ -12,10 +12,31 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from inference.errors import UserError, unknown_choice
+from inference.errors import UserError, one_line, unknown_choice
 
 EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 PROVIDERS = ("auto", *EXECUTION_PROVIDERS)
+MOST_THREADS = 4096
+"""More than any machine has processors."""
+
+
+def runtime() -> Any:
+    """The module onnxruntime, imported when it is asked for, so that what needs no session starts without it.
+
+    Raises:
+        UserError: it cannot be imported, or is there in part: onnxruntime and onnxruntime-gpu share their folder, and
+            whoever removes one of them takes it from the other.
+    """
+    try:
+        import onnxruntime
+
+        _ = onnxruntime.InferenceSession, onnxruntime.SessionOptions
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"onnxruntime is not there as a whole ({one_line(error)}); uninstall onnxruntime and onnxruntime-gpu, then "
+            "install one of them"
+        ) from error
+    return onnxruntime
 
 
 def started(path: Path, options: Any, provider: str) -> Any:
@@ -30,10 +51,9 @@ def started(path: Path, options: Any, provider: str) -> Any:
         UserError: an unknown provider, or CUDA where it does not start.
         Exception: whatever onnxruntime raises on a graph that it refuses.
     """
-    import onnxruntime  # here, so that what needs no session starts without it
-
     if provider not in PROVIDERS:
         raise unknown_choice("provider", provider, list(PROVIDERS))
+    onnxruntime = runtime()
     if provider != "cpu":
         obstacle = _obstacle_to_cuda(onnxruntime)
         session = None if obstacle else _cuda_session(onnxruntime, path, options)

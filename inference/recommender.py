@@ -51,12 +51,13 @@ class SessionState:
     Args:
         hidden: float32 [parts, 1, width], `Artifact.state_shape` with one row.
         n_known: clicks on known items so far.
-        seen: numbers of the distinct items clicked so far, in the order of their first clicks.
+        seen: numbers of the distinct items clicked so far, in the order of their first clicks; of a state that was kept
+            elsewhere any sequence will do, such as the list that JSON makes of it.
     """
 
     hidden: np.ndarray
     n_known: int = 0
-    seen: tuple[int, ...] = ()
+    seen: Sequence[int] = ()
 
 
 class Recommender:
@@ -226,7 +227,7 @@ class Recommender:
             return []
         clicks = [self._encoded((item,), unknown) for item in items]
         seen = [  # kept also where they may be recommended now: a later step may exclude them
-            state.seen + tuple(number for number in click.numbers.tolist() if number not in state.seen)
+            (*state.seen, *(number for number in click.numbers.tolist() if number not in state.seen))
             for state, click in zip(states, clicks, strict=True)
         ]
         ids, scores, hidden = self._scorer.rank(
@@ -248,8 +249,9 @@ class Recommender:
             raise UserError(f"expected k between 1 and the {len(self._terms)} items of the model, got {k!r}")
 
     def _candidates(self, exclude: Iterable[str], allow: Iterable[str] | None) -> Candidates:
-        if self._prepared and self._prepared[0] is exclude and self._prepared[1] is allow:
-            return self._prepared[2]
+        prepared = self._prepared  # read once: another thread may put its own lists there meanwhile
+        if prepared and prepared[0] is exclude and prepared[1] is allow:
+            return prepared[2]
         candidates = Candidates.of(self.artifact, exclude, allow)
         if isinstance(exclude, tuple) and isinstance(allow, tuple | None):  # tuples do not change, so they can be kept
             self._prepared = (exclude, allow, candidates)
@@ -264,9 +266,9 @@ class Recommender:
         is_missing = numbers == MISSING
         if not is_missing.any():
             return _EncodedSession(numbers, ())
-        return _EncodedSession(
-            numbers[~is_missing], tuple(session[place] for place in np.flatnonzero(is_missing).tolist())
-        )
+        # by their order and not by place: a pandas Series takes labels
+        unknown_items = tuple(item for item, missing in zip(session, is_missing.tolist(), strict=True) if missing)
+        return _EncodedSession(numbers[~is_missing], unknown_items)
 
     def _recommendation(
         self, ids: np.ndarray, scores: np.ndarray, unknown: tuple[str, ...], n_known: int

@@ -155,6 +155,11 @@ def _format_of_line(first: Line, name: str, columns: Columns) -> Format:
     fields = [field.strip('"') for field in text.split(delimiter_of(text))]
     if columns.session in fields or columns.item in fields:
         return "csv"
+    if {columns.session, columns.item} & set(text.split()):
+        raise UserError(
+            f"{name}, line {first.number}: expected tabs, commas, semicolons or bars between the columns of a table, "
+            f"got blanks in {_shown(text)}; write it with one of them, or give --input-format lines if these are items"
+        )
     if any(delimiter in text for delimiter in DELIMITERS):  # more likely a table than one session of one odd item
         raise UserError(
             f"{name}, line {first.number}: expected a header with the columns {columns.session!r} and "
@@ -179,7 +184,7 @@ def json_sessions(numbered: Iterable[Line], name: str) -> Iterator[Session]:
     for number, text in numbered:
         if not text.strip():
             continue
-        value = json_object(text, name, number)
+        value = json_object(text, name, number, '{"session": "s1", "items": ["i17", "i4"]}')
         items = value.get("items")
         if not isinstance(items, list):
             raise UserError(
@@ -190,8 +195,8 @@ def json_sessions(numbered: Iterable[Line], name: str) -> Iterator[Session]:
         yield Session(session, tuple(json_id(item, "item", name, number) for item in items), number)
 
 
-def json_object(text: str, name: str, line: int) -> dict[str, Any]:
-    """One line of JSON that has to be an object.
+def json_object(text: str, name: str, line: int, example: str) -> dict[str, Any]:
+    """One line of JSON that has to be an object; messages show what one looks like by the example.
 
     Raises:
         UserError: it is not, or holds text that cannot be written as UTF-8.
@@ -200,9 +205,9 @@ def json_object(text: str, name: str, line: int) -> dict[str, Any]:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = getattr(error, "msg", None) or "too deep or too large"
-        raise UserError(f"{name}, line {line}: expected a JSON object ({reason})") from error
+        raise UserError(f"{name}, line {line}: expected a JSON object such as {example} ({reason})") from error
     if not isinstance(value, dict):
-        raise UserError(f"{name}, line {line}: expected a JSON object, got {_shown(value)}")
+        raise UserError(f"{name}, line {line}: expected a JSON object such as {example}, got {_shown(value)}")
     if "\\u" in text:  # only an escape can bring in half a surrogate pair
         try:
             json.dumps(value, ensure_ascii=False).encode()

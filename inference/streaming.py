@@ -22,6 +22,8 @@ CLICKS_AT_ONCE = 256
 LONGEST_LINE = 1 << 20
 """Bytes of the longest line that is accepted as a click."""
 
+EXAMPLE = '{"session": "s1", "item": "i17"}'
+
 Steps = Callable[[Sequence[SessionState], Sequence[str]], list[tuple[SessionState, Recommendation]]]
 
 
@@ -75,13 +77,10 @@ def _clicks(lines: list[bytes], before: int, name: str, known: Vocabulary | None
 
 
 def _click(line: Line, name: str, known: Vocabulary | None) -> Click:
-    value = json_object(line.text, name, line.number)
+    value = json_object(line.text, name, line.number, EXAMPLE)
     for key in ("session", "item"):
         if key not in value:
-            raise UserError(
-                f'{name}, line {line.number}: expected a click such as {{"session": "s1", "item": "i17"}}, '
-                f'got no "{key}"'
-            )
+            raise UserError(f'{name}, line {line.number}: expected a click such as {EXAMPLE}, got no "{key}"')
     session, item = (json_id(value[key], key, name, line.number) for key in ("session", "item"))
     if known is not None and item not in known:
         raise unknown_item(f"{name}, line {line.number}", item)

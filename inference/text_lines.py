@@ -16,7 +16,13 @@ from inference.errors import UserError
 
 LONGEST_LINE = 1 << 28
 """Bytes of the longest line that is read: about 20 million clicks."""
-
+PACKED = {
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\0": "xz",
+    b"BZh91AY&SY": "bzip2",
+    b"PK\3\4": "a zip archive or a spreadsheet",
+}
+"""What a file begins with that is packed otherwise than with gzip; `gru4rec` reads some of these."""
 
 Watch = Callable[[BinaryIO], None]
 
@@ -44,7 +50,7 @@ def opened(path: str, watch: Watch | None = None) -> Iterator[BinaryIO]:
         if path == "-":
             if sys.stdin is None:
                 raise UserError("cannot read standard input, it is closed; name a file")
-            yield _unpacked(sys.stdin.buffer)
+            yield _unpacked(sys.stdin.buffer, name)
         else:
             if Path(path).is_dir():
                 inside = min(Path(path).glob("*.parquet"), default=None)
@@ -53,7 +59,7 @@ def opened(path: str, watch: Watch | None = None) -> Iterator[BinaryIO]:
             with open(path, "rb") as file:
                 if watch:
                     watch(file)
-                yield _unpacked(file)
+                yield _unpacked(file, name)
     except FileNotFoundError as error:
         raise UserError(f"file {name} does not exist") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -69,9 +75,15 @@ def source_name(path: str) -> str:
     return "standard input" if path == "-" else path
 
 
-def _unpacked(file: BinaryIO) -> BinaryIO:
-    if peeked(file, 2)[:2] == b"\x1f\x8b":
+def _unpacked(file: BinaryIO, name: str) -> BinaryIO:
+    beginning = peeked(file, max(map(len, PACKED)))
+    if beginning[:2] == b"\x1f\x8b":
         return cast(BinaryIO, gzip.GzipFile(fileobj=file, mode="rb"))
+    for magic, kind in PACKED.items():
+        if beginning.startswith(magic):
+            raise UserError(
+                f"expected text, packed with gzip or not, got {kind} in {name}; unpack it, or save it as text"
+            )
     return file
 
 

@@ -82,7 +82,7 @@ class Vocabulary:
                     raise UserError(f"expected item ids as text, got {term!r}; write str(id)") from error
             raise
         if missing == "error" and (numbers == MISSING).any():
-            unknown = terms[int(np.flatnonzero(numbers == MISSING)[0])]
+            unknown = next(term for term, number in zip(terms, numbers.tolist(), strict=True) if number == MISSING)
             raise UserError(f"expected items that the model knows, got {unknown!r}")
         return numbers
 

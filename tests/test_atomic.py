@@ -78,6 +78,19 @@ def test_two_names_of_one_file_have_one_writer(tmp_path):
         raise AssertionError("both write")
 
 
+def test_where_there_are_no_locks_what_is_flushed_is_open_for_writing(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def flush_as_on_windows(descriptor):
+        assert fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+
+    monkeypatch.setattr("inference.atomic.fcntl", None)
+    monkeypatch.setattr(os, "fsync", flush_as_on_windows)
+    with written_file(tmp_path / "out") as temporary:
+        temporary.write_text("all of it")
+    assert (tmp_path / "out").read_text() == "all of it"
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")

@@ -325,6 +325,11 @@ def test_verify_accepts_a_sound_model_and_refuses_a_changed_one(model, infer, tm
         (["--top-k", "2", "--output", "/nowhere/at/all"], "does not exist"),
         (["--top-k", "2", "--output", "/"], "names a file"),
         (["--item-column", "Product"], "no column 'Product'"),
+        (["--exclude", ""], "expected --exclude FILE, got an empty name"),
+        (["--allow", ""], "expected --allow FILE, got an empty name"),
+        (["--output", ""], "expected --output FILE, got an empty name"),
+        (["--stream", "--state", ""], "expected --state FILE, got an empty name"),
+        (["--stream", "--threads", "99999999999"], "expected at most 4,096 threads, got 99999999999"),
     ],
 )
 def test_a_mistake_in_the_arguments_is_one_line_and_exit_code_2(infer, arguments, message):
@@ -353,6 +358,49 @@ def test_a_mistake_in_the_input_is_one_line_and_no_output_file(infer, tmp_path, 
     assert message in err
     assert output.read_text() == "earlier results"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["input", "output.csv", "sessions.tsv"]
+
+
+@pytest.mark.parametrize("option", ["--model", "--session", "--exclude", "--allow"])
+def test_what_a_run_reads_is_not_written_over(model, sessions, tmp_path, capsys, option):
+    files = {"--model": tmp_path / "model.onnx", "--session": sessions}
+    files |= {name: tmp_path / f"{name}.txt" for name in ("--exclude", "--allow")}
+    files["--model"].write_bytes(model.read_bytes())
+    for name in ("--exclude", "--allow"):
+        files[name].write_text("7\n")
+    before = files[option].read_bytes()
+    arguments = [str(word) for pair in files.items() for word in pair]
+    assert main([*arguments, "--top-k", "1", "--format", "csv", "--output", str(files[option])]) == 2
+    said = capsys.readouterr()
+    assert f"expected --output to name another file than {option}, got" in said.err
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert files[option].read_bytes() == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="hands a file over as standard input")
+def test_the_file_behind_standard_input_is_not_written_over(model, tmp_path):
+    path = tmp_path / "sessions.csv"
+    path.write_text(TABLE)
+    with open(path, "rb") as file:
+        result = process("--model", model, "--session", "-", "--top-k", 1, "--output", path, stdin=file)
+    assert result.returncode == 2
+    assert b"another file than --session" in result.stderr
+    assert path.read_text() == TABLE
+
+
+def test_a_model_of_an_impossible_name_cannot_be_read_and_is_not_written(infer):
+    code, _, err = infer(model="x" * 300)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "cannot read the model file xxx" in err
+
+
+def test_a_list_of_excluded_items_of_which_the_model_knows_none_is_remarked_on(infer, tmp_path):
+    path = tmp_path / "sold-out.txt"
+    path.write_text("7 \n0007\n")
+    code, _, err = infer("--top-k", 1, "--format", "csv", "--exclude", path)
+    assert code == 0
+    assert "sold-out.txt excludes nothing: the model knows none of its lines as an item" in err
+    path.write_text("7\n0007\n")
+    assert "excludes nothing" not in infer("--top-k", 1, "--format", "csv", "--exclude", path)[2]
 
 
 def test_the_provider_is_named_and_none_is_replaced_silently(infer, model):

@@ -1,6 +1,7 @@
 import dataclasses
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from gru4rec.config import TrainConfig
 from gru4rec.export import export
 from gru4rec.model import Network
 from inference import Recommender, SessionState, UserError, Vocabulary
+from inference.candidates import Candidates
 from tests.tiny_models import TERMS, plain_scores, random_weights, save_model
 
 N = len(TERMS)
@@ -110,6 +112,15 @@ def test_unknown_items_are_skipped_and_reported(recommender):
     assert (with_unknown.items, with_unknown.n_known) == (without.items, 2)
 
 
+def test_a_session_may_be_a_pandas_series_of_any_labels(recommender):
+    pandas = pytest.importorskip("pandas")
+    session = pandas.Series(["7", "??", "a b"], index=[30, 10, 20])
+    (expected,) = recommender.recommend([["7", "??", "a b"]], k=3)
+    assert recommender.recommend([session], k=3) == [expected]
+    with pytest.raises(UserError, match=r"'\?\?'"):
+        recommender.recommend([session], k=3, unknown="error")
+
+
 def test_an_unknown_click_repeats_the_ranking_of_the_state(recommender):
     state, known = recommender.step(recommender.new_state(), "7", k=3)
     after, unknown = recommender.step(state, "??", k=3)
@@ -178,6 +189,16 @@ def test_of_equal_scores_the_smaller_number_comes_first_on_both_paths(tmp_path, 
         assert among_all.items == among_allowed.items
 
 
+def test_lists_that_another_thread_gives_meanwhile_are_not_taken_for_ones_own(recommender, monkeypatch):
+    own, other = ("7",), ("a b",)
+    kept = [(lists, None, Candidates.of(recommender.artifact, lists, None)) for lists in (own, other)]
+    reads = iter([kept[0], kept[0], kept[0], kept[1]])  # the other thread comes as late as it can
+    late = property(lambda _: next(reads), lambda *_: None)
+    monkeypatch.setattr(Recommender, "_prepared", late, raising=False)
+    (got,) = recommender.recommend([[]], k=N, exclude=own)
+    assert set(got.items) == set(TERMS) - set(own)
+
+
 def test_nothing_is_left_where_the_allowed_items_are_excluded(recommender):
     (got,) = recommender.recommend([["7"]], k=3, allow=["7"], exclude=["7"])
     assert got.items == ()
@@ -222,6 +243,16 @@ def test_clicks_of_several_sessions_at_once_equal_those_of_each(recommender):
         assert state.seen == alone_state.seen
         np.testing.assert_array_equal(state.hidden, alone_state.hidden)
     assert recommender.steps([], [], k=4) == []
+
+
+@pytest.mark.parametrize("kept_as", [list, np.array])
+def test_a_state_goes_on_whatever_sequence_its_seen_items_were_kept_as(recommender, kept_as):
+    before, _ = recommender.step(recommender.new_state(), "7", k=1)
+    expected, expected_answer = recommender.step(before, "007", k=N, exclude_seen=True)
+    kept = SessionState(before.hidden, before.n_known, kept_as(before.seen))
+    after, answer = recommender.step(kept, "007", k=N, exclude_seen=True)
+    assert answer == expected_answer
+    assert after.seen == expected.seen
 
 
 def test_seen_items_may_be_excluded_from_any_step_on(recommender):
@@ -317,6 +348,22 @@ def test_scores_that_overflow_are_an_error(tmp_path, weights):
     recommender = Recommender.load(save_model(tmp_path / "model.onnx", huge))
     with pytest.raises(UserError, match="not finite"):
         recommender.recommend([["7", "007"]], k=N)
+
+
+@pytest.mark.parametrize("there", [None, types.ModuleType("onnxruntime")], ids=["missing", "in part"])
+def test_an_onnxruntime_that_is_not_there_as_a_whole_is_one_line_that_says_what_to_do(tmp_path, monkeypatch, there):
+    path = save_model(tmp_path / "model.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", there)
+    with pytest.raises(
+        UserError, match="uninstall onnxruntime and onnxruntime-gpu, then install one of them"
+    ) as caught:
+        Recommender.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_more_threads_than_any_machine_has_are_refused(tmp_path):
+    with pytest.raises(UserError, match="expected at most 4,096 threads, got 99999999999"):
+        Recommender.load(save_model(tmp_path / "model.onnx"), threads=99_999_999_999)
 
 
 @pytest.mark.parametrize("count", [0, -2])

@@ -1,6 +1,8 @@
+import bz2
 import gzip
 import io
 import json
+import lzma
 import sys
 
 import pytest
@@ -157,7 +159,14 @@ def test_times_beyond_the_precision_of_floats_are_compared_exactly(tmp_path):
         ('{"items": [true]}\n', "line 1: expected the item id as text, got true"),
         ('{"session": [], "items": []}\n', "line 1: expected the session id as text"),
         ('{"items": []}\n{"items": \n', "line 2: expected a JSON object"),
-        ('{"items": []}\n[]\n', r"line 2: expected a JSON object, got \[\]"),
+        ('{"items": []}\n[]\n', r'line 2: expected a JSON object such as {"session": .*"items": .*}, got \[\]'),
+        ("SessionId,ItemId,Time\rs,a,1\r", "expected lines that end as on Unix or Windows, got those of old Macs"),
+        ("SessionId ItemId Time\ns a 1\n", "line 1: expected tabs, commas, semicolons or bars .*, got blanks in"),
+        ("at   ItemId\n1    a\n", "line 1: expected tabs, commas, semicolons or bars .*, got blanks in"),
+        (b"\x28\xb5\x2f\xfd" + b"x" * 99, "expected text, packed with gzip or not, got zstd in"),
+        (b"PK\3\4" + b"x" * 99, "got a zip archive or a spreadsheet in"),
+        (bz2.compress(TABLE.encode()), "got bzip2 in"),
+        (lzma.compress(TABLE.encode()), "got xz in"),
         ('{"items": ["\\ud800"]}\n', "line 1: expected Unicode text"),
         ('{"items": ' + "[" * 100_000 + "\n", "line 1: expected a JSON object"),
         ('{"items": [' + "9" * 10_000 + "]}\n", "line 1: expected a JSON object"),
@@ -290,6 +299,14 @@ def test_how_much_of_a_parquet_file_has_been_read_can_be_watched(tmp_path):
 def test_a_mistake_in_parquet_is_one_line_that_names_the_place(tmp_path, columns, message):
     content = written_parquet(tmp_path / "written", **columns)
     with pytest.raises(UserError, match=message):
+        read(tmp_path, content)
+
+
+def test_text_in_parquet_that_is_not_utf8_is_one_error(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 1, pyarrow.array([b"\xff"]).buffers())
+    content = written_parquet(tmp_path / "written", SessionId=["s"], ItemId=text, Time=[1])
+    with pytest.raises(UserError, match="expected ids and times as UTF-8 text, got other bytes"):
         read(tmp_path, content)
 
 

@@ -153,7 +153,8 @@ def test_answers_do_not_depend_on_how_many_clicks_arrive_together_or_on_interrup
         (b'{"session": "a", "item": "7"}\n{"session": "a"}\n', 'line 2.*got no "item"'),
         (b'{"session": "a", "item": "7"}\n{"item": "a"}\n', 'line 2.*got no "session"'),
         (b'{"session": "a", "item": "7"}\n{"item": 1.5, "session": "a"}\n', "line 2.*expected the item id"),
-        (b'{"session": "a", "item": "7"}\n7\n', "line 2: expected a JSON object"),
+        (b'{"session": "a", "item": "7"}\n7\n', 'line 2: expected a JSON object such as {.*"item": .*}, got 7'),
+        (b'{"session": "a", "item": "7"}\na\t7\n', 'line 2: expected a JSON object such as {.*"item": .*}'),
         (b'{"session": "a", "item": "7"}\n\xff\xfe\n', "line 2: expected UTF-8"),
         (b'{"session": "a", "item": "7"}\n{"session', "line 2: expected a JSON object"),
         (b'{"session": "a", "item": "7"}\n' + b"x" * (1 << 21), "line 2: expected a click, got a line of more"),
@@ -375,6 +376,17 @@ def test_answers_are_in_the_output_file_before_the_next_click_comes(model, tmp_p
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130
     assert output.read_bytes().count(b"\n") == 2
+
+
+@pytest.mark.parametrize("option", ["--session", "--state"])
+def test_a_stream_does_not_write_over_what_it_reads(model, tmp_path, capsys, option):
+    path, link = tmp_path / "read", tmp_path / "link.jsonl"
+    path.write_text(as_lines([("a", "7"), ("a", "007")]))
+    link.symlink_to(path)
+    arguments = ["--model", str(model), "--stream", "--top-k", "3", option, str(path), "--output", str(link)]
+    assert main(arguments) == 2
+    assert f"expected --output to name another file than {option}, got" in capsys.readouterr().err
+    assert path.read_text() == as_lines([("a", "7"), ("a", "007")])
 
 
 def test_a_stream_that_is_not_there_leaves_the_answers_of_the_last_one(model, tmp_path, capsys):
