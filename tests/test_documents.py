@@ -5,6 +5,7 @@ follows from its form (`document_blocks`):
 
 * commands are run, with small overrides (SMALL); where they take hours, machines or data of others, the parser of
   the program reads their flags (the search, the scripts in examples/), or they stand in ELSEWHERE with the reason;
+  of the searches one of each kind (SEARCHES) is run as well, by a test of its own;
 * other indented lines are what the commands before them show, and have to be found there, numbers aside (or a PICTURE);
 * ```python is run, ```toml is read by what the commands after it do; a first line `# name` names a file to be kept;
 * ```text is for the eye: formulas and the map of the project, which has a test of its own.
@@ -28,15 +29,31 @@ from gru4rec.losses import LOSSES
 from gru4rec.samplers import SAMPLERS
 from inference.cli import main as infer
 from tests.document_blocks import DOCUMENTS, ROOT, prose_and_blocks, without_assignments
+from tests.ray_fixture import ray_here  # noqa: F401
 from tune.flags import narrowed
 from tune.narrowing import read_space, search_space
-from tune.search import app as search
+from tune.search import app as search_app
+from tune.search import main as search_main
 
 SMALL = {
     "synth": {"--events": "3000", "--items": "300"},
     "train": {"--layers": "8", "--n-sample": "16", "--n-epochs": "1"},
 }
 """Flags that are set, or set otherwise, so that a command of `gru4rec` takes a moment."""
+LOG = "--train data --valid data"
+SEARCHES = {
+    "README.md": [f"{LOG} --out search"],
+    "tune/SEARCHING.md": [
+        f"{LOG} --out search --space space.toml --learning-rate 0.02..0.1",
+        f"{LOG} --out search --batching whole-session --trials 40 --time-budget 2h",
+        f"{LOG} --out study --grid loss n_sample --n-sample 0,512,2048 --repeats 3",
+    ],
+}
+"""Searches that are run, a small one of each kind, by the document in which they are."""
+SMALL_SEARCH = {"--trials": "2", "--epochs": "1"}
+SMALL_GRID = {"--loss": "cross-entropy,bpr-max", "--n-sample": "0,16", "--repeats": "1", "--epochs": "1"}
+SMALL_MODELS = {"--layers": "8", "--n-sample": "16", "--batch-size": "64", "--threads": "1", "--cpus-per-trial": "2"}
+"""Flags for a search that does not set them itself; of two processors a trial leaves none for a second process."""
 ELSEWHERE = {
     "bash examples/quickstart.sh": "installs; run by test_quickstart.py",
     "bash tests/run.sh": "is what runs this",
@@ -177,7 +194,7 @@ def with_flags(words, flags):
 
 def parse_search(words):
     """Read the flags of a search as it would, its files and its space included."""
-    _, bound, _ = search.parse_args(words, exit_on_error=False, print_error=False)
+    _, bound, _ = search_app.parse_args(words, exit_on_error=False, print_error=False)
     given = bound.arguments
     for file in ("train", "valid", "test", "space"):
         assert given.get(file) is None or given[file].exists(), given[file]
@@ -188,6 +205,23 @@ def parse_search(words):
         narrowed(given["flags"], read_space(given["space"]) if "space" in given else {}) if "flags" in given else {}
     )
     search_space(narrow, n_epochs=given.get("epochs", 10), seed=1, plugins=tuple(given.get("plugin", ())), grid=grid)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "search"), [(name, search) for name in SEARCHES for search in SEARCHES[name]])
+def test_a_search_of_a_document_finds_a_model_to_recommend_with(name, search, ray_here, folder):  # noqa: F811
+    blocks = prose_and_blocks(name)[1]
+    commands = [command for block in blocks if block.kind == "commands" for command in block.commands()]
+    words = search.split()
+    assert ["python", "-m", "tune.search", *words] in commands, "it is no longer in the document"
+    for block in blocks:
+        if block.kind == "toml":
+            (folder / name_of_file(block.text)).write_text(block.text)
+    flags = {flag: value for flag, value in SMALL_MODELS.items() if flag not in words}
+    flags |= SMALL_GRID if "--grid" in words else SMALL_SEARCH
+    assert search_main(with_flags(words, flags)) == 0
+    model = folder / words[words.index("--out") + 1] / "model.onnx"
+    assert infer(["--model", str(model), "--session", "sessions.jsonl", "--top-k", "1"]) == 0
 
 
 class Parsed(BaseException):
@@ -269,7 +303,10 @@ def test_every_document_is_looked_at():
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_flag_that_a_document_mentions_exists(name):
-    parsers = [*(trainer[command] for command in ("synth", "prepare", "audit", "train", "evaluate", "export")), search]
+    parsers = [
+        *(trainer[command] for command in ("synth", "prepare", "audit", "train", "evaluate", "export")),
+        search_app,
+    ]
     known = {flag for parser in parsers for item in parser.assemble_argument_collection() for flag in item.names}
     scripts = [ROOT / "inference" / "arguments.py", *(ROOT / "examples").rglob("*.py")]
     known |= {flag for script in scripts for flag in re.findall(r'"(--[a-z-]+)"', script.read_text())}
