@@ -10,14 +10,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from inference.errors import UserError, one_line
+from inference.output import hold_closed_streams
+from inference.providers import MOST_THREADS
 
 if TYPE_CHECKING:
     from cyclopts import App
 
     from gru4rec.training import EpochResult
-
-
-MOST_THREADS = 4096
 
 
 def our_version() -> str:
@@ -37,7 +36,9 @@ def run_app(app: "App", arguments: Sequence[str] | None = None) -> int:
     from cyclopts import CycloptsError
 
     app.suppress_keyboard_interrupt = False  # or it would exit without a word
-    _hold_closed_streams()
+    hold_closed_streams()
+    if sys.stdout is None:  # as under cron: what is printed is for nobody
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # what it has no letter for is no reason to end
     try:
@@ -80,13 +81,6 @@ def out_of_memory(error: BaseException) -> bool:
         or type(error).__name__ == "OutOfMemoryError"
         or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
     )
-
-
-def _hold_closed_streams() -> None:
-    """Keep what is said on a closed standard stream from failing, and the next file from getting its number."""
-    for name in ("stdin", "stdout", "stderr"):  # in the order of their numbers: each file gets the lowest one free
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def _let_go_of_standard_output() -> None:

@@ -37,6 +37,7 @@ a stream: {"session": "s1", "item": "i17"}, one click a line
 """
 
 
+TOP_K = 20
 Mode = Literal["info", "similar", "stream", "session", "verify"]
 """What is done, by the option that asks for it; `verify` for the comparison alone."""
 
@@ -157,7 +158,7 @@ def parser() -> argparse.ArgumentParser:
         "--max-sessions", type=int, default=100_000, metavar="N", help="sessions kept in mind (default: %(default)s)"
     )
     ranking = arguments.add_argument_group("recommendations")
-    ranking.add_argument("--top-k", type=int, default=20, metavar="K", help="items a session (default: %(default)s)")
+    ranking.add_argument("--top-k", type=int, metavar="K", help=f"items a session (default: {TOP_K}, or all of fewer)")
     ranking.add_argument("--exclude-seen", action="store_true", help="never what the session itself holds")
     ranking.add_argument("--exclude", metavar="FILE", help="never these items: a file of ids, one a line")
     ranking.add_argument(

@@ -17,9 +17,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
-from inference.arguments import OUTPUT_SUFFIXES, PROGRAM, Mode, parsed
+from inference.arguments import OUTPUT_SUFFIXES, PROGRAM, TOP_K, Mode, parsed
 from inference.errors import UserError, unknown_item
-from inference.output import output, refuse_what_is_read
+from inference.output import hold_closed_streams, output, refuse_what_is_read
 from inference.providers import cores
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ SMALL_WEIGHTS = 1 << 26
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0 done, 2 bad arguments or input, 130 interrupted."""
-    _hold_closed_streams()
+    hold_closed_streams()
     try:
         with _ended_by_signals():
             _run(*parsed(argv))
@@ -52,17 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _failed(f"cannot write to {error.filename or 'standard output'}: {error.strerror or error}")
     return 0
-
-
-def _hold_closed_streams() -> None:
-    """Keep the next file that is opened from getting the number of a closed standard stream, and what is said there."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    if sys.stderr is None:  # print would take standard output in its place
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 @contextmanager
@@ -147,7 +136,7 @@ def _similar(artifact: "Artifact", arguments: argparse.Namespace) -> None:
     from inference.recommendation_files import write_similar
     from inference.similar import similar_items
 
-    items = similar_items(artifact, arguments.similar, arguments.top_k)
+    items = similar_items(artifact, arguments.similar, _top_k(arguments, artifact.n_items - 1))
     with output(arguments.output) as file:
         write_similar(arguments.format or _format_of(arguments.output), file, arguments.similar, items)
 
@@ -236,12 +225,16 @@ def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
         _say(f"{states.n_forgotten} times the session clicked longest ago was forgotten; see --max-sessions")
 
 
+def _top_k(arguments: argparse.Namespace, most: int) -> int:
+    return min(TOP_K, max(1, most)) if arguments.top_k is None else arguments.top_k
+
+
 def _ranking_options(recommender: "Recommender", arguments: argparse.Namespace) -> dict[str, Any]:
     exclude = _ids(arguments.exclude) if arguments.exclude else ()
     if exclude and not any(item in recommender.vocabulary for item in exclude):
         _say(f"{arguments.exclude} excludes nothing: the model knows none of its lines as an item; write an id a line")
     return {
-        "k": arguments.top_k,
+        "k": _top_k(arguments, recommender.artifact.n_items),
         "exclude_seen": arguments.exclude_seen,
         "exclude": exclude,
         "allow": _ids(arguments.allow) if arguments.allow else None,

@@ -40,6 +40,17 @@ def output(path: str | None, grows: bool = False) -> Iterator[TextIO]:
             yield file
 
 
+def hold_closed_streams() -> None:
+    """Keep the next file that is opened from getting the number of a closed standard stream, and what is said there."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:  # print would take standard output in its place
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
 def refuse_what_is_read(path: str | None, read: Mapping[str, str | None]) -> None:
     """Keep a run from writing over what it reads, which would be lost; a stream's output even while it is read.
 

@@ -63,6 +63,16 @@ def test_json_lines_hold_the_recommendations_of_the_library_in_the_order_of_the_
         assert value["unknown"] == list(recommendation.unknown)
 
 
+def test_a_catalogue_smaller_than_the_usual_answer_is_answered_whole(infer, capsys, model):
+    assert N < 20
+    code, out, _ = infer("--format", "jsonl")
+    assert code == 0
+    assert {len(json.loads(line)["recommendations"]) for line in out.splitlines()} == {N}
+    assert main(["--model", str(model), "--similar", "007", "--format", "csv"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + N - 1  # a header, and all but the item itself
+    assert infer("--top-k", N + 1)[0] == 2
+
+
 def test_only_a_session_ranked_from_the_zero_state_is_flagged_as_such(infer):
     _, out, _ = infer("--format", "jsonl", "--top-k", 3)
     first, second, third = map(json.loads, out.splitlines())
