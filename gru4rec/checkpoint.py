@@ -23,7 +23,8 @@ import numpy as np
 from torch import Tensor
 
 from gru4rec.arrays import mapped_array, save_array
-from gru4rec.config import TrainConfig, from_mapping, read_config, to_toml
+from gru4rec.config import TrainConfig, from_mapping
+from gru4rec.config_files import read_config, to_toml
 from gru4rec.model import Network
 from gru4rec.trainer import Trainer
 from inference.atomic import written_file, written_folder

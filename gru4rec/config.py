@@ -1,19 +1,16 @@
 """One description of a training run, for flags, files and searches alike.
 
 `TrainConfig` carries the official parameter names and ours. Its fields are the command-line flags (`--batch-size`), the
-keys of a TOML file and the keys of a search space; every one of these paths ends in the same constructor and so in the
-same checks. Where the two ways of batching want different values, a field that is not set takes its way's own default.
-Numbers are checked here; whether a loss or a sampler exists, and takes the options given, is checked where those are
-registered, when a trainer is built, because plug-in modules must be imported first.
+keys of a TOML file (`config_files`) and the keys of a search space; every one of these paths ends in the same
+constructor and so in the same checks. Where the two ways of batching want different values, a field that is not set
+takes its way's own default. Numbers are checked here; whether a loss or a sampler exists, and takes the options given,
+is checked where those are registered, when a trainer is built, because plug-in modules must be imported first.
 """
 
-import ast
 import dataclasses
 import math
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from inference.errors import UserError, unknown_choice
@@ -281,79 +278,3 @@ def values_for(batching: str, config: TrainConfig, kept: Collection[str] = ()) -
     if "score" in left_out:
         left_out.add("temperature")
     return {name: value for name, value in to_mapping(config).items() if name not in left_out}
-
-
-def read_config(path: str | Path) -> dict[str, Any]:
-    """The key/value pairs of a configuration file that is valid by itself.
-
-    Raises:
-        UserError: as `parsed_config`, or a key is unknown, or a value is refused by `TrainConfig`.
-    """
-    values = parsed_config(path)
-    from_mapping(values, source=str(path))
-    return values
-
-
-def parsed_config(path: str | Path) -> dict[str, Any]:
-    """The key/value pairs of a configuration file, unchecked: TOML, or an official `OrderedDict` parameter file.
-
-    Official files are Python source; they are parsed as literals and never executed.
-
-    Raises:
-        UserError: the file is missing, or is neither of the two formats.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the configuration {path}: {error}") from None
-    return _official_parameters(text, path) if path.suffix == ".py" else parsed_toml(text, path)
-
-
-def parsed_toml(text: str, path: Path) -> dict[str, Any]:
-    """The key/value pairs of TOML text.
-
-    Raises:
-        UserError: it is none, naming the file.
-    """
-    try:
-        values = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: expected TOML, got an error: {error}") from None
-    _check_numbers(values, path)
-    return values
-
-
-def _check_numbers(value: Any, path: Path) -> None:
-    """Refuse whole numbers of more than 64 bits, which neither TOML nor a configuration has."""
-    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-        raise UserError(f"{path}: expected numbers of at most 64 bits, got one of {value.bit_length()}")
-    if isinstance(value, (dict, list, tuple, set)):
-        for part in (*value, *value.values()) if isinstance(value, dict) else value:
-            _check_numbers(part, path)
-
-
-def _official_parameters(text: str, path: Path) -> dict[str, Any]:
-    expected = UserError(f"{path}: expected gru4rec_params = OrderedDict([(name, value), …]) with literal values")
-    try:
-        tree = ast.parse(text)
-        calls = [node.value for node in tree.body if isinstance(node, ast.Assign)]
-        if len(calls) != 1 or not isinstance(calls[0], ast.Call) or len(calls[0].args) != 1:
-            raise expected
-        values = dict(ast.literal_eval(calls[0].args[0]))
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        raise expected from None
-    _check_numbers(values, path)
-    if values.get("embedding") == "layersize":
-        layers = _layers(values.get("layers", BATCHING_DEFAULTS[SESSION_PARALLEL]["layers"]))
-        if not layers:
-            raise UserError(f"{path}: layers: expected at least one positive number of units, got none")
-        values["embedding"] = layers[0]
-    return values
-
-
-def to_toml(config: TrainConfig) -> str:
-    """The configuration as TOML text that `read_config` reads back."""
-    import tomli_w
-
-    return tomli_w.dumps(to_mapping(config))

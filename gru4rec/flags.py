@@ -18,9 +18,9 @@ from gru4rec.config import (
     WHOLE_SESSION,
     TrainConfig,
     from_mapping,
-    parsed_config,
     values_for,
 )
+from gru4rec.config_files import parsed_config
 from inference.errors import UserError
 
 _SPECIAL_TYPES: dict[str, Any] = {

@@ -16,7 +16,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from gru4rec import checkpoint, memory
-from gru4rec.config import TrainConfig, from_mapping, read_config, to_mapping
+from gru4rec.config import TrainConfig, from_mapping, to_mapping
+from gru4rec.config_files import read_config
 from gru4rec.evaluation import evaluate
 from gru4rec.sessions import EncodedLog, Sessions
 from gru4rec.trainer import EpochReport, Trainer

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gru4rec.config import TrainConfig, from_mapping, read_config, to_mapping, to_toml
+from gru4rec.config import TrainConfig, from_mapping, to_mapping
+from gru4rec.config_files import read_config, to_toml
 from gru4rec.flags import ConfigFlags, configuration
 from gru4rec.flags import given as flags_given
 from inference.errors import UserError

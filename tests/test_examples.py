@@ -12,7 +12,7 @@ import torch
 
 from examples import bulk_scoring, streaming, train_and_score
 from gru4rec.cli import main as gru4rec
-from gru4rec.config import read_config
+from gru4rec.config_files import read_config
 from gru4rec.losses import LOSSES
 from gru4rec.samplers import SAMPLERS
 from inference import Recommender

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gru4rec.cli import main
-from gru4rec.config import TrainConfig, from_mapping, read_config, to_mapping, to_toml
+from gru4rec.config import TrainConfig, from_mapping, to_mapping
+from gru4rec.config_files import read_config, to_toml
 from gru4rec.encoded_log import read_training_log
 from gru4rec.events import encode, read_events
 from gru4rec.sessions import EncodedLog

@@ -6,7 +6,8 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from gru4rec.config import TrainConfig, from_mapping, read_config
+from gru4rec.config import TrainConfig, from_mapping
+from gru4rec.config_files import read_config
 from tests.ray_fixture import ray_here  # noqa: F401
 from tests.test_tune_report import trial_of
 from tests.test_tune_resume import command_of, log_file

@@ -25,8 +25,8 @@ from gru4rec.config import (
     TrainConfig,
     field_names,
     from_mapping,
-    parsed_toml,
 )
+from gru4rec.config_files import parsed_toml
 from gru4rec.losses import LOSSES, get_loss
 from gru4rec.samplers import SAMPLERS, SamplerChoice
 from inference.errors import UserError, unknown_choice

@@ -28,7 +28,8 @@ import torch
 from spread import spread
 from training_turns import Stopwatch, Turn, official_turn, our_turn
 
-from gru4rec.config import SESSION_PARALLEL, TrainConfig, from_mapping, read_config
+from gru4rec.config import SESSION_PARALLEL, TrainConfig, from_mapping
+from gru4rec.config_files import read_config
 from gru4rec.encoded_log import read_training_log
 from gru4rec.precision import choose_precision
 from gru4rec.sessions import EncodedLog

@@ -20,7 +20,7 @@ import numpy as np
 import packages_first  # noqa: F401
 from torch import Tensor
 
-from gru4rec.config import read_config
+from gru4rec.config_files import read_config
 from gru4rec.model import Network
 from inference.errors import UserError
 from inference.vocabulary import Vocabulary

@@ -26,7 +26,8 @@ from typing import Any
 
 import official_code
 
-from gru4rec.config import from_mapping, read_config
+from gru4rec.config import from_mapping
+from gru4rec.config_files import read_config
 from inference.errors import UserError
 
 OFFICIAL, SAME, RECIPE = "the authors' code", "ours, the same parameters", "ours, the recipe"

@@ -23,7 +23,8 @@ from pathlib import Path
 import packages_first  # noqa: F401
 import polars as pl
 
-from gru4rec.config import WHOLE_SESSION, TrainConfig, from_mapping, read_config
+from gru4rec.config import WHOLE_SESSION, TrainConfig, from_mapping
+from gru4rec.config_files import read_config
 from gru4rec.evaluation import Evaluation, evaluate
 from gru4rec.events import encode, read_events
 from gru4rec.training import train
