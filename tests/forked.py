@@ -56,10 +56,11 @@ class Forked:
         Args:
             program: "gru4rec", "gru4rec-infer" or "tune.search".
             arguments: of the command.
-            job: "kill_at": the change (from 1) before which it kills itself; "kill_after": seconds until it is killed;
-                "stop_before": part of the path of the change before which it stops; "folder": whose files the answer
-                lists; "empty": to empty it first; "free": bytes that are to be free in it, on a disk of its own;
-                "bound_to": the processor that it is bound to; "environment": variables that it has more.
+            job: "kill_at": the change (from 1) before which it kills itself; "kill_after": seconds until it is killed,
+                from its beginning or from when it has said "said"; "stop_before": part of the path of the change before
+                which it stops; "folder": whose files the answer lists; "empty": to empty it first; "free": bytes that
+                are to be free in it, on a disk of its own; "bound_to": the processor that it is bound to;
+                "environment": variables that it has more.
 
         Returns:
             "code" (negative for a signal), "said" on standard error, "seconds", "pid" and "files" with their digests.
@@ -87,6 +88,7 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
         if pid == 0:
             _become(job, said.fileno())
         if "kill_after" in job:
+            _wait_until_said(job.get("said", ""), said.fileno(), pid)
             time.sleep(job["kill_after"])
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, os.WUNTRACED)
@@ -96,6 +98,14 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
     ballast.unlink(missing_ok=True)
     code = -os.WSTOPSIG(status) if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
     return {"code": code, "said": text, "seconds": seconds, "pid": pid, "files": _files(job.get("folder"))}
+
+
+def _wait_until_said(text: str, said: int, pid: int) -> None:
+    """Wait until a process has said something, or is over."""
+    while text not in os.pread(said, 1 << 20, 0).decode(errors="ignore"):
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return
+        time.sleep(0.01)
 
 
 def _leave_free(ballast: Path, n_bytes: int) -> None:

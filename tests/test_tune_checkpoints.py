@@ -48,6 +48,16 @@ def test_what_the_saved_state_goes_on_from_stays_until_a_later_state_is_saved(le
     assert second.exists()
 
 
+def test_a_checkpoint_that_is_left_a_second_time_stays(leave):
+    sweeper, trial = CheckpointSweeper(), Trial("a")
+    leave(sweeper, trial, 1, mrr=0.2)
+    second = leave(sweeper, trial, 2, mrr=0.1)
+    sweeper.on_checkpoint(0, [trial], trial, Checkpoint.from_directory(str(second)))  # after a kill, from the first
+    for _ in range(3):
+        sweeper.get_state()
+    assert second.exists()
+
+
 def test_the_best_and_the_latest_of_a_trial_that_runs_stay(leave):
     sweeper, trial = CheckpointSweeper(), Trial("a")
     folders = [leave(sweeper, trial, epoch, mrr) for epoch, mrr in enumerate([0.1, 0.3, 0.2, 0.1])]

@@ -12,17 +12,20 @@ from types import SimpleNamespace
 
 import polars as pl
 import pytest
+from pyarrow.fs import LocalFileSystem
 
 from inference.errors import UserError
 from tests.ray_fixture import plugged_in, ray_here  # noqa: F401
 from tests.small_logs import frame_of, markov_sessions
 from tests.test_tune_trial import ONE_CPU, data_of, study_of
 from tune.campaign import read_trials
-from tune.finished import read_finished
+from tune.finished import FinishedTrials, last_reports, read_finished
 from tune.progress import SearchView
 from tune.search import main, seconds_of
-from tune.storage import has_experiment, kept
+from tune.space import MODEL
+from tune.storage import can_go_on, has_experiment, kept
 from tune.study import run_study
+from tune.suggestions import NUMBER
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -117,7 +120,7 @@ def test_a_trial_that_was_over_when_the_search_was_killed_only_reports_again(tmp
     assert after.seconds == before.seconds
 
 
-def test_where_a_full_disk_cut_off_what_ray_wrote_a_search_goes_on_from_before(tmp_path, ray_here, plugged_in):  # noqa: F811
+def test_where_a_full_disk_cut_off_what_ray_wrote_what_is_over_only_reports_again(tmp_path, ray_here, plugged_in):  # noqa: F811
     def ran():
         assert run_study(study_of(n_epochs=1), data_of(60), ONE_CPU, folder) == "complete"
         return read_trials(folder)[0]
@@ -140,7 +143,52 @@ def test_where_a_full_disk_cut_off_what_ray_wrote_a_search_goes_on_from_before(t
     assert read_trials(folder)[0].trial_id == anew.trial_id
     with pytest.raises(UserError, match=r"the state of the search is cut off; is the disk full\? Make"), kept(folder):
         pass
-    assert ran().trial_id == anew.trial_id
+    newest = ran()
+    assert newest.trial_id != anew.trial_id
+    assert (newest.history, newest.seconds) == (first.history, first.seconds)
+    (folder / "tuner.pkl").write_bytes(b"")  # which Ray copies as often
+    assert ran().trial_id == newest.trial_id
+
+
+def test_files_of_two_moments_are_not_gone_on_from_and_every_trial_that_is_over_stays(tmp_path, ray_here, plugged_in):  # noqa: F811
+    """As a kill leaves them between the copies of two files."""
+    folder, data = tmp_path / "experiment", data_of(60)
+
+    def ran():
+        assert run_study(study_of(n_trials=2, n_epochs=1, layers="8,16"), data, ONE_CPU, folder) == "complete"
+        return [(trial.config, trial.seconds) for trial in read_trials(folder)]
+
+    first = ran()
+    assert can_go_on(folder)
+    (state,) = folder.glob("experiment_state-*.json")
+    content = json.loads(state.read_text())
+    state.write_text(json.dumps({**content, "trial_data": content["trial_data"][:1]}))  # without the second trial
+    assert not can_go_on(folder)
+    assert ran() == first
+    (searcher,) = folder.glob("searcher-state-*.pkl")
+    searcher.write_bytes(b"\x80\x04}.")  # whole, but another
+    assert not can_go_on(folder)
+    assert ran() == first
+    next(folder.glob("searcher-state-*.pkl")).unlink()
+    assert not can_go_on(folder)
+    assert ran() == first
+
+
+def test_a_note_that_is_written_again_is_the_old_or_the_new(tmp_path):
+    storage = SimpleNamespace(storage_filesystem=LocalFileSystem(), experiment_fs_path=str(tmp_path))
+    config = {NUMBER: 1, MODEL: {"layers": [8]}}
+    trial = SimpleNamespace(trial_id="a", storage=storage, config=config, last_result={"mrr@20": 0.5})
+    FinishedTrials().on_trial_complete(0, [trial], trial)
+    trial.last_result = {"mrr@20": object()}
+    with pytest.raises(TypeError, match="not JSON serializable"):  # it ends in the middle
+        FinishedTrials().on_trial_complete(0, [trial], trial)
+    assert last_reports(tmp_path) == [({"layers": [8]}, {"mrr@20": 0.5})]
+
+
+def test_a_place_of_trials_that_cannot_be_read_is_one_line(tmp_path):
+    (tmp_path / "trials").write_text("a file of this name")
+    with pytest.raises(UserError, match=r"trials: expected to read trials there, got an error: .*; make it readable"):
+        read_trials(tmp_path / "trials")
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from tune.flags import SpaceFlags, narrowed
 from tune.narrowing import read_space, search_space
 from tune.published import PUBLISHED, first_points
 from tune.space import MODEL, model_key
+from tune.study import Study
 from tune.suggestions import NUMBER, DistinctSuggestions
 
 pytestmark = pytest.mark.usefixtures("plugged_in")
@@ -306,6 +307,22 @@ def test_no_model_is_suggested_twice_and_an_exhausted_space_ends_the_search():
     assert suggested[4] == "FINISHED"
     assert len({model_key(trial[MODEL]) for trial in suggested[:4]}) == 4
     assert [trial[NUMBER] for trial in suggested[:4]] == [1, 2, 3, 4]
+
+
+def test_a_round_that_begins_anew_suggests_what_was_over_first():
+    study = Study(space_of(), first_points(space_of(), 2), n_trials=20, n_epochs=3, seed=1)
+    searcher = study.searcher([])
+    models = [searcher.suggest(f"trial-{place}")[MODEL] for place in range(15)]
+    over = [models[14], models[0], models[7]]
+    again = study.searcher(over)
+    suggested = [again.suggest(f"trial-{place}") for place in range(5)]
+    assert [trial[MODEL] for trial in suggested[:4]] == [*over, models[1]]  # the second of the first points
+    assert [trial[NUMBER] for trial in suggested] == [1, 2, 3, 4, 5]
+
+
+def test_a_seed_of_more_bits_than_optuna_takes_is_a_seed():
+    searcher = DistinctSuggestions(small_space(), metric="mrr@20", first_points=[], seed=(1 << 63) - 1)
+    assert searcher.suggest("trial-0")[NUMBER] == 1
 
 
 def test_a_random_search_does_not_depend_on_what_came_of_its_trials():

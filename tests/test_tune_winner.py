@@ -15,7 +15,7 @@ from tests.small_logs import log_of, markov_sessions
 from tests.test_tune_report import trial_of
 from tune.results import winning_config
 from tune.trial import TrialData
-from tune.winner import as_trained, keep
+from tune.winner import as_trained, keep, refit
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +56,24 @@ def test_a_folder_that_a_winner_cannot_be_kept_in_is_one_line(data, tmp_path):
     trainer = Trainer(TrainConfig(layers=(8,), n_sample=16, batch_size=16), data.train)
     with pytest.raises(UserError, match=r"cannot write .*gone/\.model\.kept\.partial: No such file or directory$"):
         keep(trainer, [], tmp_path / "gone" / "model")
+
+
+def test_a_refit_that_was_whole_when_the_search_was_killed_is_not_run_again(data, tmp_path, monkeypatch):
+    config = TrainConfig(layers=(8,), n_sample=16, batch_size=16, n_epochs=2)
+    refit(data.train, config, tmp_path / "model")
+    before = (tmp_path / "model" / "metrics.json").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.delattr("gru4rec.trainer.Trainer.run_epoch")
+        refit(data.train, config, tmp_path / "model")
+    assert (tmp_path / "model" / "metrics.json").read_bytes() == before
+    (tmp_path / "model" / "vocabulary.txt").write_text("damaged")
+    refit(data.train, config, tmp_path / "model")
+    assert load_model(tmp_path / "model").vocabulary == data.train.vocabulary
+    refit(data.train, config.replace(seed=7), tmp_path / "model")
+    assert load_model(tmp_path / "model").config.seed == 7
+
+
+def test_a_winner_that_is_kept_leaves_nothing_of_a_refit_that_diverged(data, tmp_path):
+    (tmp_path / ".model.0123456789ab.partial").mkdir()
+    keep(Trainer(TrainConfig(layers=(8,), n_sample=16, batch_size=16), data.train), [], tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

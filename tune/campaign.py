@@ -15,7 +15,8 @@ import torch
 
 from gru4rec.checkpoint import load_model
 from gru4rec.command_line import ProgressLines, say
-from gru4rec.config import TrainConfig, to_mapping, to_toml
+from gru4rec.config import TrainConfig, to_mapping
+from gru4rec.config_files import to_toml
 from gru4rec.evaluation import evaluate
 from gru4rec.events import encode
 from gru4rec.export import export
@@ -49,7 +50,7 @@ from tune.report import write_report
 from tune.request import Request
 from tune.results import TrialResult, read_trials, winner, winning_config
 from tune.space import SearchSpace
-from tune.storage import new_location
+from tune.storage import has_experiment, new_location
 from tune.study import Ending, Runnable, Study, run_study
 from tune.suggestions import Experience
 from tune.tables import write_results
@@ -183,6 +184,9 @@ def _run(
                 return state, ending
             state = state.with_round_complete(number)
             folder.write(state)
+            not_there = part.n_trials - len(read_trials(folder.location(state, round_name(number))))
+            if not_there:
+                say(f"the search space holds no more models: {not_there} of {part.n_trials} trials were not run")
         finals = _finals_to_run(request, folder, state)
         if finals:
             runs_in_all = len(finals.finalists) * finals.repeats
@@ -256,13 +260,13 @@ def _trials(folder: SearchFolder, state: SearchState, n_rounds: int | None = Non
     """The trials of the first rounds, or of all.
 
     Raises:
-        UserError: those of a round that was run to its end are gone.
+        UserError: those of a round that was run to its end are gone (one whose space held no more models has none).
     """
     trials: list[TrialResult] = []
     for number, part in enumerate(state.rounds[:n_rounds], start=1):
         location = folder.location(state, round_name(number))
         found = read_trials(location)
-        if part.complete and not found:
+        if part.complete and not found and not has_experiment(location):
             raise UserError(f"{location}: expected finished trials, found none; put them back or choose another --out")
         trials += found
     return trials

@@ -41,8 +41,9 @@ class CheckpointSweeper(ray_tune.Callback):  # type: ignore[misc]  # Ray is unty
         self._over, self._best = state["over"], state["best"]
 
     def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **_: Any) -> None:
-        """A trial left a checkpoint."""
-        self._kept.setdefault(trial.trial_id, []).append(checkpoint)
+        """A trial left a checkpoint, or once more that of an epoch that a killed process had finished, too."""
+        others = [other for other in self._kept.get(trial.trial_id, []) if other.path != checkpoint.path]
+        self._kept[trial.trial_id] = [*others, checkpoint]
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """An epoch of a trial is over."""

@@ -7,7 +7,7 @@ then named by those runs alone. Source: Cawley & Talbot, On Over-fitting in Mode
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -71,8 +71,8 @@ class Finals:
         """Of each run."""
         return max((trial.config.n_epochs for trial in self.finalists), default=1)
 
-    def searcher(self) -> Any:
-        """Gives the missing runs one after the other."""
+    def searcher(self, over: Sequence[Mapping[str, Any]] = ()) -> Any:
+        """Gives the missing runs one after the other, those that were over before a kill like all others."""
         return GivenModels([to_mapping(config) for config in self.missing])
 
     def scheduler(self) -> Any:

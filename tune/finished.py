@@ -2,7 +2,8 @@
 
 Ray writes its own state down once a second. A search that is killed in between would run the last part of a trial
 again, or go on with one that was stopped. With this note such a trial only reports its last result again, even where
-Ray's state is lost and the search is begun anew: what counts is the model that was tried."""
+Ray's state is lost and the search is begun anew: what counts is the model that was tried. A note is written beside its
+place, for a trial that reports again writes it again, and a kill must not take the first one away."""
 
 import json
 from pathlib import Path
@@ -12,13 +13,14 @@ from ray import tune as ray_tune
 
 from tune.space import MODEL
 from tune.storage import read_files
+from tune.suggestions import NUMBER
 from tune.trial import REPORTED, as_text
 
 FINISHED_FOLDER = "finished"
 
 
 class FinishedTrials(ray_tune.Callback):  # type: ignore[misc]  # Ray is untyped
-    """Writes a note beside the trials' folders whenever a trial is over: its id, its model and its last report."""
+    """Writes a note beside the trials' folders whenever a trial is over: its id, number, model and last report."""
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """A trial is over."""
@@ -27,12 +29,15 @@ class FinishedTrials(ray_tune.Callback):  # type: ignore[misc]  # Ray is untyped
         filesystem = trial.storage.storage_filesystem
         folder = f"{trial.storage.experiment_fs_path}/{FINISHED_FOLDER}"
         filesystem.create_dir(folder)
-        with filesystem.open_output_stream(f"{folder}/{trial.trial_id}.json") as file:
-            file.write(json.dumps({"trial_id": trial.trial_id, "model": model, "report": report}).encode())
+        note = {"trial_id": trial.trial_id, "number": trial.config[NUMBER], "model": model, "report": report}
+        temporary = f"{folder}/.{trial.trial_id}.partial"
+        with filesystem.open_output_stream(temporary) as file:
+            file.write(json.dumps(note).encode())
+        filesystem.move(temporary, f"{folder}/{trial.trial_id}.json")
 
 
 def read_finished(location: str | Path) -> list[dict[str, Any]]:
-    """The notes of an experiment: "trial_id", "model" and "report" of every trial that is over."""
+    """The notes of an experiment: "trial_id", "number", "model" and "report" of every trial that is over."""
     notes = []
     for text in read_files(f"{location}/{FINISHED_FOLDER}"):
         try:
@@ -42,6 +47,7 @@ def read_finished(location: str | Path) -> list[dict[str, Any]]:
     return notes
 
 
-def last_reports(location: str | Path) -> dict[str, dict[str, Any]]:
-    """The last report of every trial of an experiment that is over, by its model as `tune.trial.as_text` has it."""
-    return {as_text(note["model"]): note["report"] for note in read_finished(location)}
+def last_reports(location: str | Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every model of an experiment whose trial is over, with its last report, in the order of the trials' numbers."""
+    notes = sorted(read_finished(location), key=lambda note: note.get("number", 0))
+    return [(note["model"], note["report"]) for note in {as_text(note["model"]): note for note in notes}.values()]

@@ -7,7 +7,7 @@ points before the next one begins, so a study that is interrupted, or is given m
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +46,8 @@ class Grid:
         """Of this round and the earlier ones."""
         return self.n_before + len(self.models)
 
-    def searcher(self) -> Any:
-        """Gives the runs one after the other."""
+    def searcher(self, over: Sequence[Mapping[str, Any]] = ()) -> Any:
+        """Gives the runs one after the other, those that were over before like all others."""
         return GivenModels(self.models, first_number=self.n_before + 1)
 
     def scheduler(self) -> Any:

@@ -16,6 +16,9 @@ from gru4rec.command_line import say
 from inference.errors import UserError, one_line
 from tune.storage import filesystem_of
 
+MARKER = ".marker"
+"""Always of this name: what a killed search left is replaced, and told from ours by what it says."""
+
 SECONDS_TO_ANSWER = 900
 """Installing the packages of a job's runtime environment, or importing torch from a slow disk, takes its time."""
 
@@ -50,7 +53,7 @@ def marked(storage: str) -> Iterator[tuple[str, str]]:
     """
     filesystem, path = filesystem_of(storage)
     token = secrets.token_hex(8)
-    marker = f"{path}/.marker-{token}"
+    marker = f"{path}/{MARKER}"
     try:
         filesystem.create_dir(path)
         with filesystem.open_output_stream(marker) as file:
@@ -62,7 +65,7 @@ def marked(storage: str) -> Iterator[tuple[str, str]]:
     if not same:
         raise UserError(f"storage: {storage} does not give back what is written to it; choose another one")
     try:
-        yield f"{storage}/.marker-{token}", token
+        yield f"{storage}/{MARKER}", token
     finally:
         filesystem.delete_file(marker)
 

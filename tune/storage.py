@@ -5,9 +5,10 @@ search and from every node; so what is looked at here is looked at through pyarr
 or such a URI.
 """
 
+import hashlib
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from inference.errors import UserError, one_line
 
 STATE = "experiment_state-"
 """How the name of a state begins; the time follows at which the process that wrote it had started."""
+SEAL = "seal-"
+"""How the name of a seal begins, by which it is seen that the files of a state belong together."""
 
 
 def new_location(storage: str) -> str:
@@ -67,17 +70,38 @@ def newest_state(location: str | Path) -> str | None:
 
 
 def is_cut_off(location: str | Path) -> bool:
-    """Whether what Ray wrote down last, or ever, is not whole."""
-    return any(_sessions(location).values())
+    """Whether the state that Ray wrote down last, from which it would go on, is not whole."""
+    sessions = _sessions(location)
+    return bool(sessions) and sessions[max(sessions)]
 
 
-def forget_cut_off(location: str | Path) -> None:
-    """Delete the states that are not whole, so that Ray goes on from the newest of the others."""
-    filesystem, path = filesystem_of(location)
-    for session, cut_off in _sessions(location).items():
-        for file in _files(filesystem, path) if cut_off else []:
-            if _is_of(session, file):
-                filesystem.delete_file(file.path)
+def can_go_on(location: str | Path) -> bool:
+    """Whether Ray can go on from the state that it wrote down last: it is whole, and there are trials in it."""
+    if is_cut_off(location):
+        return False
+    newest = newest_state(location)
+    if newest is None:
+        return False
+    filesystem, path = filesystem_of(newest)
+    return bool(json.loads(_content(filesystem, path))["trial_data"])
+
+
+def write_seal(folder: Path, session: str, trials: Sequence[str], files: Sequence[str]) -> None:
+    """Write down which files belong together.
+
+    Ray keeps the trials, and what it needs to suggest others, in several files, and copies them to the storage one
+    after the other. Killed in between it leaves some of one moment and some of another, each of them whole; it would
+    then run a trial twice or never, or end with an error.
+
+    Args:
+        folder: of the files.
+        session: of the process that writes them, as it ends their names.
+        trials: ids of the trials that were suggested.
+        files: the names of those that tell what was suggested.
+    """
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}
+    text = json.dumps({"trials": list(trials), "sha256": digests})
+    (folder / f"{SEAL}{session}.json").write_text(text, encoding="utf-8")
 
 
 def _sessions(location: str | Path) -> dict[str, bool]:
@@ -89,10 +113,23 @@ def _sessions(location: str | Path) -> dict[str, bool]:
     files = _files(filesystem, path)
     starts = [file.base_name for file in files if file.base_name.startswith(STATE)]
     sessions = [name.removeprefix(STATE).removesuffix(".json") for name in starts]
-    return {
-        session: not all(is_whole(filesystem, file.path) for file in files if _is_of(session, file))
-        for session in sessions
-    }
+    return {session: not _is_sound(filesystem, session, files) for session in sessions}
+
+
+def _is_sound(filesystem: Any, session: str, files: Sequence[Any]) -> bool:
+    """Whether the files of a state are whole and of one moment."""
+    paths = {str(file.base_name): file.path for file in files if _is_of(session, file)}
+    seal = paths.get(f"{SEAL}{session}.json")
+    if seal is None or not all(is_whole(filesystem, path) for path in paths.values()):
+        return False
+    sealed = json.loads(_content(filesystem, seal))
+    state = json.loads(_content(filesystem, paths[f"{STATE}{session}.json"]))
+    if {json.loads(about)["trial_id"] for about, _ in state["trial_data"]} != set(sealed["trials"]):
+        return False
+    return all(
+        name in paths and hashlib.sha256(_content(filesystem, paths[name])).hexdigest() == digest
+        for name, digest in sealed["sha256"].items()
+    )
 
 
 def _is_of(session: str, file: Any) -> bool:
@@ -101,8 +138,7 @@ def _is_of(session: str, file: Any) -> bool:
 
 def is_whole(filesystem: Any, path: str) -> bool:
     """Whether a file of Ray's is JSON, or ends as Python's serialised objects do, whatever its name ends with."""
-    with filesystem.open_input_stream(path) as stream:
-        content = stream.readall()
+    content = _content(filesystem, path)
     try:
         json.loads(content)
     except ValueError:
@@ -142,8 +178,13 @@ def read_files(location: str | Path) -> Iterator[bytes]:
     """The contents of the files right in a folder; none where there is no such folder."""
     filesystem, path = filesystem_of(location)
     for file in _files(filesystem, path):
-        with filesystem.open_input_stream(file.path) as stream:
-            yield stream.readall()
+        yield _content(filesystem, file.path)
+
+
+def _content(filesystem: Any, path: str) -> bytes:
+    with filesystem.open_input_stream(path) as stream:
+        content: bytes = stream.readall()
+    return content
 
 
 def _files(filesystem: Any, path: str) -> list[Any]:

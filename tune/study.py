@@ -2,7 +2,8 @@
 
 A searcher suggests, a scheduler stops what falls behind, every epoch leaves a checkpoint, and a trial whose process
 dies goes on from it. Ray Tune keeps the state of all this in the round's folder, from which another process goes on:
-finished trials stay as they are, unfinished ones continue from their checkpoints.
+finished trials stay as they are, unfinished ones continue from their checkpoints. Where a kill, or a full disk, has cut
+that state off, the round begins anew with the models of the trials that were over, which only report again.
 
 The number of trials of an experiment cannot be raised later, so more trials are another round: a new experiment whose
 searcher and scheduler have been told of the trials before.
@@ -11,7 +12,7 @@ searcher and scheduler have been told of the trials before.
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +26,9 @@ from tune.finished import FINISHED_FOLDER, FinishedTrials, last_reports
 from tune.progress import SearchView
 from tune.space import SearchSpace
 from tune.stopping import Rule, scheduler
-from tune.storage import forget, forget_cut_off, has_experiment, kept
-from tune.suggestions import NUMBER, DistinctSuggestions, Experience, Search
-from tune.trial import METRIC, TrialData, run_trial
+from tune.storage import can_go_on, forget, kept
+from tune.suggestions import NUMBER, DistinctSuggestions, Experience, SealedSuggestions, Search
+from tune.trial import METRIC, TrialData, as_text, run_trial
 
 Ending = Literal["complete", "interrupted", "out of time"]
 
@@ -49,8 +50,8 @@ class Runnable(Protocol):
     def n_epochs(self) -> int:
         """Of a trial that is not stopped early."""
 
-    def searcher(self) -> Any:
-        """What gives Ray the trials' configurations."""
+    def searcher(self, over: Sequence[Mapping[str, Any]]) -> Any:
+        """What gives Ray the trials' configurations: the models that were over before are to be among them."""
 
     def scheduler(self) -> Any:
         """What stops trials early; None for nothing."""
@@ -85,12 +86,13 @@ class Study:
         """Trials of this round and the earlier ones."""
         return self.n_trials + len(self.experience)
 
-    def searcher(self) -> Any:
-        """Suggestions, told of the earlier trials."""
+    def searcher(self, over: Sequence[Mapping[str, Any]]) -> Any:
+        """Suggestions, told of the earlier trials; the models that were over before come first."""
+        points = [point for point in map(self.space.parameters, over) if point is not None]
         return DistinctSuggestions(
             self.space,
             metric=METRIC,
-            first_points=self.first_points,
+            first_points=points + [point for point in self.first_points if point not in points],
             seed=self.seed,
             experience=self.experience,
             search=self.search,
@@ -112,7 +114,7 @@ def run_study(
     """Run the trials, or go on with them; what came out is at the location.
 
     Args:
-        study: what to run; of a study that goes on, what it was begun with counts.
+        study: what to run; a study that goes on has to be what it was begun as.
         data: what the trials read; put into the object store once.
         resources: of each trial.
         location: of the experiment, an absolute path or a URI.
@@ -127,28 +129,31 @@ def run_study(
         UserError: something could not be written to the location.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, min(n_places, study.n_trials)))
-    trainable = ray_tune.with_resources(
-        ray_tune.with_parameters(run_trial, data=data, place=resources.place, over=last_reports(location)),
-        {"cpu": resources.cpus, "gpu": resources.gpus, "memory": resources.memory},
-    )
-    forget_cut_off(location)
     with kept(location):
-        if has_experiment(location):
+        over = last_reports(location)
+        trainable = ray_tune.with_resources(
+            ray_tune.with_parameters(
+                run_trial, data=data, place=resources.place, over={as_text(model): report for model, report in over}
+            ),
+            {"cpu": resources.cpus, "gpu": resources.gpus, "memory": resources.memory},
+        )
+        goes_on = can_go_on(location)
+        if not goes_on:
+            forget(location, but=FINISHED_FOLDER)
+        tuner = _new_tuner(study, trainable, str(location), [model for model, _ in over])
+        if goes_on:  # from the file that the new tuner has just written, for Ray's copies of it may be cut off, too
             tuner = ray_tune.Tuner.restore(str(location), trainable=trainable, resume_errored=True)
-        else:
-            forget(location, but=FINISHED_FOLDER)  # killed before anything of it was written down
-            tuner = _new_tuner(study, trainable, str(location))
         return _fit(tuner, time_budget)
 
 
-def _new_tuner(study: Runnable, trainable: Any, location: str) -> Any:
+def _new_tuner(study: Runnable, trainable: Any, location: str, over: Sequence[Mapping[str, Any]]) -> Any:
     storage, _, name = location.rpartition("/")
     return ray_tune.Tuner(
         trainable,
         tune_config=ray_tune.TuneConfig(
             num_samples=study.n_trials,
             reuse_actors=True,
-            search_alg=study.searcher(),
+            search_alg=SealedSuggestions(study.searcher(over)),
             scheduler=study.scheduler(),
             trial_dirname_creator=_trial_folder,
         ),

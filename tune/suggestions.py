@@ -17,11 +17,12 @@ from typing import Any, Literal
 import optuna
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
-from ray.tune.search import Searcher
+from ray.tune.search import Searcher, SearchGenerator
 from ray.tune.search.optuna import OptunaSearch
 
 from gru4rec.config import TrainConfig, from_mapping, to_mapping
 from tune.space import MODEL, SearchSpace, model_key
+from tune.storage import write_seal
 
 Search = Literal["optuna", "random"]
 
@@ -68,7 +69,8 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
     ):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._seen = {model_key(trial.model) for trial in experience}
-        sampler_seed = seed + len(experience)  # not the random choices of the earlier rounds over again
+        # not the random choices of the earlier rounds over again; Optuna's seeds have 32 bits, ours 63
+        sampler_seed = (seed + len(experience)) % (1 << 32)
         self._at_random = RandomSampler(seed=sampler_seed)
         super().__init__(
             space=space,
@@ -137,6 +139,40 @@ class GivenModels(Searcher):  # type: ignore[misc]  # Ray is untyped
     def restore(self, checkpoint_path: str) -> None:
         """Take up where another process stopped."""
         self._given = json.loads(Path(checkpoint_path).read_text(encoding="utf-8"))
+
+
+class SealedSuggestions(SearchGenerator):  # type: ignore[misc]  # Ray is untyped
+    """Makes trials of what a searcher suggests, as Ray does, and seals the state of both, as `tune.storage` tells.
+
+    Args:
+        searcher: suggests them.
+    """
+
+    def __init__(self, searcher: Searcher):
+        super().__init__(searcher)
+        self._trials: list[str] = []
+
+    def create_trial_if_possible(self, experiment_spec: dict[str, Any]) -> Any:
+        """The next trial, if there is one."""
+        trial = super().create_trial_if_possible(experiment_spec)
+        if trial is not None:
+            self._trials.append(trial.trial_id)
+        return trial
+
+    def get_state(self) -> dict[str, Any]:
+        """What goes on when the search does."""
+        return {**super().get_state(), "trials": self._trials}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take up where another process stopped."""
+        super().set_state(state)
+        self._trials = state["trials"]
+
+    def save_to_dir(self, dirpath: str, session_str: str) -> None:
+        """Write the state, and its seal."""
+        super().save_to_dir(dirpath, session_str)
+        names = (self.searcher.CKPT_FILE_TMPL, self.CKPT_FILE_TMPL)
+        write_seal(Path(dirpath), session_str, self._trials, [name.format(session_str) for name in names])
 
 
 def as_optuna_trial(space: SearchSpace, config: TrainConfig, value: float) -> FrozenTrial | None:

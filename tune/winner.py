@@ -18,12 +18,13 @@ from gru4rec.config import TrainConfig, to_mapping
 from gru4rec.sessions import EncodedLog
 from gru4rec.trainer import Trainer
 from inference.atomic import writing
+from inference.errors import UserError
 from tune.results import TrialResult
 from tune.trial import EPOCH_METRIC, TrialData
 
 
 def refit(log: EncodedLog, config: TrainConfig, directory: Path, watcher: training.Watcher | None = None) -> None:
-    """Train a model directory; an interrupted refit of the same model goes on.
+    """Train a model directory; an interrupted refit of the same model goes on, a finished one is left as it is.
 
     Args:
         log: training and validation sessions.
@@ -34,13 +35,24 @@ def refit(log: EncodedLog, config: TrainConfig, directory: Path, watcher: traini
     Raises:
         UserError: the training diverged.
     """
-    what = json.dumps(to_mapping(config), sort_keys=True) + training.data_digest(log)
+    data = training.data_digest(log)
+    if _is_trained(directory, config, data):  # by a process that was killed, or failed, later on
+        return
+    what = json.dumps(to_mapping(config), sort_keys=True) + data
     folder = directory.with_name(f".{directory.name}.{hashlib.sha256(what.encode()).hexdigest()[:12]}.partial")
-    for other in directory.parent.glob(f".{directory.name}.*.partial"):
-        if other != folder:
-            shutil.rmtree(other)
+    _remove_leftovers(directory, but=folder)
     training.train(log, config, directory=folder, resume=True, watcher=watcher)
     _put_in_place(folder, directory)
+
+
+def _is_trained(directory: Path, config: TrainConfig, data: str) -> bool:
+    """Whether a model directory is that of a configuration, trained on data of a digest to its last epoch."""
+    try:
+        model = checkpoint.load_model(directory)
+    except UserError:  # none is there, or it is damaged
+        return False
+    metrics = model.metrics
+    return model.config == config and metrics["data_sha256"] == data and metrics["last_epoch"] == config.n_epochs
 
 
 def as_trained(
@@ -93,7 +105,7 @@ def keep(trainer: Trainer, history: Sequence[Mapping[str, float | None]], direct
     """
     log = trainer.log
     folder = directory.with_name(f".{directory.name}.kept.partial")
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove_leftovers(directory)
     with writing(folder):
         folder.mkdir()
     checkpoint.write_description(folder, trainer.config, log.vocabulary)
@@ -111,6 +123,13 @@ def keep(trainer: Trainer, history: Sequence[Mapping[str, float | None]], direct
         },
     )
     _put_in_place(folder, directory)
+
+
+def _remove_leftovers(directory: Path, but: Path | None = None) -> None:
+    """Remove what was to become a model before: of another winner, of a killed process, of a refit that diverged."""
+    for other in directory.parent.glob(f".{directory.name}.*.partial"):
+        if other != but:
+            shutil.rmtree(other)
 
 
 def _put_in_place(folder: Path, directory: Path) -> None:
