@@ -113,6 +113,37 @@ def test_time_alpha_and_gradients_are_judged_by_their_numbers(modules):
     assert [claim.agrees for claim in found] == [True, True, False, True, False]
 
 
+def test_curves_of_few_points_are_judged_as_far_as_they_go(modules):
+    claims, _ = modules
+    point = {loss: {2048: 0.0} for loss in ("top1", "cross-entropy", "bpr-max")}
+    assert len(claims.claims_on_quality(point)) == 4  # none on the last step of cross-entropy
+    assert claims.claims_on_time(point) == []
+    diverged_with_many = {32: {"cross-entropy": {0: 1}, "bpr-max": {0: 1}}, 2048: {"cross-entropy": {0: 1}}}
+    assert len(claims.claims_on_alpha(diverged_with_many)) == 1
+    assert len(claims.claims_on_gradients({"top1": {32: 0.0, 2048: 0.1}}, {})) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--batch-size", "512"],
+            "expected 512 clicks, a batch, or more in the last tenth of the training sessions, got",
+        ),
+        (["--out", "train.tsv"], "cannot write train.tsv/data: "),
+    ],
+)
+def test_what_would_fail_after_hours_is_one_line_at_once(tmp_path, flags, message):
+    assert main(["synth", "--out", str(tmp_path / "train.tsv"), "--events", "1500", "--items", "60"]) == 0
+    given = ["--train", "train.tsv", "--test", "train.tsv", "--out", "out", "--fraction", "1", *flags]
+    command = [sys.executable, str(EXAMPLES / "paper_figures.py"), *given]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
 def test_page_counts_what_holds(modules, tmp_path):
     claims, _ = modules
     parts = [("Quality", "a.png", [claims.Claim("rises", "1 to 2", True), claims.Claim("falls", "1 to 2", False)])]

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -41,7 +42,7 @@ def test_a_trial_gets_its_share(cluster, gpus, cpus, n_trials, expected):
         (LAPTOP, "0.5", None, "asked for 0.5, but this machine has none"),
         (MIXED, "4", None, "asked for 4, but no node of the cluster at head:6379 has more than 2"),
         (MIXED, "1", 32, "the cluster at head:6379 has 1 to 16 for a trial, got 32"),
-        (LAPTOP, "0", 0, "this machine has 1 to 8 for a trial"),
+        (LAPTOP, "0", 0, "this machine has 1 to 8 for a trial, got 0"),
         (LAPTOP, "1.5", None, "expected auto, 0, a share such as 0.25, or a whole number, got '1.5'"),
     ],
 )
@@ -72,6 +73,16 @@ def test_a_search_takes_no_more_processors_than_its_container_and_its_binding_al
 def test_nodes_that_can_run_trials_are_accepted(tmp_path, ray_here, plugged_in):  # noqa: F811
     with marked(str(tmp_path)) as (marker, token):
         check_nodes(marker, token, [plugged_in])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_marker_that_a_killed_search_left_does_not_stay(tmp_path):
+    with marked(str(tmp_path)) as (marker, _):
+        left = tmp_path / Path(marker).name
+        content = left.read_text()
+    left.write_text(content)
+    with marked(str(tmp_path)) as (_, token):
+        assert token != content
     assert list(tmp_path.iterdir()) == []
 
 

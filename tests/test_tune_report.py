@@ -161,4 +161,7 @@ def test_the_command_to_train_the_winner_again_is_complete():
     assert reproduction(REQUEST) == (
         "gru4rec train --train 'my clicks.tsv' --config out/best.toml --item-column Product --out MODEL"
     )
-    assert "both logs" in reproduction(replace(REQUEST, valid=Path("valid.tsv")))
+    with_valid = replace(REQUEST, valid=Path("valid.tsv"))
+    assert reproduction(with_valid).endswith(" --out MODEL  # with the sessions of both logs in one file")
+    assert reproduction(replace(with_valid, refit=False)).endswith(" --out MODEL")  # it was trained on this log alone
+    assert "last tenth" in reproduction(replace(REQUEST, refit=False))

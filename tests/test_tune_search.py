@@ -11,7 +11,8 @@ from filelock import FileLock
 
 from gru4rec import cli
 from gru4rec.checkpoint import load_model
-from gru4rec.config import from_mapping, read_config
+from gru4rec.config import from_mapping
+from gru4rec.config_files import read_config
 from gru4rec.evaluation import evaluate
 from gru4rec.events import encode, read_events
 from gru4rec.trainer import Diverged
@@ -145,10 +146,11 @@ def test_the_end_says_what_was_found_and_what_to_do_next(logs, tmp_path, capsys,
     out = tmp_path / "out"
     fixed = ["--loss", "top1", "--learning-rate", "0.1", "--dropout-p-embed", "0", "--dropout-p-hidden", "0"]
     fixed += ["--momentum", "0", "--layers", "8", "--batch-size", "16", "--n-sample", "0", "--epochs", "1"]
-    command = ["--train", str(logs / "train.tsv"), "--out", str(out), "--trials", "3", "--no-refit", *fixed]
-    assert main([*command, "--threads", "1"]) == 0
+    command = ["--train", str(logs / "train.tsv"), "--out", str(out), "--no-refit", "--threads", "1", *fixed]
+    assert main([*command, "--trials", "3"]) == 0
     said = capsys.readouterr()
-    assert "best of 1 trials" in said.out  # the space holds no more
+    assert "best of 1 trials" in said.out
+    assert "the search space holds no more models: 2 of 3 trials were not run\n" in said.err
     assert f"next: gru4rec-infer --model {out / 'model.onnx'}" in said.out
     assert "trial 1/3 finished" in said.err
     assert "% of it neither training nor validation" in said.out
@@ -159,6 +161,10 @@ def test_the_end_says_what_was_found_and_what_to_do_next(logs, tmp_path, capsys,
     assert model.metrics["n_sessions"] == 198
     assert model.metrics["history"][0]["mrr@20"] == rows_of(out)["mrr@20"][0]
     assert tomllib.loads((out / "best.toml").read_text())["n_epochs"] == 1
+
+    for _ in range(2):
+        assert main([*command, "--trials", "4"]) == 0
+        assert "best of 1 trials" in capsys.readouterr().out
 
 
 def refused(capsys, *arguments):
@@ -183,6 +189,8 @@ def refused(capsys, *arguments):
         (["--repeats", "2"], "repeats: expected --finalists or --grid beside it"),
         (["--finalists=-1"], "finalists: expected at least 0, got -1"),
         (["--threads", "0"], "threads: expected at least 1, got 0"),
+        (["--threads", "5000"], "threads: expected at most 4,096, got 5000"),
+        (["--cpus-per-trial", "0"], "cpus-per-trial: expected at least 1, got 0"),
         (["--layers", "zero"], "layers"),
         (["--sample-alpha", "-1"], "sample_alpha"),
         (["--gpus-per-trial", "some"], "gpus-per-trial: expected auto, 0, a share such as 0.25, or a whole number"),
@@ -207,6 +215,15 @@ def test_a_log_without_pairs_is_refused(tmp_path, capsys):
     frame_of([[1], [2], [3]]).write_csv(log, separator="\t")
     message = refused(capsys, "--train", str(log), "--out", str(tmp_path / "out"))
     assert "expected sessions of at least two known items to train on, got none" in message
+
+
+def test_a_test_of_other_items_is_refused_before_anything_is_trained(logs, tmp_path, capsys):
+    log = tmp_path / "test.tsv"
+    log.write_text("SessionId\tItemId\tTime\n1\tunknown\t1\n1\tunheard-of\t2\n")
+    message = refused(
+        capsys, "--train", str(logs / "train.tsv"), "--test", str(log), "--out", str(tmp_path / "out"), *SMALL
+    )
+    assert "test.tsv: expected sessions of at least two known items to test on, got none" in message
 
 
 def test_a_folder_that_another_search_uses_is_refused(logs, tmp_path, capsys):

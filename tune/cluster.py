@@ -207,7 +207,8 @@ def trial_resources(cluster: Cluster, *, gpus: str, cpus: int | None, n_trials: 
     usable = [node for node in cluster.nodes if node.gpus >= share and node.cpus >= 1]
     most_cpus = max((node.cpus for node in usable), default=0)
     if not most_cpus or (cpus is not None and not 1 <= cpus <= most_cpus):
-        raise UserError(f"cpus-per-trial: {cluster.name} has 1 to {most_cpus} for a trial, got {cpus or 1}")
+        wanted = 1 if cpus is None else cpus
+        raise UserError(f"cpus-per-trial: {cluster.name} has 1 to {most_cpus} for a trial, got {wanted}")
     all_cpus = sum(node.cpus for node in usable)
     places = sum(math.floor(node.gpus / share) for node in usable) if share else all_cpus
     even = all_cpus // max(min(n_trials, places), 1)

@@ -79,7 +79,11 @@ def write_report(
 
 def reproduction(request: Request) -> str:
     """The command that trains the winner again."""
-    both = "" if request.valid is None else "  # with the sessions of both logs in one file"
+    remark = ""
+    if request.refit and request.valid is not None:
+        remark = "  # with the sessions of both logs in one file"
+    elif not request.refit and request.valid is None:
+        remark = "  # also on the last tenth of the sessions, which the model of this search has not seen"
     command = ["gru4rec", "train", "--train", str(request.train), "--config", str(request.out / "best.toml")]
     columns = request.columns
     for flag, name, usual in (
@@ -89,7 +93,7 @@ def reproduction(request: Request) -> str:
     ):
         if name != usual:
             command += [flag, name]
-    return shlex.join([*command, "--out", "MODEL"]) + both
+    return shlex.join([*command, "--out", "MODEL"]) + remark
 
 
 def _summary(

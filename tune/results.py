@@ -14,7 +14,7 @@ from typing import Any, Literal
 from ray import tune as ray_tune
 
 from gru4rec.config import SESSION_PARALLEL, TrainConfig, from_mapping
-from inference.errors import UserError
+from inference.errors import UserError, one_line
 from tune.space import MODEL
 from tune.storage import is_whole, newest_state
 from tune.suggestions import NUMBER
@@ -64,7 +64,20 @@ def read_trials(location: str | Path) -> list[TrialResult]:
 
     Args:
         location: of the experiment, an absolute path or a URI.
+
+    Raises:
+        UserError: the location cannot be reached.
     """
+    try:
+        return _read_trials(location)
+    except OSError as error:
+        raise UserError(
+            f"{location}: expected to read trials there, got an error: {one_line(error)}; make it readable, and the "
+            "same command goes on"
+        ) from error
+
+
+def _read_trials(location: str | Path) -> list[TrialResult]:
     state = newest_state(location)
     if state is None:
         return []

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 try:
     from cyclopts import App, Parameter
 
-    from gru4rec.command_line import examples, our_version, run_app, say
+    from gru4rec.command_line import examples, our_version, run_app, say, use_threads
     from inference.errors import UserError
     from tune.flags import SpaceFlags, narrowed
     from tune.request import Request
@@ -115,7 +115,7 @@ def run(
         item_column: name of the column with the item ids
         time_column: name of the column with the times
     """
-    counts = {"trials": trials, "epochs": epochs, "repeats": repeats, "threads": threads}
+    counts = {"trials": trials, "epochs": epochs, "repeats": repeats, "cpus-per-trial": cpus_per_trial}
     for name, value in counts.items():
         if value is not None and value < 1:
             raise UserError(f"{name}: expected at least 1, got {value}")
@@ -127,6 +127,7 @@ def run(
         raise UserError(
             "repeats: expected --finalists or --grid beside it, whose runs it counts; give one or leave it out"
         )
+    use_threads(threads)
     from gru4rec.events import Columns
 
     request = Request(

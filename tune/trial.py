@@ -25,6 +25,7 @@ import torch
 from ray import tune as ray_tune
 
 from gru4rec.checkpoint import load_training_state, save_training_state
+from gru4rec.command_line import out_of_memory
 from gru4rec.config import from_mapping
 from gru4rec.evaluation import evaluate
 from gru4rec.sessions import EncodedLog, Sessions
@@ -133,10 +134,12 @@ def run_trial(
     except Diverged as error:
         where = {"diverged_epoch": error.epoch, "diverged_step": error.step}
         ray_tune.report(_ended(history, began, "diverged", str(error)) | where)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        ray_tune.report(_ended(history, began, "failed", f"out of memory: {one_line(error)}"))
     except UserError as error:
         ray_tune.report(_ended(history, began, "failed", str(error)))
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        ray_tune.report(_ended(history, began, "failed", f"out of memory: {one_line(error)}"))
 
 
 def as_text(model: Mapping[str, Any]) -> str:
