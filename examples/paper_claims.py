@@ -46,10 +46,10 @@ def claims_on_quality(mrr: Curves) -> list[Claim]:
                 0 < best <= FEW_ENOUGH_TO_RISE and end < mrr["top1"][best] * (1 - SAME),
             )
         )
-    if "cross-entropy" in mrr:
+    if len(mrr.get("cross-entropy", ())) > 1:
         curve = mrr["cross-entropy"]
         before, last = sorted(curve)[-2:]
-        gain = curve[last] / curve[before] - 1
+        gain = _times(curve[last], curve[before]) - 1
         claims.append(
             Claim(
                 "cross-entropy gains from samples until it saturates at a few thousand",
@@ -82,7 +82,7 @@ def claims_on_quality(mrr: Curves) -> list[Claim]:
         claims.append(
             Claim(
                 "samples and losses together gain up to a third over the original TOP1 without samples",
-                f"{old:.4f} to {new:.4f}, {new / old - 1:+.0%}",
+                f"{old:.4f} to {new:.4f}, {_times(new, old) - 1:+.0%}",
                 new >= old * 1.2,
             )
         )
@@ -94,6 +94,8 @@ def claims_on_time(seconds: Curves) -> list[Claim]:
     claims = []
     for loss, curve in seconds.items():
         numbers = [number for number in sorted(curve) if number <= FEW_ENOUGH_TO_RISE]
+        if not numbers:
+            continue
         flat, (last, end) = curve[numbers[-1]] / curve[numbers[0]], _last(curve)
         claims.append(
             Claim(
@@ -114,7 +116,7 @@ def claims_on_alpha(mrr: Mapping[int, Curves]) -> list[Claim]:
     """
     few_samples, many_samples = min(mrr), max(mrr)
     claims = []
-    for loss in mrr[few_samples]:
+    for loss in (loss for loss in mrr[few_samples] if loss in mrr[many_samples]):
         few, many = _best(mrr[few_samples][loss]), _best(mrr[many_samples][loss])
         found = f"best alpha {few:g} with {few_samples:,} samples, {many:g} with {many_samples:,}"
         if loss == "cross-entropy":
@@ -128,7 +130,7 @@ def claims_on_gradients(on_target: Curves, carrying: Curves) -> list[Claim]:
     """The argument: at the end of the training, with few and with many samples."""
     claims = []
     for loss, curve in on_target.items():
-        kept = _last(curve)[1] / curve[min(curve)]
+        kept = _times(_last(curve)[1], curve[min(curve)])
         found = f"gradient on the target {_ends(curve, '.3g')}: {kept:.2f} times as much"
         if loss in MAX_LOSSES:
             claims.append(
@@ -177,6 +179,11 @@ def _best(curve: Mapping[float, float]) -> float:
 def _last(curve: Mapping[float, float]) -> tuple[float, float]:
     last = max(curve)
     return last, curve[last]
+
+
+def _times(value: float, other: float) -> float:
+    """How many times as large as another a value is; infinite where the other is 0."""
+    return value / other if other else float("inf")
 
 
 def _ends(curve: Mapping[float, float], how: str = ".4f") -> str:

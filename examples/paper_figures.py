@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from paper_gradients import Probe, probes_over_training
+from paper_gradients import Probe, n_states, probes_over_training
 from paper_report import Results, write_report
 
+from gru4rec.command_line import say
 from gru4rec.config import TrainConfig
 from gru4rec.events import Columns, encode, hold_out_last, read_events
 from gru4rec.sessions import EncodedLog, Sessions
-from inference.atomic import written_file
+from inference.atomic import writing, written_file
 from inference.errors import UserError
 from tune.campaign import run_search
 from tune.cluster import connected
@@ -212,12 +213,27 @@ def read_logs(flags: argparse.Namespace) -> tuple[EncodedLog, Sessions]:
     ]
     test = Sessions.from_lists(items)
     folder = flags.out / "data"
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     for name, frame in (("train", events), ("test", _events(log, test))):
         names = {"session": "SessionId", "item": "ItemId", "time": "Time"}
         with written_file(folder / f"{name}.parquet") as file:
             frame.rename(names).write_parquet(file)
     return log, test
+
+
+def check_held_out(log: EncodedLog, flags: argparse.Namespace) -> None:
+    """Fail before hours of training if (d) could not be made after them.
+
+    Raises:
+        UserError: the last tenth of the training sessions is less than a batch.
+    """
+    found = n_states(hold_out_last(log)[1].lengths)
+    if found < flags.batch_size:
+        raise UserError(
+            f"{flags.train}: expected {flags.batch_size} clicks, a batch, or more in the last tenth of the training "
+            f"sessions, got {found}; give a larger --fraction or a smaller --batch-size"
+        )
 
 
 def _events(log: EncodedLog, sessions: Sessions) -> pl.DataFrame:
@@ -242,6 +258,7 @@ def run(flags: argparse.Namespace) -> None:
     began = time.time()
     clock = flags.out / CLOCK_FILE
     log, test = read_logs(flags)
+    check_held_out(log, flags)
     before = json.loads(clock.read_text()) if clock.exists() else 0.0
     study = Study(flags.out, log, test, flags)
     (flags.out / "grids").mkdir(exist_ok=True)
@@ -266,11 +283,6 @@ def run(flags: argparse.Namespace) -> None:
     results = Results(rate_rows, sample_rows, alpha_rows, [vars(probe) for probe in probes])
     write_report(flags.out, results, run_in_words)
     print(flags.out / "figures.md")
-
-
-def say(line: str) -> None:
-    """Tell the user how it goes on."""
-    sys.stderr.write(line + "\n")
 
 
 def arguments() -> argparse.Namespace:

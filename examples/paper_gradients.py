@@ -95,6 +95,12 @@ def probe(trainer: Trainer, held_out: Sessions, epochs: float) -> Probe:
     return Probe(config.loss, config.n_sample, epochs, *mean)
 
 
+def n_states(lengths: np.ndarray) -> int:
+    """How many states and targets held-out sessions of these lengths give."""
+    longer = lengths[lengths > 1][:HELD_OUT_SESSIONS]
+    return int((np.minimum(longer, CLICKS_PER_SESSION + 1) - 1).sum())
+
+
 def gradients(function, options: dict, scores: Tensor) -> Tensor:
     """The gradient [B, C] of every row's loss on its scores [B, C], whose target is the column of its own number."""
     with torch.enable_grad():
