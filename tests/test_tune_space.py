@@ -4,8 +4,10 @@ import optuna
 import pytest
 
 from gru4rec.config import TrainConfig, from_mapping
+from gru4rec.trainer import Trainer
 from inference.errors import UserError
 from tests.ray_fixture import plugged_in  # noqa: F401
+from tests.small_logs import log_of, markov_sessions
 from tune.dimensions import Choice, Span, ladder, read_dimension
 from tune.flags import SpaceFlags, narrowed
 from tune.narrowing import read_space, search_space
@@ -43,6 +45,14 @@ def test_every_suggestion_is_a_valid_configuration_with_only_the_options_of_its_
         assert ("bpreg" in model) == ("elu_param" in model) == (config.loss == "bpr-max")
         assert ("logq" in model) == (config.loss == "cross-entropy")
     assert {model["loss"] for model in models} == set(BUILT_IN)
+
+
+def test_whole_sessions_without_additional_samples_have_no_sampling_to_correct():
+    space = space_of(batching="whole-session", loss="cross-entropy", n_sample="0,16", layers="8", logq="1")
+    log = log_of(markov_sessions(20, 10, seed=1))
+    for model in random_models(space, 12):
+        assert model.get("logq") == (1.0 if model["n_sample"] else None)
+        Trainer(from_mapping(model), log)  # takes it
 
 
 def test_the_ranges_are_the_official_ones():

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gru4rec.config import from_mapping, to_mapping
+from gru4rec.config import WHOLE_SESSION, from_mapping, to_mapping
 from tune.dimensions import Choice, Dimension, Suggester
 
 POINT = "point"
@@ -129,7 +129,7 @@ def _has_no_effect(name: str, values: Mapping[str, Any], alternative: Alternativ
         "temperature": values.get("score") != "cosine",
         "momentum": values.get("optimizer") != "adagrad",
         "sample_alpha": not values.get("n_sample"),
-        "logq": sampler.every_item,
+        "logq": sampler.every_item or (values["batching"] == WHOLE_SESSION and not values.get("n_sample")),
     }.get(name, False)
 
 
