@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 from pyarrow.fs import LocalFileSystem
+from ray.tune import ExperimentAnalysis
 
 from inference.errors import UserError
 from tests.ray_fixture import plugged_in, ray_here  # noqa: F401
@@ -23,7 +24,7 @@ from tune.finished import FinishedTrials, last_reports, read_finished
 from tune.progress import SearchView
 from tune.search import main, seconds_of
 from tune.space import MODEL
-from tune.storage import can_go_on, has_experiment, kept
+from tune.storage import can_go_on, has_experiment, kept, newest_state
 from tune.study import run_study
 from tune.suggestions import NUMBER
 
@@ -317,7 +318,7 @@ def out_of_time(tmp_path, capsys):
     while main([*command, "--time-budget", f"{budget}s"]) == 2:  # not even an epoch was over, on a machine that is busy
         assert "no trial finished an epoch" in capsys.readouterr().err
         budget *= 1.5
-        assert budget < 60
+        assert budget < 150
     assert "the time is up after " in capsys.readouterr().err
     return command, out
 
@@ -334,8 +335,9 @@ def test_when_the_time_is_up_the_best_so_far_is_made(tmp_path, capsys, ray_here)
 @pytest.mark.slow
 def test_a_search_whose_time_was_up_goes_on_by_the_same_command(tmp_path, capsys, ray_here):  # noqa: F811
     command, out = out_of_time(tmp_path, capsys)
-    for trial in read_trials(out / "trials" / "round-1"):
-        assert trial.status != "unfinished" or not trial.epochs or (Path(trial.checkpoints[trial.epochs].path)).is_dir()
+    for trial in ExperimentAnalysis(newest_state(out / "trials" / "round-1")).trials:
+        # its last epoch may have none yet: Ray notes a checkpoint a moment after the result; that epoch is run again
+        assert trial.status == "TERMINATED" or trial.checkpoint is None or Path(trial.checkpoint.path).is_dir()
     assert main(command) == 0
     assert sorted(pl.read_parquet(out / "results.parquet")["trial"]) == [1, 2, 3]
     assert "best of 3 trials" in capsys.readouterr().out
