@@ -60,7 +60,7 @@ def run_app(app: "App", arguments: Sequence[str] | None = None) -> int:
         if error.filename is None:  # of what is printed
             _let_go_of_standard_output()
         place = "standard output or a file" if error.filename is None else repr(str(error.filename))
-        sys.stderr.write(f"error: cannot read or write {place}: {error.strerror or error}\n")
+        sys.stderr.write(f"error: cannot read or write {place}: {error.strerror or one_line(error)}\n")
         return 2
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):

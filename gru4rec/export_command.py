@@ -41,6 +41,8 @@ def export(
     """
     if (scan is None) != (calibration is None):
         raise UserError("--scan int8 and --calibration SESSIONS go together: the scan is measured on real sessions")
+    if out.suffix != ".onnx":
+        raise UserError(f"--out: expected a name that ends in .onnx, as other commands know a model file by, got {out}")
     from gru4rec.checkpoint import load_model
     from gru4rec.config import to_mapping
     from gru4rec.export import export as export_exact

@@ -32,6 +32,8 @@ def runtime() -> Any:
 
         _ = onnxruntime.InferenceSession, onnxruntime.SessionOptions
     except (ImportError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
+            raise UserError("onnxruntime is not installed; install onnxruntime-gpu, or onnxruntime") from error
         raise UserError(
             f"onnxruntime is not there as a whole ({one_line(error)}); uninstall onnxruntime and onnxruntime-gpu, then "
             "install one of them"

@@ -332,6 +332,13 @@ def test_a_defect_of_ours_is_not_taken_for_anything_else():
         run_app(App(default_command=raising), [])
 
 
+def test_an_export_is_called_onnx_and_takes_the_place_of_nothing_else(folder, capsys):
+    metrics = (folder / "model" / "metrics.json").read_bytes()
+    line = failing(capsys, "export", folder / "model", "--out", folder / "model" / "metrics.json")
+    assert line.startswith("error: --out: expected a name that ends in .onnx")
+    assert (folder / "model" / "metrics.json").read_bytes() == metrics
+
+
 def test_commands_say_their_version(capsys):
     for command in (main, search):
         assert command(["--version"]) == 0

@@ -350,13 +350,20 @@ def test_scores_that_overflow_are_an_error(tmp_path, weights):
         recommender.recommend([["7", "007"]], k=N)
 
 
-@pytest.mark.parametrize("there", [None, types.ModuleType("onnxruntime")], ids=["missing", "in part"])
-def test_an_onnxruntime_that_is_not_there_as_a_whole_is_one_line_that_says_what_to_do(tmp_path, monkeypatch, there):
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [
+        (None, "onnxruntime is not installed; install onnxruntime-gpu, or onnxruntime"),
+        (types.ModuleType("onnxruntime"), "uninstall onnxruntime and onnxruntime-gpu, then install one of them"),
+    ],
+    ids=["missing", "in part"],
+)
+def test_an_onnxruntime_that_is_not_there_as_a_whole_is_one_line_that_says_what_to_do(
+    tmp_path, monkeypatch, there, message
+):
     path = save_model(tmp_path / "model.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", there)
-    with pytest.raises(
-        UserError, match="uninstall onnxruntime and onnxruntime-gpu, then install one of them"
-    ) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         Recommender.load(path)
     assert "\n" not in str(caught.value)
 

@@ -330,6 +330,16 @@ def test_a_round_that_begins_anew_suggests_what_was_over_first():
     assert [trial[NUMBER] for trial in suggested] == [1, 2, 3, 4, 5]
 
 
+def test_a_random_round_that_begins_anew_does_not_draw_what_was_over_again():
+    study = Study(space_of(), [], n_trials=250, n_epochs=3, seed=1, search="random")
+    searcher = study.searcher([])
+    over = [searcher.suggest(f"trial-{place}")[MODEL] for place in range(230)]  # more than it would try in vain
+    again = study.searcher(over)
+    suggested = [again.suggest(f"trial-{place}") for place in range(250)]
+    assert "FINISHED" not in suggested
+    assert len({model_key(trial[MODEL]) for trial in suggested}) == 250
+
+
 def test_a_seed_of_more_bits_than_optuna_takes_is_a_seed():
     searcher = DistinctSuggestions(small_space(), metric="mrr@20", first_points=[], seed=(1 << 63) - 1)
     assert searcher.suggest("trial-0")[NUMBER] == 1

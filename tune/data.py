@@ -68,7 +68,9 @@ def read_search_data(train: Path, valid: Path | None, test: Path | None, columns
     _check_pairs(log.sessions, str(train), "train on")
     _check_pairs(held_out, where, "validate on")
     if test_events is not None:
-        _check_pairs(encode(test_events, log.vocabulary).sessions, str(test), "test on")  # before hours are spent
+        _check_pairs(
+            encode(test_events, everything.vocabulary).sessions, str(test), "test on"
+        )  # before hours are spent
     return SearchData(TrialData(log, held_out), everything, test_events)
 
 

@@ -93,7 +93,7 @@ class Study:
             self.space,
             metric=METRIC,
             first_points=points + [point for point in self.first_points if point not in points],
-            seed=self.seed,
+            seed=self.seed + len(points),  # or random choices begin with the models that are over, again and again
             experience=self.experience,
             search=self.search,
         )

@@ -37,6 +37,7 @@ def refit(log: EncodedLog, config: TrainConfig, directory: Path, watcher: traini
     """
     data = training.data_digest(log)
     if _is_trained(directory, config, data):  # by a process that was killed, or failed, later on
+        _remove_leftovers(directory)
         return
     what = json.dumps(to_mapping(config), sort_keys=True) + data
     folder = directory.with_name(f".{directory.name}.{hashlib.sha256(what.encode()).hexdigest()[:12]}.partial")
