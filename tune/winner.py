@@ -129,7 +129,7 @@ def keep(trainer: Trainer, history: Sequence[Mapping[str, float | None]], direct
 def _remove_leftovers(directory: Path, but: Path | None = None) -> None:
     """Remove what was to become a model before: of another winner, of a killed process, of a refit that diverged."""
     for other in directory.parent.glob(f".{directory.name}.*.partial"):
-        if other != but:
+        if other != but and other.is_dir():  # files are of an export, .model.onnx.…, which removes its own
             shutil.rmtree(other)
 
 
