@@ -24,10 +24,10 @@ from typing import Any
 import pyarrow as pa
 
 from inference import Recommender, UserError
-from inference.atomic import written_folder
-from inference.event_rows import Columns
-from inference.session_files import FORMATS, check_beginning, read_sessions
-from tune.cluster import connected
+from inference.common.atomic import written_folder
+from inference.common.columns import Columns
+from inference.files.sessions import FORMATS, check_beginning, read_sessions
+from tune.cluster.cluster import connected
 
 SESSIONS_PER_BATCH = 2048
 OBJECT_STORE = 1 << 28

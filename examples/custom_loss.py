@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gru4rec.losses import register_loss
+from gru4rec.model.losses import register_loss
 
 
 @register_loss("gbce", search_ranges={"beta": (0.05, 1.0)})

@@ -25,17 +25,17 @@ import polars as pl
 from paper_gradients import Probe, n_states, probes_over_training
 from paper_report import Results, write_report
 
-from gru4rec.command_line import say
-from gru4rec.config import TrainConfig
-from gru4rec.events import Columns, encode, hold_out_last, read_events
-from gru4rec.sessions import EncodedLog, Sessions
-from inference.atomic import writing, written_file
-from inference.errors import UserError
-from tune.campaign import run_search
-from tune.cluster import connected
-from tune.request import Request
-from tune.results import TrialResult
-from tune.trial import EPOCH_METRIC
+from gru4rec.commands.terminal import say
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.data.events import Columns, encode, hold_out_last, read_events
+from gru4rec.data.sessions import EncodedLog, Sessions
+from inference.common.atomic import writing, written_file
+from inference.common.errors import UserError
+from tune.cluster.cluster import connected
+from tune.pipeline import run_search
+from tune.settings import Request
+from tune.trials.results import TrialResult
+from tune.trials.trial import EPOCH_METRIC
 
 LOSSES = ("top1", "cross-entropy", "top1-max", "bpr-max")
 SAMPLES = "0,32,128,512,2048,8192,all"

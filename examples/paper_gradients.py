@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gru4rec.config import TrainConfig, to_mapping
-from gru4rec.losses import get_loss
-from gru4rec.samplers import build_sampler
-from gru4rec.sessions import EncodedLog, Sessions
-from gru4rec.trainer import Trainer
-from inference.atomic import written_file
+from gru4rec.config.train_config import TrainConfig, to_mapping
+from gru4rec.data.sessions import EncodedLog, Sessions
+from gru4rec.model.losses import get_loss
+from gru4rec.training.samplers import build_sampler
+from gru4rec.training.trainer import Trainer
+from inference.common.atomic import written_file
 
 PROBES = 8
 HELD_OUT_SESSIONS = 256

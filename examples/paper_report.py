@@ -9,8 +9,8 @@ from typing import Any
 import paper_claims as claims
 from matplotlib.figure import Figure
 
-from inference.atomic import written_file
-from tune.plots import COLOURS
+from inference.common.atomic import written_file
+from tune.outcome.plots import COLOURS
 
 MARKERS = "osD^vP*"
 SAMPLES = "additional samples"

@@ -37,7 +37,7 @@ python -m tune.search --train "$log" --out "$output/search" "${columns[@]}" \
 echo "== recommendations for the log's last five sessions, made by onnxruntime alone"
 python - "$log" "${columns[@]:1:1}" "${columns[@]:3:1}" "${columns[@]:5:1}" > "$output/sessions.jsonl" <<'PYTHON'
 import json, sys
-from gru4rec.events import Columns, read_events
+from gru4rec.data.events import Columns, read_events
 
 log, *names = sys.argv[1:]
 clicks = read_events(log, Columns(*names)).sort("time", maintain_order=True)

@@ -12,8 +12,9 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from inference import Recommender, SessionState, UserError
-from inference.event_rows import Columns, delimiter_of, table_rows
-from inference.text_lines import lines, opened
+from inference.common.columns import Columns
+from inference.files.table import delimiter_of, table_rows
+from inference.files.text import lines, opened
 
 
 def clicks_of(path: str) -> Iterator[tuple[str, str]]:

@@ -10,19 +10,19 @@ for recommendation in recommender.recommend([["item 7", "item 9"]], k=5):
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from inference.errors import UserError
+from inference.common.errors import UserError
 
 if TYPE_CHECKING:
-    from inference.recommender import Recommendation, Recommender, SessionState
-    from inference.vocabulary import Vocabulary
+    from inference.common.vocabulary import Vocabulary
+    from inference.model.recommender import Recommendation, Recommender, SessionState
 
 __all__ = ["Recommendation", "Recommender", "SessionState", "UserError", "Vocabulary"]
 
 _MODULES = {
-    "Recommendation": "inference.recommender",
-    "Recommender": "inference.recommender",
-    "SessionState": "inference.recommender",
-    "Vocabulary": "inference.vocabulary",
+    "Recommendation": "inference.model.recommender",
+    "Recommender": "inference.model.recommender",
+    "SessionState": "inference.model.recommender",
+    "Vocabulary": "inference.common.vocabulary",
 }
 
 

@@ -17,15 +17,15 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
-from inference.arguments import OUTPUT_SUFFIXES, PROGRAM, TOP_K, Mode, parsed
-from inference.errors import UserError, unknown_item
-from inference.output import hold_closed_streams, output, refuse_what_is_read
-from inference.providers import cores
+from inference.command.arguments import OUTPUT_SUFFIXES, PROGRAM, TOP_K, Mode, parsed
+from inference.command.output import output, refuse_what_is_read
+from inference.common.errors import UserError, unknown_item
+from inference.common.system import cores, hold_closed_streams
 
 if TYPE_CHECKING:
-    from inference.artifact import Artifact
-    from inference.event_rows import Session
-    from inference.recommender import Recommendation, Recommender, SessionState
+    from inference.files.table import Session
+    from inference.model.artifact import Artifact
+    from inference.model.recommender import Recommendation, Recommender, SessionState
 
 SESSIONS_PER_CHUNK = 4096
 CLICKS_PER_CHUNK = 1 << 20
@@ -80,8 +80,8 @@ def _failed(reason: str) -> int:
 
 
 def _run(arguments: argparse.Namespace, mode: Mode) -> None:
-    from inference.artifact import Artifact
-    from inference.recommender import Recommender
+    from inference.model.artifact import Artifact
+    from inference.model.recommender import Recommender
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
@@ -115,7 +115,7 @@ def _division_of_labour(artifact: "Artifact", arguments: argparse.Namespace) -> 
 
 
 def _information(artifact: "Artifact", arguments: argparse.Namespace) -> None:
-    from inference.information import as_text, description
+    from inference.model.describe import as_text, description
 
     output_format = arguments.format or _format_of(arguments.output)
     if output_format == "csv":
@@ -126,15 +126,15 @@ def _information(artifact: "Artifact", arguments: argparse.Namespace) -> None:
 
 
 def _verified(arguments: argparse.Namespace) -> None:
-    from inference.information import VERIFIED
+    from inference.model.describe import VERIFIED
 
     with output(arguments.output) as file:
         file.write(f"{arguments.model}: {VERIFIED}\n")
 
 
 def _similar(artifact: "Artifact", arguments: argparse.Namespace) -> None:
-    from inference.recommendation_files import write_similar
-    from inference.similar import similar_items
+    from inference.files.recommendations import write_similar
+    from inference.model.similar import similar_items
 
     items = similar_items(artifact, arguments.similar, _top_k(arguments, artifact.n_items - 1))
     with output(arguments.output) as file:
@@ -142,10 +142,10 @@ def _similar(artifact: "Artifact", arguments: argparse.Namespace) -> None:
 
 
 def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> None:
-    from inference.event_rows import Columns
-    from inference.progress import progress
-    from inference.recommendation_files import writer
-    from inference.session_files import read_sessions
+    from inference.command.progress import progress
+    from inference.common.columns import Columns
+    from inference.files.recommendations import writer
+    from inference.files.sessions import read_sessions
 
     source: list[BinaryIO] = []
     sessions = read_sessions(
@@ -184,10 +184,10 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
 
 
 def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
-    from inference.atomic import reserved
-    from inference.recommendation_files import json_line
-    from inference.session_states import SessionStates
-    from inference.streaming import answers, arriving_clicks
+    from inference.common.atomic import reserved
+    from inference.files.recommendations import json_line
+    from inference.streaming.clicks import answers, arriving_clicks
+    from inference.streaming.states import SessionStates
 
     options = _ranking_options(recommender, arguments)
 
@@ -275,7 +275,7 @@ def _refuse_unknown(recommender: "Recommender", chunk: list["Session"]) -> None:
 
 
 def _ids(path: str) -> tuple[str, ...]:
-    from inference.text_lines import lines, opened, source_name
+    from inference.files.text import lines, opened, source_name
 
     with opened(path) as file:
         return tuple(text for _, text in lines(file, source_name(path)) if text)

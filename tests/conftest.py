@@ -8,7 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-from gru4rec.sessions import EncodedLog
+from gru4rec.data.sessions import EncodedLog
 from tests.small_logs import frame_of, log_of, markov_sessions
 
 collect_ignore = ["plugged_in.py"]  # looking for doctests in it would register its losses for all tests

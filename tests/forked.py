@@ -20,8 +20,20 @@ from typing import Any
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree"}
 IMPORTED = (
-    *("onnxruntime", "gru4rec.encoded_log", "gru4rec.export", "gru4rec.prepared_folder", "gru4rec.raw_events"),
-    *("gru4rec.training", "inference.recommender", "inference.session_files", "tune.search", "tune.campaign"),
+    *(
+        "onnxruntime",
+        "gru4rec.data.encoded_log",
+        "gru4rec.export.export",
+        "gru4rec.preparation.output",
+        "gru4rec.preparation.raw_log",
+    ),
+    *(
+        "gru4rec.training.run",
+        "inference.model.recommender",
+        "inference.files.sessions",
+        "tune.search",
+        "tune.pipeline",
+    ),
 )
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
 

@@ -1,7 +1,7 @@
 """A loss and a sampler as a user would plug them in (`--plugin tests.plugged_in`)."""
 
-from gru4rec.losses import register_loss
-from gru4rec.samplers import PopularitySampler, register_sampler
+from gru4rec.model.losses import register_loss
+from gru4rec.training.samplers import PopularitySampler, register_sampler
 
 
 @register_loss("test-margin", search_ranges={"margin": (0.1, 0.9), "power": [1, 2]})

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from gru4rec.losses import LOSSES
-from gru4rec.samplers import SAMPLERS
-from tune.cluster import QUIET
+from gru4rec.model.losses import LOSSES
+from gru4rec.training.samplers import SAMPLERS
+from tune.cluster.cluster import QUIET
 
 PLUGIN = "tests.plugged_in"
 

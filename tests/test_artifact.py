@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from inference import Recommender, UserError
-from inference.artifact import Artifact
-from inference.onnx_file import OnnxFile
+from inference.model.artifact import Artifact
+from inference.model.onnx_reader import OnnxFile
 from tests.tiny_models import TERMS, random_weights, save_model
 
 N = len(TERMS)

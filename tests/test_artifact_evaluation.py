@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from gru4rec.artifact_evaluation import evaluate_artifact, rank_with_artifact
-from gru4rec.assessment import Setting, assess
-from gru4rec.config import TrainConfig
-from gru4rec.evaluation import evaluate
-from gru4rec.export import export
-from gru4rec.full_ranking import rank_all
-from gru4rec.model import Network
-from gru4rec.rankings import Events
-from gru4rec.sessions import Sessions
-from inference.recommender import Recommender
-from inference.vocabulary import Vocabulary
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.data.sessions import Sessions
+from gru4rec.evaluation.assessment import Setting, assess
+from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.evaluation.network_ranking import rank_all
+from gru4rec.evaluation.onnx_ranking import evaluate_artifact, rank_with_artifact
+from gru4rec.evaluation.rankings import Events
+from gru4rec.export.export import export
+from gru4rec.model.network import Network
+from inference.common.vocabulary import Vocabulary
+from inference.model.recommender import Recommender
 
 N_ITEMS = 60
 

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from gru4rec.assessment import Setting, assess, differences
-from gru4rec.metrics import intervals, worth
-from gru4rec.rankings import Events, Rankings
-from gru4rec.sessions import Sessions
-from inference.errors import UserError
+from gru4rec.data.sessions import Sessions
+from gru4rec.evaluation.assessment import Setting, assess, differences
+from gru4rec.evaluation.metrics import intervals, worth
+from gru4rec.evaluation.rankings import Events, Rankings
+from inference.common.errors import UserError
 
 
 def rankings_of(above: list[int], best: list[list[int]] | None = None, tied: list[int] | None = None) -> Rankings:

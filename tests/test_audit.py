@@ -4,12 +4,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gru4rec.audit import Part, audit, order_information
 from gru4rec.cli import main
-from gru4rec.clicks import Clicks
-from gru4rec.markov import popularity_recall, shuffled, transition_recall
-from gru4rec.synth import synthesize
-from gru4rec.times import Clock
+from gru4rec.data.clicks import Clicks
+from gru4rec.data.synthetic import synthesize
+from gru4rec.data.times import Clock
+from gru4rec.preparation.audit import Part, audit, order_information
+from gru4rec.preparation.order_test import popularity_recall, shuffled, transition_recall
 
 START = 1_700_000_000
 SECONDS = Clock("s", pl.Int64(), recognised=True)

@@ -7,11 +7,11 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from gru4rec.baselines import BASELINES, Neighbours, rank_with_baseline
-from gru4rec.rankings import Events
-from gru4rec.session_neighbours import SessionNeighbours
-from gru4rec.sessions import Sessions
-from gru4rec.successors import Successors
+from gru4rec.data.sessions import Sessions
+from gru4rec.evaluation.baselines.item_transitions import Successors
+from gru4rec.evaluation.baselines.registry import BASELINES, Neighbours, rank_with_baseline
+from gru4rec.evaluation.baselines.vsknn import SessionNeighbours
+from gru4rec.evaluation.rankings import Events
 
 N_ITEMS = 25
 
@@ -106,9 +106,9 @@ def assert_ranks_like(rankings, plain) -> None:
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_baseline_ranks_as_its_definition_says(name, monkeypatch):
-    monkeypatch.setattr("gru4rec.candidate_ranking.CANDIDATES_AT_ONCE", 40)
-    monkeypatch.setattr("gru4rec.successors.PAIRS_AT_ONCE", 50)
-    monkeypatch.setattr("gru4rec.baselines.EVENTS_AT_ONCE", 7)
+    monkeypatch.setattr("gru4rec.evaluation.baselines.candidate_ranking.CANDIDATES_AT_ONCE", 40)
+    monkeypatch.setattr("gru4rec.evaluation.baselines.item_transitions.PAIRS_AT_ONCE", 50)
+    monkeypatch.setattr("gru4rec.evaluation.baselines.registry.EVENTS_AT_ONCE", 7)
     baseline = BASELINES[name](Sessions.from_lists(TRAIN), SUPPORT)
     rankings = rank_with_baseline(baseline, Sessions.from_lists(TEST), SUPPORT, n_best=10)
     assert_ranks_like(rankings, PLAIN[name])

@@ -14,7 +14,7 @@ import torch
 from cyclopts import App
 
 from gru4rec.cli import main
-from gru4rec.command_line import run_app
+from gru4rec.commands.terminal import run_app
 from inference.cli import main as infer
 from tests.small_logs import frame_of, markov_sessions
 from tune.search import main as search

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 from tests.cluster_here import end_session, processes_of, running_cluster, wait_until
 from tests.small_logs import frame_of, markov_sessions
-from tune.finished import read_finished
+from tune.trials.finished import read_finished
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples" / "cluster"

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gru4rec.config import TrainConfig, from_mapping, to_mapping
-from gru4rec.config_files import read_config, to_toml
-from gru4rec.flags import ConfigFlags, configuration
-from gru4rec.flags import given as flags_given
-from inference.errors import UserError
+from gru4rec.commands.config_flags import ConfigFlags, configuration
+from gru4rec.commands.config_flags import given as flags_given
+from gru4rec.config.files import read_config, to_toml
+from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
+from inference.common.errors import UserError
 
 RECIPES = sorted((Path(__file__).parent.parent / "examples" / "recipes").glob("*.toml"))
 

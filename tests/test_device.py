@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gru4rec import kernels
-from gru4rec.config import TrainConfig
-from gru4rec.rows import FixedRows
-from gru4rec.trainer import Trainer
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.training.sparse_rows import FixedRows
+from gru4rec.training.trainer import Trainer
 from tests.small_logs import BUILT_IN_LOSSES, log_of, markov_sessions
 from tests.test_training import CONFIGS
 
@@ -62,7 +62,7 @@ def on_meta(monkeypatch):
 
     def trainer(config, log):
         with monkeypatch.context() as patched:
-            patched.setattr("gru4rec.trainer.choose_device", lambda name: device)
+            patched.setattr("gru4rec.model.device.choose_device", lambda name: device)
             patched.setattr(torch, "Generator", OnTheHost)
             return Trainer(config, log)
 

@@ -6,8 +6,15 @@ import re
 
 import pytest
 
-from gru4rec.config import BATCHING_DEFAULTS, CHOICES, SESSION_PARALLEL, WHOLE_SESSION, TrainConfig, field_names
-from gru4rec.losses import LOSSES
+from gru4rec.config.train_config import (
+    BATCHING_DEFAULTS,
+    CHOICES,
+    SESSION_PARALLEL,
+    WHOLE_SESSION,
+    TrainConfig,
+    field_names,
+)
+from gru4rec.model.losses import LOSSES
 from tests.document_blocks import ROOT
 
 PARAMETERS = (ROOT / "gru4rec" / "PARAMETERS.md").read_text(encoding="utf-8")

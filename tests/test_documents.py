@@ -25,15 +25,15 @@ import pytest
 
 from gru4rec.cli import app as trainer
 from gru4rec.cli import main as gru4rec
-from gru4rec.losses import LOSSES
-from gru4rec.samplers import SAMPLERS
+from gru4rec.model.losses import LOSSES
+from gru4rec.training.samplers import SAMPLERS
 from inference.cli import main as infer
 from tests.document_blocks import DOCUMENTS, ROOT, prose_and_blocks, without_assignments
 from tests.ray_fixture import ray_here  # noqa: F401
-from tune.flags import narrowed
-from tune.narrowing import read_space, search_space
 from tune.search import app as search_app
 from tune.search import main as search_main
+from tune.space.builder import read_space, search_space
+from tune.space.flags import narrowed
 
 SMALL = {
     "synth": {"--events": "3000", "--items": "300"},

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from gru4rec import kernels
-from gru4rec.dropout import DropNumbers, dropped, splitmix64
 from gru4rec.kernels import drop_limit
+from gru4rec.training.dropout import DropNumbers, dropped, splitmix64
 
 
 def begun(seed):

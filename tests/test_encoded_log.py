@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 
 from gru4rec.cli import main
-from gru4rec.encoded_log import read_training_log
-from gru4rec.events import Columns, encode, read_events
-from gru4rec.synth import synthesize
-from inference.errors import UserError
+from gru4rec.data.encoded_log import read_training_log
+from gru4rec.data.events import Columns, encode, read_events
+from gru4rec.data.synthetic import synthesize
+from inference.common.errors import UserError
 from tune.data import read_search_data
 
 TRAINING = ("--layers", "8", "--n-sample", "16", "--batch-size", "8", "--n-epochs", "1")

@@ -125,7 +125,7 @@ def test_what_else_is_to_be_compared_is_read_before_anything_is_ranked(folder, t
     (tmp_path / "other" / "vocabulary.txt").write_text("\n".join(f"other-{number:02d}" for number in range(30)))
     shutil.copytree(folder / "good", tmp_path / "damaged")
     next((tmp_path / "damaged").rglob("output_table.npy")).write_bytes(b"")
-    monkeypatch.setattr("gru4rec.full_ranking.rank_all", None)  # ranking anything is a TypeError
+    monkeypatch.setattr("gru4rec.evaluation.network_ranking.rank_all", None)  # ranking anything is a TypeError
     for flag, name, message in (
         ("--baselines", "absent.tsv", "expected an event file"),
         ("--baselines", "foreign.tsv", "expected the log that"),

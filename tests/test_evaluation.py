@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from gru4rec.config import TrainConfig
-from gru4rec.evaluation import evaluate, metrics_of, ranks
-from gru4rec.full_ranking import rank_all
-from gru4rec.model import Network
-from gru4rec.sessions import Sessions
-from inference.errors import UserError
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.data.sessions import Sessions
+from gru4rec.evaluation.evaluate import evaluate, metrics_of, ranks
+from gru4rec.evaluation.network_ranking import rank_all
+from gru4rec.model.network import Network
+from inference.common.errors import UserError
 
 
 def network_of(n_items: int, layers=(8,), seed=0, **config) -> Network:
@@ -45,10 +45,10 @@ def ranks_one_session_at_a_time(network: Network, sessions: list[list[int]]) -> 
 
 @pytest.mark.parametrize("layers", [(8,), (6, 8)])
 def test_batched_ranks_equal_a_plain_loop_and_states_start_at_zero(layers, monkeypatch):
-    monkeypatch.setattr("gru4rec.full_ranking.SESSIONS_PER_BATCH", 7)
-    monkeypatch.setattr("gru4rec.full_ranking.STATES_AT_ONCE", 40)
-    monkeypatch.setattr("gru4rec.full_ranking.STATES_PER_CHUNK", 16)
-    monkeypatch.setattr("gru4rec.full_ranking.ITEMS_PER_BLOCK", 9)
+    monkeypatch.setattr("gru4rec.evaluation.network_ranking.SESSIONS_PER_BATCH", 7)
+    monkeypatch.setattr("gru4rec.evaluation.network_ranking.STATES_AT_ONCE", 40)
+    monkeypatch.setattr("gru4rec.evaluation.network_ranking.STATES_PER_CHUNK", 16)
+    monkeypatch.setattr("gru4rec.evaluation.network_ranking.ITEMS_PER_BLOCK", 9)
     generator = np.random.default_rng(0)
     sessions = [generator.integers(0, 50, size=size).tolist() for size in generator.integers(1, 12, size=40)]
     network = network_of(50, layers)
@@ -58,7 +58,7 @@ def test_batched_ranks_equal_a_plain_loop_and_states_start_at_zero(layers, monke
 
 @pytest.mark.parametrize(("block", "n_best"), [(9, 5), (4, 7), (100, 50), (16, 60)])
 def test_best_items_are_those_of_the_whole_catalogue(block, n_best, monkeypatch):
-    monkeypatch.setattr("gru4rec.full_ranking.ITEMS_PER_BLOCK", block)
+    monkeypatch.setattr("gru4rec.evaluation.network_ranking.ITEMS_PER_BLOCK", block)
     generator = np.random.default_rng(0)
     sessions = [generator.integers(0, 50, size=2).tolist() for _ in range(40)]
     network = network_of(50)
@@ -72,7 +72,7 @@ def test_best_items_are_those_of_the_whole_catalogue(block, n_best, monkeypatch)
 
 @pytest.mark.parametrize("block", [4, 9, 100])
 def test_recent_clicks_have_their_bonus_in_the_ranking(block, monkeypatch):
-    monkeypatch.setattr("gru4rec.full_ranking.ITEMS_PER_BLOCK", block)
+    monkeypatch.setattr("gru4rec.evaluation.network_ranking.ITEMS_PER_BLOCK", block)
     generator = np.random.default_rng(0)
     sessions = [generator.integers(0, 12, size=size).tolist() for size in generator.integers(2, 9, size=40)]
     network = network_of(12, batching="whole-session", n_recent=3)

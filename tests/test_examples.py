@@ -12,9 +12,9 @@ import torch
 
 from examples import bulk_scoring, streaming, train_and_score
 from gru4rec.cli import main as gru4rec
-from gru4rec.config_files import read_config
-from gru4rec.losses import LOSSES
-from gru4rec.samplers import SAMPLERS
+from gru4rec.config.files import read_config
+from gru4rec.model.losses import LOSSES
+from gru4rec.training.samplers import SAMPLERS
 from inference import Recommender
 from inference.cli import main as infer
 from tests.ray_fixture import ray_here  # noqa: F401

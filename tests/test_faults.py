@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from gru4rec.checkpoint import load_model
-from gru4rec.encoded_log import file_digest, read_training_log
-from gru4rec.synth import synthesize
-from inference.artifact import Artifact
+from gru4rec.data.encoded_log import file_digest, read_training_log
+from gru4rec.data.synthetic import synthesize
+from gru4rec.training.checkpoint import load_model
+from inference.model.artifact import Artifact
 from tests.forked import Forked
 
 KILLED, STOPPED = -signal.SIGKILL, -signal.SIGSTOP

@@ -13,12 +13,12 @@ import polars as pl
 import pytest
 import torch
 
-from gru4rec.config import from_mapping
-from gru4rec.evaluation import evaluate
-from gru4rec.events import encode
-from gru4rec.losses import LOSSES, correct_for_sampling
-from gru4rec.samplers import SAMPLERS, register_sampler
-from gru4rec.trainer import Trainer
+from gru4rec.config.train_config import from_mapping
+from gru4rec.data.events import encode
+from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.model.losses import LOSSES, correct_for_sampling
+from gru4rec.training.samplers import SAMPLERS, register_sampler
+from gru4rec.training.trainer import Trainer
 
 GOLDEN = Path(os.environ.get("GRU4REC_GOLDEN_DIR", Path(__file__).parent / "golden"))
 RUNS = sorted(GOLDEN.glob("*.npz"))

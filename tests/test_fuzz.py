@@ -18,24 +18,24 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gru4rec.cli import main
-from gru4rec.config import TrainConfig, from_mapping, to_mapping
-from gru4rec.config_files import read_config, to_toml
-from gru4rec.encoded_log import read_training_log
-from gru4rec.events import encode, read_events
-from gru4rec.sessions import EncodedLog
-from gru4rec.synth import synthesize
-from gru4rec.training import train
-from inference.artifact import Artifact
-from inference.candidates import Candidates
+from gru4rec.config.files import read_config, to_toml
+from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
+from gru4rec.data.encoded_log import read_training_log
+from gru4rec.data.events import encode, read_events
+from gru4rec.data.sessions import EncodedLog
+from gru4rec.data.synthetic import synthesize
+from gru4rec.training.run import train
 from inference.cli import _ids
-from inference.errors import UserError
-from inference.recommender import Recommender
-from inference.session_files import FORMATS, read_sessions
-from inference.session_states import SessionStates, _identity
+from inference.common.errors import UserError
+from inference.files.sessions import FORMATS, read_sessions
+from inference.model.artifact import Artifact
+from inference.model.candidates import Candidates
+from inference.model.recommender import Recommender
+from inference.streaming.states import SessionStates, _identity
 from tests.tiny_models import random_weights, save_model
-from tune.dimensions import Choice, Span, read_dimension
-from tune.folder import Identity, Round, SearchFolder, SearchState
-from tune.narrowing import read_space, search_space
+from tune.outcome.folder import Identity, Round, SearchFolder, SearchState
+from tune.space.builder import read_space, search_space
+from tune.space.dimensions import Choice, Span, read_dimension
 
 TRAPS = [
     *(

@@ -572,7 +572,7 @@ def test_an_output_folder_that_is_read_only_is_one_line(infer, tmp_path):
 
 def test_a_long_run_tells_how_far_it_has_come(infer, tmp_path, monkeypatch):
     monkeypatch.setattr("inference.cli.SESSIONS_PER_CHUNK", 4)
-    monkeypatch.setattr("inference.progress.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("inference.command.progress.SECONDS_BETWEEN_LINES", 0.0)
     path = tmp_path / "many.txt"
     path.write_text("7 007\n" * 10)
     code, out, err = infer("--format", "jsonl", "--top-k", 1, session=path)
@@ -582,7 +582,7 @@ def test_a_long_run_tells_how_far_it_has_come(infer, tmp_path, monkeypatch):
 
 
 def test_a_bar_is_drawn_on_a_terminal_and_taken_away(monkeypatch, capsys):
-    from inference.progress import progress
+    from inference.command.progress import progress
 
     class Terminal(io.StringIO):
         def isatty(self):
@@ -591,7 +591,7 @@ def test_a_bar_is_drawn_on_a_terminal_and_taken_away(monkeypatch, capsys):
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr("inference.progress.SECONDS_BEFORE_BAR", 0.0)
+    monkeypatch.setattr("inference.command.progress.SECONDS_BEFORE_BAR", 0.0)
     with progress(print, has_terminal=True) as report:
         report(5, 0.5)
         report(10, None)

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from gru4rec import kernels
-from gru4rec.config import TrainConfig
-from gru4rec.dropout import dropped
-from gru4rec.gru import _Gates
-from gru4rec.losses import LOSSES, bpr_max, cross_entropy
-from gru4rec.model import Network
-from gru4rec.optim import RowAdagrad, RowAdamW
-from gru4rec.rows import DistinctRows
-from gru4rec.trainer import Diverged, Trainer
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.model.gru import _Gates
+from gru4rec.model.losses import LOSSES, bpr_max, cross_entropy
+from gru4rec.model.network import Network
+from gru4rec.training.dropout import dropped
+from gru4rec.training.optimizers import RowAdagrad, RowAdamW
+from gru4rec.training.sparse_rows import DistinctRows
+from gru4rec.training.trainer import Diverged, Trainer
 
 pytestmark = pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed")
 COMPILED = {
@@ -237,7 +237,7 @@ def test_divergence_is_noticed(markov_log):
 def test_training_goes_on_without_numba(tmp_path):
     """Where numba cannot be imported, everything runs on torch alone."""
     (tmp_path / "numba.py").write_text("raise ImportError('not here')")
-    program = "from gru4rec import kernels; import gru4rec.trainer; print(kernels.AVAILABLE)"
+    program = "from gru4rec import kernels; import gru4rec.training.trainer; print(kernels.AVAILABLE)"
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.getcwd()}"}
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert ended.stdout.strip() == "False", ended.stderr
@@ -248,7 +248,7 @@ def test_loops_are_compiled_anew_where_no_folder_can_hold_them(monkeypatch):
     from numba import cfunc, int32
     from numba.core import caching
 
-    from gru4rec.kernels.words import compiled
+    from gru4rec.kernels.calling import compiled
 
     monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
     with pytest.raises(RuntimeError, match="no locator available"):
@@ -260,7 +260,7 @@ def test_loops_are_compiled_anew_where_the_folder_has_no_room_for_them(tmp_path,
     import numba
     from numba.core import caching
 
-    from gru4rec.kernels.words import compiled
+    from gru4rec.kernels.calling import compiled
 
     def full(*_):
         raise OSError("No space left on device")
@@ -277,7 +277,7 @@ def twice(number):
 def test_loops_are_compiled_anew_when_what_they_inline_has_changed(tmp_path, monkeypatch):
     import numba
 
-    from gru4rec.kernels import words
+    from gru4rec.kernels import calling as words
 
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
     signature, helper = numba.int32(numba.int32), tmp_path / "arithmetic.py"

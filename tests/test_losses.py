@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from gru4rec.config import TrainConfig
-from gru4rec.losses import LOSSES, correct_for_sampling, get_loss
-from inference.errors import UserError
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.model.losses import LOSSES, correct_for_sampling, get_loss
+from inference.common.errors import UserError
 from tests.small_logs import BUILT_IN_LOSSES
 
 ALL = BUILT_IN_LOSSES

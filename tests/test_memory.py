@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from gru4rec import memory
 from gru4rec.cli import main
-from gru4rec.config import TrainConfig
-from gru4rec.samplers import SAMPLERS, FullSampler, PopularitySampler, register_sampler
-from gru4rec.sessions import EncodedLog, Sessions
-from gru4rec.trainer import Trainer
-from gru4rec.training import train
-from inference.errors import UserError
-from inference.vocabulary import Vocabulary
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.data.sessions import EncodedLog, Sessions
+from gru4rec.training import memory
+from gru4rec.training.run import train
+from gru4rec.training.samplers import SAMPLERS, FullSampler, PopularitySampler, register_sampler
+from gru4rec.training.trainer import Trainer
+from inference.common.errors import UserError
+from inference.common.vocabulary import Vocabulary
 from tests.small_logs import log_of, markov_sessions
 
 GIB = 1 << 30

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from gru4rec.config import TrainConfig
-from gru4rec.gru import GRULayer
-from gru4rec.model import Network
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.model.gru import GRULayer
+from gru4rec.model.network import Network
 
 CONFIGS = {
     "constrained": TrainConfig(layers=(6,)),

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from gru4rec.config import TrainConfig
-from gru4rec.model import Network
-from inference.errors import UserError
-from inference.vocabulary import Vocabulary
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.model.network import Network
+from inference.common.errors import UserError
+from inference.common.vocabulary import Vocabulary
 
 FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
 ITEMS = ["a", "b", "c"]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from gru4rec.config import TrainConfig
-from gru4rec.model import Network
-from gru4rec.optim import EPSILON, RowAdagrad, RowAdamW
-from gru4rec.rows import FirstOccurrence, described, rows_from
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.model.network import Network
+from gru4rec.training.optimizers import EPSILON, RowAdagrad, RowAdamW
+from gru4rec.training.sparse_rows import FirstOccurrence, described, rows_from
 
 
 def touched(*items: int, fixed: bool = False):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gru4rec.cli import main
-from gru4rec.losses import get_loss
+from gru4rec.model.losses import get_loss
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SMALL = [

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from gru4rec.cli import main
-from gru4rec.config import TrainConfig
-from gru4rec.losses import LOSSES
-from gru4rec.plugins import import_plugins, plugin_failures
-from gru4rec.samplers import SAMPLERS
-from gru4rec.trainer import Trainer
-from inference.errors import UserError
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.model.losses import LOSSES
+from gru4rec.training.plugins import import_plugins, plugin_failures
+from gru4rec.training.samplers import SAMPLERS
+from gru4rec.training.trainer import Trainer
+from inference.common.errors import UserError
 
 MODULE = """
 import numpy as np

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from gru4rec.cli import main
-from gru4rec.config import TrainConfig
-from gru4rec.losses import LOSSES, register_loss
-from gru4rec.precision import Precision, choose_precision, float32_products
-from gru4rec.trainer import Trainer
-from inference.errors import UserError
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.model.losses import LOSSES, register_loss
+from gru4rec.model.precision import Precision, choose_precision, float32_products
+from gru4rec.training.trainer import Trainer
+from inference.common.errors import UserError
 
 GPU_PRODUCTS = torch.backends.cuda.matmul
 CUDA = torch.device("cuda")

@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 from gru4rec.cli import main
-from gru4rec.clicks import Clicks, by_first_appearance, grouping_order, split_at_pauses
-from gru4rec.events import encode, read_events
-from gru4rec.filters import item_support, known_items, not_repeated, session_length
-from gru4rec.splits import Boundary, split
+from gru4rec.data.clicks import Clicks, by_first_appearance, grouping_order, split_at_pauses
+from gru4rec.data.events import encode, read_events
+from gru4rec.preparation.filters import item_support, known_items, not_repeated, session_length
+from gru4rec.preparation.splits import Boundary, split
 
 PUBLIC_LOGS = Path(__file__).parent.parent.parent / "shared" / "data"
 FIRST_TEST_START = {

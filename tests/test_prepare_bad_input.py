@@ -14,8 +14,8 @@ import pytest
 from pyarrow import parquet
 
 from gru4rec.cli import main
-from gru4rec.event_files import open_event_file, unheard_panics
-from gru4rec.synth import synthesize
+from gru4rec.data.event_files import open_event_file, unheard_panics
+from gru4rec.data.synthetic import synthesize
 
 START = 1_700_000_000
 HEADER = "SessionId,ItemId,Time\n"

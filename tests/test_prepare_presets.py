@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 from gru4rec.cli import main
-from gru4rec.event_files import open_event_file
-from gru4rec.prepare_command import ReadingFlags, RuleFlags, _reading
-from gru4rec.presets import PRESETS
+from gru4rec.commands.prepare import ReadingFlags, RuleFlags, _reading
+from gru4rec.data.event_files import open_event_file
+from gru4rec.preparation.presets import PRESETS
 
 HOUR, DAY = 3600, 86_400
 SUPPORT = ("--min-item-support", "2")

@@ -6,13 +6,13 @@ import types
 import numpy as np
 import pytest
 
-import inference.recommender
-import inference.scorer
-from gru4rec.config import TrainConfig
-from gru4rec.export import export
-from gru4rec.model import Network
+import inference.model.recommender
+import inference.model.scorer
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.export.export import export
+from gru4rec.model.network import Network
 from inference import Recommender, SessionState, UserError, Vocabulary
-from inference.candidates import Candidates
+from inference.model.candidates import Candidates
 from tests.tiny_models import TERMS, plain_scores, random_weights, save_model
 
 N = len(TERMS)
@@ -102,7 +102,7 @@ def test_a_step_leaves_the_earlier_state_as_it_was(recommender):
 def test_a_long_session_cut_in_time_is_the_same_session(recommender, monkeypatch, clicks_per_run):
     sessions = random_sessions(8, longest=30)
     whole = recommender.recommend(sessions, k=N, exclude_seen=True)
-    monkeypatch.setattr(inference.scorer, "CLICKS_PER_RUN", clicks_per_run * len(sessions))
+    monkeypatch.setattr(inference.model.scorer, "CLICKS_PER_RUN", clicks_per_run * len(sessions))
     assert recommender.recommend(sessions, k=N, exclude_seen=True) == whole
 
 
@@ -220,7 +220,7 @@ def test_a_text_in_place_of_a_list_of_items_is_refused(recommender, argument):
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
 def test_batches_hold_every_session_once_and_little_padding(batch_size):
     lengths = np.random.default_rng(0).zipf(1.6, 500).clip(0, 10_000).tolist()
-    batches = list(inference.recommender._batches(lengths, batch_size))
+    batches = list(inference.model.recommender._batches(lengths, batch_size))
     assert sorted(place for batch in batches for place in batch) == list(range(500))
     for batch in batches:
         assert len(batch) <= batch_size
@@ -401,7 +401,7 @@ def test_cuda_is_either_used_or_an_error_and_auto_chooses(tmp_path):
 def test_cuda_that_quietly_became_the_cpu_is_an_error(tmp_path, monkeypatch):
     import onnxruntime
 
-    monkeypatch.setattr("inference.providers._obstacle_to_cuda", lambda _: None)
+    monkeypatch.setattr("inference.model.providers._obstacle_to_cuda", lambda _: None)
     created = onnxruntime.InferenceSession
     monkeypatch.setattr(
         onnxruntime, "InferenceSession", lambda *given, **_: created(*given, providers=["CPUExecutionProvider"])

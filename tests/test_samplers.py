@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gru4rec.config import TrainConfig
-from gru4rec.samplers import SAMPLERS, PopularitySampler, build_sampler, register_sampler
-from inference.errors import UserError
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.training.samplers import SAMPLERS, PopularitySampler, build_sampler, register_sampler
+from inference.common.errors import UserError
 
 
 def chi_square_p_value(drawn: np.ndarray, weights: np.ndarray) -> float:

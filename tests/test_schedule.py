@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru4rec.schedule import SessionParallelSchedule
-from gru4rec.sessions import Sessions
+from gru4rec.data.sessions import Sessions
+from gru4rec.training.session_parallel.schedule import SessionParallelSchedule
 
 session_lists = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=9), min_size=1, max_size=40)
 

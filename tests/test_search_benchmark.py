@@ -7,10 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from inference.errors import UserError
+from inference.common.errors import UserError
 from tests.small_logs import frame_of, markov_sessions
-from tune.dimensions import read_dimension
-from tune.narrowing import RANGES, search_space
+from tune.space.builder import RANGES, search_space
+from tune.space.dimensions import read_dimension
 
 FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import inference.text_lines
-from inference.errors import UserError
-from inference.event_rows import Columns
-from inference.session_files import FORMATS, read_sessions
+import inference.files.text
+from inference.common.columns import Columns
+from inference.common.errors import UserError
+from inference.files.sessions import FORMATS, read_sessions
 
 TABLE = "SessionId\tItemId\tTime\ns1\t007\t1\ns1\t7\t2\ns2\ta b\t1\n"
 FROM_TABLE = [("s1", ("007", "7"), 2), ("s2", ("a b",), 4)]
@@ -195,7 +195,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
 
 
 def test_an_endless_line_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(inference.text_lines, "LONGEST_LINE", 100)
+    monkeypatch.setattr(inference.files.text, "LONGEST_LINE", 100)
     assert len(read(tmp_path, "a " * 49 + "\n" + "b")) == 2
     with pytest.raises(UserError, match="line 2"):
         read(tmp_path, "a\n" + "a " * 500)
@@ -223,7 +223,7 @@ def test_a_session_may_have_a_million_clicks(tmp_path):
 
 @pytest.mark.parametrize("n_before", [2, 10])
 def test_a_session_is_known_again_however_many_came_between(tmp_path, monkeypatch, n_before):
-    monkeypatch.setattr("inference.event_rows._Names.LARGE", 4)
+    monkeypatch.setattr("inference.files.table._Names.LARGE", 4)
     names = [f"s{place}" for place in range(n_before)]
     rows = "".join(f"{name},x,1\n" for name in names)
     assert len(read(tmp_path, "SessionId,ItemId,Time\n" + rows)) == n_before

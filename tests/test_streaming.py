@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from inference import Recommender, UserError
-from inference.atomic import reserved
 from inference.cli import main
-from inference.session_states import SessionStates
-from inference.streaming import answers, arriving_clicks
+from inference.common.atomic import reserved
+from inference.streaming.clicks import answers, arriving_clicks
+from inference.streaming.states import SessionStates
 from tests.tiny_models import TERMS, random_weights, save_model
 
 N = len(TERMS)
@@ -124,7 +124,7 @@ def test_the_session_clicked_longest_ago_is_forgotten_first(model, recommender, 
 def test_answers_do_not_depend_on_how_many_clicks_arrive_together_or_on_interruptions(
     recommender, clicks, capacity, at_once, breaks_at
 ):
-    from inference.streaming import Click
+    from inference.streaming.clicks import Click
 
     def run(size, breaks_at=None):
         states, got = SessionStates(capacity), []

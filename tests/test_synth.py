@@ -4,8 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gru4rec.synth import synthesize
-from inference.errors import UserError
+from gru4rec.data.synthetic import synthesize
+from inference.common.errors import UserError
 
 
 def pairs_of(log: pl.DataFrame) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gru4rec.tables import HUGE_PAGE, room
+from gru4rec.model.hugepages import HUGE_PAGE, room
 
 SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 LARGE = (3 * HUGE_PAGE // 256, 64)  # one and a half of the smallest size that gets them

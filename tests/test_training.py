@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from gru4rec import checkpoint
-from gru4rec.config import TrainConfig, from_mapping
-from gru4rec.evaluation import evaluate
-from gru4rec.losses import LOSSES, register_loss
-from gru4rec.sessions import Sessions
-from gru4rec.trainer import LOOKS_PER_EPOCH, Diverged, Trainer
-from gru4rec.training import train
-from inference.errors import UserError
+from gru4rec.config.train_config import TrainConfig, from_mapping
+from gru4rec.data.sessions import Sessions
+from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.model.losses import LOSSES, register_loss
+from gru4rec.training import checkpoint
+from gru4rec.training.run import train
+from gru4rec.training.trainer import LOOKS_PER_EPOCH, Diverged, Trainer
+from inference.common.errors import UserError
 from tests.small_logs import BUILT_IN_LOSSES, frame_of, log_of, markov_sessions
 
 CONFIGS = {
@@ -181,7 +181,7 @@ def test_killed_run_goes_on_and_ends_with_the_same_model(tmp_path):
 
 
 def _toml(config):
-    from gru4rec.config import to_mapping
+    from gru4rec.config.train_config import to_mapping
 
     return {key: value for key, value in to_mapping(config).items() if not isinstance(value, dict)}
 
@@ -405,7 +405,7 @@ def test_device_that_is_not_there_is_refused(markov_log):
 
 def test_plugin_module_registers_a_loss(markov_log, tmp_path, monkeypatch):
     (tmp_path / "my_losses.py").write_text(
-        "from gru4rec.losses import register_loss\n"
+        "from gru4rec.model.losses import register_loss\n"
         "@register_loss('hinge')\n"
         "def hinge(scores, positive, excluded=None, *, margin=1.0):\n"
         "    target = scores.gather(1, positive.unsqueeze(1))\n"

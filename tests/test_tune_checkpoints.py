@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from ray.tune import Checkpoint
 
-from tune.checkpoints import CheckpointSweeper
-from tune.trial import EPOCH_METRIC, METRIC
+from tune.trials.checkpoints import CheckpointSweeper
+from tune.trials.trial import EPOCH_METRIC, METRIC
 
 
 @dataclass

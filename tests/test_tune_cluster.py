@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from inference.errors import UserError
+from inference.common.errors import UserError
 from tests.ray_fixture import plugged_in, ray_here  # noqa: F401
 from tests.small_logs import frame_of, markov_sessions
-from tune.cluster import Cluster, Node, TrialResources, allowed_cpus, trial_resources
-from tune.preflight import NodeAnswer, check_nodes, judge, marked
+from tune.cluster.cluster import Cluster, Node, TrialResources, allowed_cpus, trial_resources
+from tune.cluster.node_check import NodeAnswer, check_nodes, judge, marked
 
 LAPTOP = Cluster((Node(8, 0),), None)
 MIXED = Cluster((Node(64, 0), Node(16, 2), Node(4, 2)), "head:6379")
@@ -121,11 +121,11 @@ def test_what_a_search_waits_for_is_said_until_it_is_given_up(tmp_path, ray_here
             time.sleep(3)
             return super().encode()
 
-    monkeypatch.setattr("tune.preflight.SECONDS_UNTIL_SAID", 0.1)
+    monkeypatch.setattr("tune.cluster.node_check.SECONDS_UNTIL_SAID", 0.1)
     with marked(str(tmp_path)) as (marker, token):
         check_nodes(marker, Slow(token), [])
         assert "waiting for 1 of 1 nodes (first " in capsys.readouterr().err
-        monkeypatch.setattr("tune.preflight.SECONDS_TO_ANSWER", 0.5)
+        monkeypatch.setattr("tune.cluster.node_check.SECONDS_TO_ANSWER", 0.5)
         with pytest.raises(UserError, match=r"address: 1 of 1 nodes \(first .*\) did not answer within 0.5 s"):
             check_nodes(marker, Slow(token), [])
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from gru4rec.config import TrainConfig, from_mapping
-from gru4rec.config_files import read_config
+from gru4rec.config.files import read_config
+from gru4rec.config.train_config import TrainConfig, from_mapping
 from tests.ray_fixture import ray_here  # noqa: F401
 from tests.test_tune_report import trial_of
 from tests.test_tune_resume import command_of, log_file
-from tune.finals import Finals, finalist_of
 from tune.search import main
-from tune.suggestions import GivenModels
+from tune.studies.finals import Finals, finalist_of
+from tune.trials.searchers import GivenModels
 
 CONFIG = TrainConfig(n_epochs=3, seed=7)
 

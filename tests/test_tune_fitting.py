@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from gru4rec.config import TrainConfig
-from gru4rec.memory import GIB, Forecast, forecast
-from inference.errors import UserError
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.training.memory import GIB, Forecast, forecast
+from inference.common.errors import UserError
 from tests.ray_fixture import plugged_in, ray_here  # noqa: F401
 from tests.small_logs import frame_of, log_of, markov_sessions
 from tests.test_tune_trial import data_of, study_of
-from tune.cluster import Cluster, Node, TrialResources, places
-from tune.fitting import dearest, fitted
-from tune.narrowing import search_space
-from tune.results import read_trials
-from tune.study import run_study
+from tune.cluster.cluster import Cluster, Node, TrialResources, places
+from tune.cluster.memory_fit import dearest, fitted
+from tune.space.builder import search_space
+from tune.studies.study import run_study
+from tune.trials.results import read_trials
 
 LOG = log_of(markov_sessions(30, 12, seed=1))
 

@@ -3,15 +3,15 @@
 import polars as pl
 import pytest
 
-from gru4rec.config import TrainConfig, from_mapping
-from gru4rec.losses import LOSSES
-from inference.errors import UserError
+from gru4rec.config.train_config import TrainConfig, from_mapping
+from gru4rec.model.losses import LOSSES
+from inference.common.errors import UserError
 from tests.ray_fixture import ray_here  # noqa: F401
 from tests.test_tune_resume import log_file
-from tune.grid import every_model, runs
-from tune.narrowing import search_space
 from tune.search import main
-from tune.space import model_key
+from tune.space.builder import search_space
+from tune.space.search_space import model_key
+from tune.studies.grid import every_model, runs
 
 
 def grid_of(*names, **narrowed):

@@ -11,12 +11,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from gru4rec.checkpoint import load_model
-from gru4rec.config_files import read_config
-from gru4rec.synth import synthesize
-from inference.artifact import Artifact
+from gru4rec.config.files import read_config
+from gru4rec.data.synthetic import synthesize
+from gru4rec.training.checkpoint import load_model
+from inference.model.artifact import Artifact
 from tests.forked import Forked
-from tune.trial import as_text
+from tune.trials.trial import as_text
 
 KILLED = -signal.SIGKILL
 MOMENTS = (

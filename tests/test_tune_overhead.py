@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from gru4rec.config import TrainConfig
+from gru4rec.config.train_config import TrainConfig
 from tests.test_tune_report import trial_of
-from tune.cluster import Cluster, Node, TrialResources, places
-from tune.overhead import Effort, effort
+from tune.cluster.cluster import Cluster, Node, TrialResources, places
+from tune.outcome.overhead import Effort, effort
 
 
 def ran(number, seconds, until, status="finished"):

@@ -9,16 +9,16 @@ import numpy as np
 import optuna
 import pytest
 
-from gru4rec.config import from_mapping
-from gru4rec.events import Columns
-from inference.errors import UserError
-from tune.narrowing import search_space
-from tune.overhead import Effort
-from tune.plots import all_plots, parameter_importance
-from tune.report import reproduction, write_report
-from tune.request import Request
-from tune.results import TrialResult, winner, winning_config
-from tune.space import MODEL
+from gru4rec.config.train_config import from_mapping
+from gru4rec.data.events import Columns
+from inference.common.errors import UserError
+from tune.outcome.overhead import Effort
+from tune.outcome.plots import all_plots, parameter_importance
+from tune.outcome.report import reproduction, write_report
+from tune.settings import Request
+from tune.space.builder import search_space
+from tune.space.search_space import MODEL
+from tune.trials.results import TrialResult, winner, winning_config
 
 SPACE = search_space({"loss": "bpr-max,cross-entropy", "sampler": "popularity"}, n_epochs=3, seed=0)
 SPENT = Effort(seconds=60.0, available=120.0, worked=90.0)

@@ -15,18 +15,18 @@ import pytest
 from pyarrow.fs import LocalFileSystem
 from ray.tune import ExperimentAnalysis
 
-from inference.errors import UserError
+from inference.common.errors import UserError
 from tests.ray_fixture import plugged_in, ray_here  # noqa: F401
 from tests.small_logs import frame_of, markov_sessions
 from tests.test_tune_trial import ONE_CPU, data_of, study_of
-from tune.campaign import read_trials
-from tune.finished import FinishedTrials, last_reports, read_finished
-from tune.progress import SearchView
+from tune.cluster.storage import can_go_on, has_experiment, kept, newest_state
+from tune.pipeline import read_trials
 from tune.search import main, seconds_of
-from tune.space import MODEL
-from tune.storage import can_go_on, has_experiment, kept, newest_state
-from tune.study import run_study
-from tune.suggestions import NUMBER
+from tune.space.search_space import MODEL
+from tune.studies.progress import SearchView
+from tune.studies.study import run_study
+from tune.trials.finished import FinishedTrials, last_reports, read_finished
+from tune.trials.searchers import NUMBER
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -270,7 +270,7 @@ def test_a_search_does_not_go_on_with_other_data(finished, tmp_path, capsys):
 
 def test_a_search_does_not_go_on_with_another_version(finished, capsys, monkeypatch):
     log, out = finished
-    monkeypatch.setattr("tune.folder.version", lambda name: "99.0")
+    monkeypatch.setattr("tune.outcome.folder.version", lambda name: "99.0")
     assert main(command_of(log, out)) == 2
     assert "cannot go on: version.gru4rec was " in capsys.readouterr().err
 

@@ -10,17 +10,17 @@ import pytest
 from filelock import FileLock
 
 from gru4rec import cli
-from gru4rec.checkpoint import load_model
-from gru4rec.config import from_mapping
-from gru4rec.config_files import read_config
-from gru4rec.evaluation import evaluate
-from gru4rec.events import encode, read_events
-from gru4rec.trainer import Diverged
-from inference.errors import UserError
-from inference.recommender import Recommender
+from gru4rec.config.files import read_config
+from gru4rec.config.train_config import from_mapping
+from gru4rec.data.events import encode, read_events
+from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.training.checkpoint import load_model
+from gru4rec.training.trainer import Diverged
+from inference.common.errors import UserError
+from inference.model.recommender import Recommender
 from tests.ray_fixture import ray_here  # noqa: F401
 from tests.small_logs import frame_of, markov_sessions
-from tune.folder import held
+from tune.outcome.folder import held
 from tune.search import main
 
 SMALL = [
@@ -129,7 +129,7 @@ def test_a_refit_that_diverges_leaves_a_report_and_says_what_to_do(logs, tmp_pat
     def diverging(*_):
         raise Diverged(1, 3)
 
-    monkeypatch.setattr("tune.campaign.refit", diverging)
+    monkeypatch.setattr("tune.pipeline.refit", diverging)
     out = tmp_path / "out"
     fixed = ["--loss=top1", "--learning-rate=0.1", "--momentum=0", "--layers=8", "--batch-size=16", "--n-sample=0"]
     fixed += ["--dropout-p-embed=0", "--dropout-p-hidden=0", "--epochs=1"]

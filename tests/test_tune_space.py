@@ -3,18 +3,18 @@
 import optuna
 import pytest
 
-from gru4rec.config import TrainConfig, from_mapping
-from gru4rec.trainer import Trainer
-from inference.errors import UserError
+from gru4rec.config.train_config import TrainConfig, from_mapping
+from gru4rec.training.trainer import Trainer
+from inference.common.errors import UserError
 from tests.ray_fixture import plugged_in  # noqa: F401
 from tests.small_logs import log_of, markov_sessions
-from tune.dimensions import Choice, Span, ladder, read_dimension
-from tune.flags import SpaceFlags, narrowed
-from tune.narrowing import read_space, search_space
-from tune.published import PUBLISHED, first_points
-from tune.space import MODEL, model_key
-from tune.study import Study
-from tune.suggestions import NUMBER, DistinctSuggestions
+from tune.space.builder import read_space, search_space
+from tune.space.dimensions import Choice, Span, ladder, read_dimension
+from tune.space.flags import SpaceFlags, narrowed
+from tune.space.published import PUBLISHED, first_points
+from tune.space.search_space import MODEL, model_key
+from tune.studies.study import Study
+from tune.trials.searchers import NUMBER, DistinctSuggestions
 
 pytestmark = pytest.mark.usefixtures("plugged_in")
 

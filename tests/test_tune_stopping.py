@@ -2,8 +2,8 @@
 
 import pytest
 
-from tune.stopping import scheduler
-from tune.suggestions import Experience
+from tune.trials.schedulers import scheduler
+from tune.trials.searchers import Experience
 
 EARLIER = [Experience({}, curve) for curve in ([0.2, 0.3, 0.4], [0.3, 0.4, 0.5], [0.4, 0.5, 0.6])]
 

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from gru4rec import training
-from gru4rec.config import TrainConfig, to_mapping
-from gru4rec.events import hold_out_last
+from gru4rec.config.train_config import TrainConfig, to_mapping
+from gru4rec.data.events import hold_out_last
+from gru4rec.training import run as training
 from tests.ray_fixture import PLUGIN, plugged_in, ray_here  # noqa: F401
 from tests.small_logs import log_of, markov_sessions
-from tune.cluster import TrialResources
-from tune.narrowing import search_space
-from tune.results import read_trials
-from tune.study import Study, run_study
-from tune.trial import TrialData, summary
+from tune.cluster.cluster import TrialResources
+from tune.space.builder import search_space
+from tune.studies.study import Study, run_study
+from tune.trials.results import read_trials
+from tune.trials.trial import TrialData, summary
 
 pytestmark = pytest.mark.usefixtures("ray_here", "plugged_in")
 

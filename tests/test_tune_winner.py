@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gru4rec.checkpoint import load_model
-from gru4rec.config import TrainConfig
-from gru4rec.evaluation import evaluate
-from gru4rec.events import hold_out_last
-from gru4rec.trainer import Trainer
-from inference.errors import UserError
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.data.events import hold_out_last
+from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.training.checkpoint import load_model
+from gru4rec.training.trainer import Trainer
+from inference.common.errors import UserError
 from tests.small_logs import log_of, markov_sessions
 from tests.test_tune_report import trial_of
-from tune.results import winning_config
-from tune.trial import TrialData
-from tune.winner import as_trained, keep, refit
+from tune.outcome.winner import as_trained, keep, refit
+from tune.trials.results import winning_config
+from tune.trials.trial import TrialData
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_refit_that_was_whole_when_the_search_was_killed_is_not_run_again(data
     (tmp_path / ".model.before.partial").mkdir()  # of a process that was killed between its two renames
     (tmp_path / ".model.onnx.1.partial").touch()  # of an export that was killed
     with monkeypatch.context() as patch:
-        patch.delattr("gru4rec.trainer.Trainer.run_epoch")
+        patch.delattr("gru4rec.training.trainer.Trainer.run_epoch")
         refit(data.train, config, tmp_path / "model")
     assert (tmp_path / "model" / "metrics.json").read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {"model", ".model.onnx.1.partial"}

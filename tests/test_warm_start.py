@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from gru4rec import checkpoint
 from gru4rec.cli import main
-from gru4rec.config import TrainConfig
-from gru4rec.evaluation import evaluate
-from gru4rec.events import encode
-from gru4rec.flags import ConfigFlags, configuration
-from gru4rec.model import Network
-from gru4rec.samplers import PopularitySampler
-from gru4rec.sessions import EncodedLog, Sessions
-from gru4rec.trainer import Trainer
-from gru4rec.training import train
-from gru4rec.warm_start import WarmStart, place_beside_neighbours
+from gru4rec.commands.config_flags import ConfigFlags, configuration
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.data.events import encode
+from gru4rec.data.sessions import EncodedLog, Sessions
+from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.model.network import Network
+from gru4rec.training import checkpoint
+from gru4rec.training.run import train
+from gru4rec.training.samplers import PopularitySampler
+from gru4rec.training.trainer import Trainer
+from gru4rec.training.warm_start import WarmStart, place_beside_neighbours
 from inference.cli import main as infer
-from inference.errors import UserError
-from inference.vocabulary import Vocabulary
+from inference.common.errors import UserError
+from inference.common.vocabulary import Vocabulary
 from tests.small_logs import frame_of, markov_sessions
 
 OLD_ITEMS, NEW_ITEMS = 100, 20

@@ -8,17 +8,17 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gru4rec import session_batches
-from gru4rec.config import TrainConfig
-from gru4rec.gru import GRULayer
-from gru4rec.losses import LOSSES
-from gru4rec.samplers import PopularitySampler
-from gru4rec.score_loss import Hits, Recent, score_loss
-from gru4rec.session_batches import NO_ITEM, SessionBatches
-from gru4rec.sessions import Sessions
-from gru4rec.trainer import Trainer
-from gru4rec.whole_session import _hits, _hits_and_recent
-from inference.errors import UserError
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.data.sessions import NO_ITEM, Sessions
+from gru4rec.model.gru import GRULayer
+from gru4rec.model.losses import LOSSES
+from gru4rec.training.samplers import PopularitySampler
+from gru4rec.training.trainer import Trainer
+from gru4rec.training.whole_session import batches as session_batches
+from gru4rec.training.whole_session.batches import SessionBatches
+from gru4rec.training.whole_session.batching import _hits, _hits_and_recent
+from gru4rec.training.whole_session.chunked_loss import Hits, Recent, score_loss
+from inference.common.errors import UserError
 from tests.small_logs import BUILT_IN_LOSSES, log_of
 
 session_lists = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=9), min_size=1, max_size=40)
@@ -92,7 +92,7 @@ def test_walking_sessions_together_equals_walking_them_click_by_click():
 @pytest.mark.parametrize("name", BUILT_IN_LOSSES)
 @pytest.mark.parametrize("scores_per_chunk", [1, 1 << 20])
 def test_loss_and_gradients_in_chunks_equal_the_whole_matrix(name, scores_per_chunk, monkeypatch):
-    monkeypatch.setattr("gru4rec.score_loss.SCORES_PER_CHUNK", scores_per_chunk)
+    monkeypatch.setattr("gru4rec.training.whole_session.chunked_loss.SCORES_PER_CHUNK", scores_per_chunk)
     generator = torch.Generator().manual_seed(0)
 
     def leaf(*shape):

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import polars as pl
 
-from gru4rec.encoded_log import read_training_log
-from gru4rec.events import Columns, encode, hold_out_last, read_events
-from gru4rec.sessions import EncodedLog, Sessions
-from gru4rec.training import data_digest
-from inference.errors import UserError
-from tune.trial import TrialData
+from gru4rec.data.encoded_log import read_training_log
+from gru4rec.data.events import Columns, encode, hold_out_last, read_events
+from gru4rec.data.sessions import EncodedLog, Sessions
+from gru4rec.training.run import data_digest
+from inference.common.errors import UserError
+from tune.trials.trial import TrialData
 
 HELD_OUT = 0.1
 """Share of the training sessions, the latest, that validate where no validation log is given."""

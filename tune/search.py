@@ -1,6 +1,6 @@
 """The search from the command line: from a click log to the best model, exported.
 
-`python -m tune.search --help` lists the flags; `tune.campaign` does the work. Exit codes: 0 done; 2 the arguments or
+`python -m tune.search --help` lists the flags; `tune.pipeline` does the work. Exit codes: 0 done; 2 the arguments or
 the input are wrong; 3 some trials, or runs of finalists, failed (one that diverged is a result, not a failure); 130
 interrupted, and the same command goes on.
 """
@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 try:
     from cyclopts import App, Parameter
 
-    from gru4rec.command_line import examples, our_version, run_app, say, use_threads
-    from inference.errors import UserError
-    from tune.flags import SpaceFlags, narrowed
-    from tune.request import Request
+    from gru4rec.commands.terminal import examples, our_version, run_app, say, use_threads
+    from inference.common.errors import UserError
+    from tune.settings import Request
+    from tune.space.flags import SpaceFlags, narrowed
 except ImportError as missing:  # the base install only scores
     if missing.name not in ("cyclopts", "filelock", "tomli_w", "polars", "torch"):
         raise
@@ -25,7 +25,7 @@ except ImportError as missing:  # the base install only scores
     raise SystemExit(2) from None
 
 if TYPE_CHECKING:
-    from tune.campaign import Outcome
+    from tune.pipeline import Outcome
 
 HELP = """Search for the best GRU4Rec model for a click log, train it on all of the log and export it.
 
@@ -128,7 +128,7 @@ def run(
             "repeats: expected --finalists or --grid beside it, whose runs it counts; give one or leave it out"
         )
     use_threads(threads)
-    from gru4rec.events import Columns
+    from gru4rec.data.events import Columns
 
     request = Request(
         train=train,
@@ -156,7 +156,7 @@ def run(
         plugins=tuple(plugin or ()),
         narrowed=narrowed(flags, _space_file(space)),
     )
-    from tune.campaign import run_search  # Ray takes seconds to import; help should not
+    from tune.pipeline import run_search  # Ray takes seconds to import; help should not
 
     return _told(request, run_search(request))
 
@@ -170,7 +170,7 @@ def _check_grid(grid: list[str], **others: Any) -> None:
 
 
 def _space_file(path: Path | None) -> dict[str, Any]:
-    from tune.narrowing import read_space  # torch takes seconds to import; help should not
+    from tune.space.builder import read_space  # torch takes seconds to import; help should not
 
     return {} if path is None else read_space(path)
 
@@ -179,7 +179,7 @@ def _told(request: Request, outcome: "Outcome") -> int:
     """Say how a search ended; gives the exit code."""
     from rich.console import Console
 
-    from tune.tables import leaderboard
+    from tune.outcome.tables import leaderboard
 
     progress = f"after {outcome.n_over} of {outcome.n_trials} trials; the same command goes on"
     if outcome.only_finals_left:

@@ -20,12 +20,12 @@ import packages_first  # noqa: F401
 import torch
 from spread import spread
 
-from gru4rec.config import TrainConfig, from_mapping
-from gru4rec.sessions import EncodedLog, Sessions
-from gru4rec.trainer import Trainer
-from inference.errors import UserError
-from inference.vocabulary import Vocabulary
-from tune.published import DEVELOPED_WITH, PUBLISHED
+from gru4rec.config.train_config import TrainConfig, from_mapping
+from gru4rec.data.sessions import EncodedLog, Sessions
+from gru4rec.training.trainer import Trainer
+from inference.common.errors import UserError
+from inference.common.vocabulary import Vocabulary
+from tune.space.published import DEVELOPED_WITH, PUBLISHED
 
 CONFIGS = {"rsc15": PUBLISHED["rsc15"], "retailrocket": PUBLISHED["retailrocket"], "whole-session": DEVELOPED_WITH}
 GOAL = 1.3

@@ -24,13 +24,13 @@ from typing import Any
 import official_code
 import torch
 
-from gru4rec.checkpoint import load_model
-from gru4rec.evaluation import metrics_of
-from gru4rec.events import encode, read_events
-from gru4rec.full_ranking import rank_all
-from gru4rec.model import Network
-from inference.errors import UserError
-from inference.vocabulary import Vocabulary
+from gru4rec.data.events import encode, read_events
+from gru4rec.evaluation.evaluate import metrics_of
+from gru4rec.evaluation.network_ranking import rank_all
+from gru4rec.model.network import Network
+from gru4rec.training.checkpoint import load_model
+from inference.common.errors import UserError
+from inference.common.vocabulary import Vocabulary
 
 CUTOFF = 20
 OFFICIAL, OURS, WITH_BEST = "official", "ours", "ours, with the best 20"

@@ -28,15 +28,15 @@ import torch
 from spread import spread
 from training_turns import Stopwatch, Turn, official_turn, our_turn
 
-from gru4rec.config import SESSION_PARALLEL, TrainConfig, from_mapping
-from gru4rec.config_files import read_config
-from gru4rec.encoded_log import read_training_log
-from gru4rec.precision import choose_precision
-from gru4rec.sessions import EncodedLog
-from gru4rec.synth import synthesize
-from gru4rec.trainer import Trainer
-from inference.errors import UserError
-from tune.published import PUBLISHED
+from gru4rec.config.files import read_config
+from gru4rec.config.train_config import SESSION_PARALLEL, TrainConfig, from_mapping
+from gru4rec.data.encoded_log import read_training_log
+from gru4rec.data.sessions import EncodedLog
+from gru4rec.data.synthetic import synthesize
+from gru4rec.model.precision import choose_precision
+from gru4rec.training.trainer import Trainer
+from inference.common.errors import UserError
+from tune.space.published import PUBLISHED
 
 PARAMETERS = {**PUBLISHED["retailrocket"], "layers": [224]}
 """What is trained without --config."""

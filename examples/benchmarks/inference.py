@@ -27,11 +27,11 @@ import numpy as np
 import packages_first  # noqa: F401
 import torch
 
-from gru4rec.config import TrainConfig
-from gru4rec.export import export, export_with_scan
-from gru4rec.model import Network
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.export.export import export, export_with_scan
+from gru4rec.model.network import Network
 from inference import Recommender, Vocabulary
-from inference.providers import cores
+from inference.common.system import cores
 
 LONGEST_SESSION = 50
 SMALLEST_SCAN = 100_000

@@ -14,7 +14,7 @@ import time
 import torch
 from torch import Tensor
 
-from gru4rec.config import TrainConfig
+from gru4rec.config.train_config import TrainConfig
 
 Product = tuple[Tensor, Tensor, Tensor]
 

@@ -20,10 +20,10 @@ import numpy as np
 import packages_first  # noqa: F401
 from torch import Tensor
 
-from gru4rec.config_files import read_config
-from gru4rec.model import Network
-from inference.errors import UserError
-from inference.vocabulary import Vocabulary
+from gru4rec.config.files import read_config
+from gru4rec.model.network import Network
+from inference.common.errors import UserError
+from inference.common.vocabulary import Vocabulary
 
 MODULE = "gru4rec_pytorch"
 PARAMETER_FILES = {

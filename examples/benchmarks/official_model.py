@@ -19,14 +19,14 @@ from pathlib import Path
 import official_code
 import torch
 
-from gru4rec import checkpoint
-from gru4rec.config import from_mapping
-from gru4rec.evaluation import evaluate
-from gru4rec.events import encode, read_events
-from gru4rec.model import Network
-from gru4rec.training import data_digest
-from inference.atomic import written_folder
-from inference.errors import UserError
+from gru4rec.config.train_config import from_mapping
+from gru4rec.data.events import encode, read_events
+from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.model.network import Network
+from gru4rec.training import checkpoint
+from gru4rec.training.run import data_digest
+from inference.common.atomic import written_folder
+from inference.common.errors import UserError
 
 
 def keep(arguments: argparse.Namespace) -> str:

@@ -31,7 +31,7 @@ def write_log(folder: Path, events: int, items: int) -> list[Path]:
     """A log of files of five million events each, a month after the other."""
     import polars as pl
 
-    from gru4rec.synth import synthesize
+    from gru4rec.data.synthetic import synthesize
 
     files = []
     for number in range(-(-events // PART)):
@@ -78,14 +78,14 @@ def prepare_with_gru4rec(files: list[Path], out: Path) -> None:
 
 def load_text(files: list[Path], out: Path) -> None:
     """Reading and encoding the first file for training."""
-    from gru4rec.events import encode, read_events
+    from gru4rec.data.events import encode, read_events
 
     encode(read_events(files[0]))
 
 
 def load_prepared(files: list[Path], out: Path) -> None:
     """Mapping what `gru4rec prepare` has written for training."""
-    from gru4rec.encoded_log import read_training_log
+    from gru4rec.data.encoded_log import read_training_log
 
     read_training_log(files[0].parent / "gru4rec")
 
@@ -145,10 +145,10 @@ def main() -> None:
             import pandas  # noqa: F401
         else:
             import gru4rec.cli
-            import gru4rec.encoded_log
-            import gru4rec.prepare_command
-            import gru4rec.prepared_folder
-            import gru4rec.raw_events  # noqa: F401
+            import gru4rec.commands.prepare
+            import gru4rec.data.encoded_log
+            import gru4rec.preparation.output
+            import gru4rec.preparation.raw_log  # noqa: F401
         begin = time.perf_counter()
         RUNS[arguments.run](arguments.files, arguments.out)
         print(time.perf_counter() - begin)

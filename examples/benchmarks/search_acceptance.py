@@ -21,8 +21,8 @@ from typing import Any
 import official_code
 import polars as pl
 
-from inference.errors import UserError
-from tune.finished import read_finished
+from inference.common.errors import UserError
+from tune.trials.finished import read_finished
 
 
 def command_of(arguments: argparse.Namespace, out: Path, *flags: str) -> list[str]:

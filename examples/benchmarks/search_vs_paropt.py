@@ -31,7 +31,7 @@ from typing import Any, TextIO
 
 import official_code
 
-from inference.errors import UserError
+from inference.common.errors import UserError
 
 SPACE = "gru4rec_bprmax_standard_parspace.json"
 FIXED = {"loss": "bpr-max", "n_sample": 2048, "constrained_embedding": True, "embedding": 0}
@@ -220,7 +220,7 @@ def write_logs(train: Path, folder: Path, n_sessions: int | None) -> None:
     """
     import polars as pl
 
-    from gru4rec.events import encode, hold_out_last, read_events
+    from gru4rec.data.events import encode, hold_out_last, read_events
 
     log, valid = hold_out_last(encode(read_events(train)), 0.1)
     for name, sessions, share in (("train", log.sessions, 0.9), ("valid", valid, 0.1)):

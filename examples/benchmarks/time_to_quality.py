@@ -28,8 +28,8 @@ from typing import Any
 
 import official_code
 
-from gru4rec.config import WHOLE_SESSION, from_mapping
-from inference.errors import UserError
+from gru4rec.config.train_config import WHOLE_SESSION, from_mapping
+from inference.common.errors import UserError
 
 
 def official_run(arguments: argparse.Namespace) -> None:
@@ -47,10 +47,10 @@ def official_run(arguments: argparse.Namespace) -> None:
 
 def our_run(arguments: argparse.Namespace) -> None:
     """Train with ours; a line of JSON after every epoch."""
-    from gru4rec.encoded_log import read_training_log
-    from gru4rec.evaluation import evaluate
-    from gru4rec.events import encode, read_events
-    from gru4rec.trainer import Trainer
+    from gru4rec.data.encoded_log import read_training_log
+    from gru4rec.data.events import encode, read_events
+    from gru4rec.evaluation.evaluate import evaluate
+    from gru4rec.training.trainer import Trainer
 
     config = our_config(arguments)
     began = time.perf_counter()

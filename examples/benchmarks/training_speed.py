@@ -29,8 +29,8 @@ import official_code
 from spread import spread
 from training_turns import Stopwatch, Turn, floor_turn, official_turn, our_turn
 
-from gru4rec.config import from_mapping
-from inference.errors import UserError
+from gru4rec.config.train_config import from_mapping
+from inference.common.errors import UserError
 
 OFFICIAL, FLOOR = "official", "floor"
 

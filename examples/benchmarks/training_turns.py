@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import official_code
 
-from gru4rec.config import TrainConfig
-from inference.errors import UserError
+from gru4rec.config.train_config import TrainConfig
+from inference.common.errors import UserError
 
 
 class Enough(Exception):  # noqa: N818 - nothing is wrong
@@ -156,9 +156,9 @@ def official_turn(
 
 def our_turn(data: Path, config: TrainConfig, stopwatch: Stopwatch) -> Turn:
     """Train with ours."""
-    from gru4rec.encoded_log import read_training_log
-    from gru4rec.schedule import SessionParallelSchedule
-    from gru4rec.trainer import Trainer
+    from gru4rec.data.encoded_log import read_training_log
+    from gru4rec.training.session_parallel.schedule import SessionParallelSchedule
+    from gru4rec.training.trainer import Trainer
 
     log = read_training_log(data)
     trainer = Trainer(config, log)

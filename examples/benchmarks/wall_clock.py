@@ -26,9 +26,9 @@ from typing import Any
 
 import official_code
 
-from gru4rec.config import from_mapping
-from gru4rec.config_files import read_config
-from inference.errors import UserError
+from gru4rec.config.files import read_config
+from gru4rec.config.train_config import from_mapping
+from inference.common.errors import UserError
 
 OFFICIAL, SAME, RECIPE = "the authors' code", "ours, the same parameters", "ours, the recipe"
 PARTS = ("before", "epoch", "ranking")
@@ -60,10 +60,10 @@ def official_turn(arguments: argparse.Namespace) -> dict[str, float]:
 
 def our_turn(arguments: argparse.Namespace) -> dict[str, float]:
     """Seconds of ours."""
-    from gru4rec.encoded_log import read_training_log
-    from gru4rec.evaluation import evaluate
-    from gru4rec.events import encode, read_events
-    from gru4rec.trainer import Trainer
+    from gru4rec.data.encoded_log import read_training_log
+    from gru4rec.data.events import encode, read_events
+    from gru4rec.evaluation.evaluate import evaluate
+    from gru4rec.training.trainer import Trainer
 
     values = (
         read_config(arguments.recipe)

@@ -23,12 +23,12 @@ from pathlib import Path
 import packages_first  # noqa: F401
 import polars as pl
 
-from gru4rec.config import WHOLE_SESSION, TrainConfig, from_mapping
-from gru4rec.config_files import read_config
-from gru4rec.evaluation import Evaluation, evaluate
-from gru4rec.events import encode, read_events
-from gru4rec.training import train
-from gru4rec.warm_start import WarmStart
+from gru4rec.config.files import read_config
+from gru4rec.config.train_config import WHOLE_SESSION, TrainConfig, from_mapping
+from gru4rec.data.events import encode, read_events
+from gru4rec.evaluation.evaluate import Evaluation, evaluate
+from gru4rec.training.run import train
+from gru4rec.training.warm_start import WarmStart
 
 WEEK = 7 * 86_400
 

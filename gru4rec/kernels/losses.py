@@ -1,10 +1,10 @@
-"""Losses with their gradients, row by row; formulas in `gru4rec.loss_gradients`."""
+"""Losses with their gradients, row by row; formulas in `gru4rec.model.bpr_max`."""
 
 import numpy as np
 from numba import njit
 
 from gru4rec.kernels.arithmetic import ONE, REORDERED, TWO, ZERO, exp, f32, read, sigmoid, write
-from gru4rec.kernels.words import floats, halves, longs, loop, own_rows, scalar, vector
+from gru4rec.kernels.calling import floats, halves, longs, loop, own_rows, scalar, vector
 
 FAR_ABOVE = f32(60)  # as in loss_gradients
 SUM_WIDTH = 256  # columns that a thread sums at a time

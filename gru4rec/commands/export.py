@@ -1,0 +1,104 @@
+"""`gru4rec export`: a model directory as one ONNX file, exact, or with a scan for large catalogues."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from cyclopts import Parameter
+
+from inference.common.errors import UserError
+
+if TYPE_CHECKING:
+    from gru4rec.export.scan_report import ScanReport
+    from inference.common.vocabulary import Vocabulary
+
+
+def export(
+    model: Annotated[Path, Parameter(name="model")],
+    /,
+    *,
+    out: Path,
+    scan: Literal["int8"] | None = None,
+    calibration: Path | None = None,
+    session_column: str = "SessionId",
+    item_column: str = "ItemId",
+    time_column: str = "Time",
+) -> None:
+    """Write a model as one self-contained ONNX file, checked against torch before it appears.
+
+    Example: gru4rec export model --out model.onnx
+
+    Args:
+        model: model directory
+        out: the file to write
+        scan: int8 ranks large catalogues (of 100,000 items and more) faster: an 8-bit look at every item, then exact
+            scores of the best. Refused where it would lose items.
+        calibration: sessions to fit and to measure the scan on: a click log, a prepared folder, or a session file as
+            gru4rec-infer reads it
+        session_column: name of the column with the session ids, of --calibration
+        item_column: name of the column with the item ids, of --calibration
+        time_column: name of the column with the times, of --calibration
+    """
+    if (scan is None) != (calibration is None):
+        raise UserError("--scan int8 and --calibration SESSIONS go together: the scan is measured on real sessions")
+    if out.suffix != ".onnx":
+        raise UserError(f"--out: expected a name that ends in .onnx, as other commands know a model file by, got {out}")
+    from gru4rec.config.train_config import to_mapping
+    from gru4rec.export.export import export as export_exact
+    from gru4rec.export.export import export_with_scan
+    from gru4rec.training.checkpoint import load_model
+
+    loaded = load_model(model)
+    network, vocabulary = loaded.network, loaded.vocabulary
+    description = {"config": to_mapping(loaded.config), "metrics": loaded.metrics}
+    report = None
+    if calibration is None:
+        export_exact(network, vocabulary, out, **description)
+    else:
+        sessions = calibration_sessions(calibration, (session_column, item_column, time_column), vocabulary)
+        report = export_with_scan(network, vocabulary, out, **description, calibration=sessions)
+    print(f"{out}: {len(vocabulary):,} items, {out.stat().st_size / 2**20:.1f} MiB, equal to torch")
+    if report is not None:
+        _print_report(report)
+
+
+def _print_report(report: "ScanReport") -> None:
+    print(f"int8 scan: of the top {report.ranks} of {report.sessions:,} sessions {report.agreement:.4f} agree", end="")
+    print(" with exact scores")
+    for speed in report.speeds:
+        print(
+            f"  {speed.batch:2} at once: {speed.scan:.2f} ms, exact {speed.exact:.2f} ms: "
+            f"{speed.exact / speed.scan:.2f} times as fast here"
+        )
+    if all(speed.scan > speed.exact for speed in report.speeds):
+        print("  exact scores are faster for a catalogue of this size: leave --scan out")
+
+
+def calibration_sessions(path: Path, columns: tuple[str, str, str], vocabulary: "Vocabulary") -> list[np.ndarray]:
+    """The sessions of a click log or a session file as item numbers; unknown items and empty sessions are left out.
+
+    Args:
+        path: parquet, a prepared folder, or a file of any format that `gru4rec-infer` reads.
+        columns: names of its session, item and time columns.
+        vocabulary: the items.
+
+    Raises:
+        UserError: it cannot be read, or is not of such a form.
+    """
+    if path.is_dir() or path.suffix == ".parquet":
+        from gru4rec.data.events import Columns, encode, read_events
+
+        sessions = encode(read_events(path, Columns(*columns), part="test"), vocabulary).sessions
+        return [
+            numbers.astype(np.int64) for numbers in np.split(sessions.items, sessions.offsets[1:-1]) if len(numbers)
+        ]
+    from inference.common.columns import Columns as SessionColumns
+    from inference.common.vocabulary import MISSING
+    from inference.files.sessions import read_sessions
+
+    known = []
+    for session in read_sessions(str(path), columns=SessionColumns(*columns), group=True):
+        numbers = vocabulary.numbers(session.items)
+        if (numbers != MISSING).any():
+            known.append(numbers[numbers != MISSING])
+    return known

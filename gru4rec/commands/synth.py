@@ -1,0 +1,25 @@
+"""`gru4rec synth`: a click log to try things out with."""
+
+from pathlib import Path
+
+
+def synth(*, out: Path, events: int = 100_000, items: int = 2_000, seed: int = 0) -> None:
+    """Make a realistic click log, for trying things out.
+
+    Args:
+        out: the file to write; .parquet, .csv, or tab-separated otherwise
+        events: clicks, about that many
+        items: size of the catalogue
+        seed: another seed, another log
+    """
+    from gru4rec.data.event_files import system_errors
+    from gru4rec.data.synthetic import synthesize
+    from inference.common.atomic import written_file
+
+    log = synthesize(events, items, seed)
+    with written_file(out) as file, system_errors():
+        if out.suffix == ".parquet":
+            log.write_parquet(file)
+        else:
+            log.write_csv(file, separator="," if out.suffix == ".csv" else "\t")
+    print(f"{out}: {log.height:,} clicks, {log['SessionId'].n_unique():,} sessions, {log['ItemId'].n_unique():,} items")

@@ -1,0 +1,128 @@
+"""A training log, encoded once and mapped into memory ever after.
+
+    DIR/encoded/
+      items.npy         int32 [E], the item numbers of all clicks, session after session
+      offsets.npy       int64 [S + 1], where each session begins
+      vocabulary.txt    item ids, one a line, in the order of their numbers
+      encoded.json      schema_version, the SHA-256 of the train.parquet that it was made from, and of the three files
+
+Training on it gives what training on the parquet beside it gives, bit for bit; it only starts sooner, processes on one
+machine share its pages, and it need not fit into memory. The digest of the parquet is checked at every start, so that
+the two cannot drift apart; of the large arrays only the size, and that no number in them points beyond the other files.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from gru4rec.data.clicks import Clicks
+from gru4rec.data.events import Columns, encode, read_events
+from gru4rec.data.npy import mapped_array, save_array
+from gru4rec.data.sessions import EncodedLog, Sessions
+from inference.common.errors import UserError
+from inference.common.vocabulary import Vocabulary
+
+SCHEMA_VERSION = 1
+FOLDER = "encoded"
+ITEMS_FILE = "items.npy"
+OFFSETS_FILE = "offsets.npy"
+VOCABULARY_FILE = "vocabulary.txt"
+DESCRIPTION_FILE = "encoded.json"
+USUAL_COLUMNS = Columns()
+
+
+def encode_clicks(clicks: Clicks, items: pl.Series) -> EncodedLog:
+    """What `events.encode` makes of the same clicks, without going through text.
+
+    Args:
+        clicks: grouped by session; sessions of equal first times keep their order.
+        items: id of each item number.
+    """
+    present = np.flatnonzero(clicks.support)
+    terms = items.gather(present).cast(pl.String)
+    order = terms.arg_sort().to_numpy()
+    number = np.full(len(clicks.support), -1, dtype=np.int32)
+    number[present[order]] = np.arange(len(present), dtype=np.int32)
+    starts, lengths = clicks.starts, clicks.lengths
+    by_time = np.argsort(clicks.time[starts], kind="stable")
+    offsets = np.concatenate([[0], np.cumsum(lengths[by_time])]).astype(np.int64)
+    moved = np.repeat(starts[by_time] - offsets[:-1], lengths[by_time])
+    moved += np.arange(len(clicks))
+    return EncodedLog(Sessions(number[clicks.item[moved]], offsets), Vocabulary(terms.to_list()))
+
+
+def write_encoded(folder: Path, log: EncodedLog, parquet_digest: str) -> None:
+    """Write an encoded log into a new folder.
+
+    Args:
+        folder: is made.
+        log: what to write.
+        parquet_digest: SHA-256 of the train.parquet with the same clicks.
+    """
+    folder.mkdir()
+    save_array(folder / ITEMS_FILE, log.sessions.items)
+    save_array(folder / OFFSETS_FILE, log.sessions.offsets)
+    (folder / VOCABULARY_FILE).write_text(log.vocabulary.to_text(), encoding="utf-8", newline="\n")
+    description = {
+        "schema_version": SCHEMA_VERSION,
+        "train_sha256": parquet_digest,
+        "vocabulary_sha256": log.vocabulary.sha256(),
+        "n_clicks": log.sessions.n_clicks,
+        "n_sessions": log.sessions.n_sessions,
+        "n_items": len(log.vocabulary),
+    }
+    (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+
+
+def read_training_log(path: str | Path, columns: Columns = USUAL_COLUMNS) -> EncodedLog:
+    """The log to train on: a prepared folder's encoded one where there is one, else whatever `read_events` reads.
+
+    Args:
+        path: an event file or a prepared folder.
+        columns: the names of its columns; with other names than those of a prepared folder its parquet is read.
+
+    Raises:
+        UserError: as `read_events`, or the encoded log is damaged or belongs to another train.parquet.
+    """
+    path = Path(path)
+    folder, parquet = path / FOLDER, path / "train.parquet"
+    if columns != USUAL_COLUMNS or not (folder / DESCRIPTION_FILE).is_file() or not parquet.is_file():
+        return encode(read_events(path, columns))
+    return _load(folder, file_digest(parquet))
+
+
+def _load(folder: Path, parquet_digest: str) -> EncodedLog:
+    remedy = f"remove {folder} to train on the parquet file itself, or prepare the log again"
+    try:
+        description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+        if description.get("schema_version") != SCHEMA_VERSION:
+            raise ValueError(f"expected schema_version {SCHEMA_VERSION}, got {description.get('schema_version')!r}")
+        # Copy-on-write: pages are shared as long as nobody writes, and torch does not complain of a read-only array.
+        items = mapped_array(folder / ITEMS_FILE, "c")
+        offsets = mapped_array(folder / OFFSETS_FILE, "c")
+        vocabulary = Vocabulary.from_text((folder / VOCABULARY_FILE).read_bytes().decode())
+        if vocabulary.sha256() != description.get("vocabulary_sha256"):
+            raise ValueError(f"{VOCABULARY_FILE} is not the one that was written")
+        shapes = ((description.get("n_clicks"),), (int(description.get("n_sessions", -1)) + 1,))
+        if (items.shape, offsets.shape) != shapes or [str(items.dtype), str(offsets.dtype)] != ["int32", "int64"]:
+            raise ValueError(f"the arrays are not those of {DESCRIPTION_FILE}")
+        if offsets[0] != 0 or offsets[-1] != len(items):
+            raise ValueError("the offsets do not end at the last click")
+        if len(items) and ((np.diff(offsets) < 0).any() or items.min() < 0 or items.max() >= len(vocabulary)):
+            raise ValueError("the arrays hold numbers of sessions or items that there are not")
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError, OverflowError) as error:
+        raise UserError(f"{folder}: expected an encoded log, got an error: {error}; {remedy}") from None
+    if description.get("train_sha256") != parquet_digest:
+        raise UserError(
+            f"{folder}: expected the encoded form of the train.parquet beside it, which has changed; {remedy}"
+        )
+    return EncodedLog(Sessions(items, offsets), vocabulary)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,47 @@
+"""Arrays on disk: one .npy file each, written so that a full disk is told as one, and mapped back, never unpickled."""
+
+import warnings
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any, Literal
+
+import numpy as np
+from numpy.lib import format as npy
+
+from inference.common.errors import UserError
+
+UNREADABLE = (OSError, ValueError, TypeError, EOFError, OverflowError, SyntaxError, TokenError, RecursionError)
+"""What numpy raises for damaged files: their header is text, which it parses as a literal."""
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an array, byte for byte as `numpy.save` does, whose errors do not say what is wrong with the disk.
+
+    Raises:
+        OSError: with the system's reason.
+    """
+    array = np.asarray(array, order="C")
+    with open(path, "wb") as file:
+        npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(array))
+        file.write(array.reshape(-1).view(np.uint8).data)
+
+
+def mapped_array(path: Path, mode: Literal["r", "c"] = "r") -> np.ndarray:
+    """Map an array into memory.
+
+    Args:
+        path: of the .npy file.
+        mode: "r" to read it, "c" for private changes.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers as Python 2 wrote them
+            array: Any = np.load(path, mmap_mode=mode, allow_pickle=False)
+    except UNREADABLE as error:
+        raise UserError(f"{path}: expected an array, got an error: {' '.join(str(error).split())}") from None
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path}: expected an array, got an archive of several")
+    return array

@@ -1,0 +1,236 @@
+"""How a time column is written, and what its numbers mean.
+
+Times stay what they are in the file: integers, floats or moments, of whichever unit. To compute with them they become
+plain numbers ("ticks": the integers or floats themselves, or a moment's count of its column's unit since 1970), and a
+`Clock` says how many ticks make a second. Text is recognised by its first rows; the unit of plain numbers by their
+magnitude, which is unmistakable between 1973 and 5138. Numbers below that count events, not seconds: they order clicks
+and have no duration.
+"""
+
+import datetime
+import re
+from dataclasses import dataclass
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+import polars as pl
+
+from inference.common.errors import UserError
+
+Unit = Literal["s", "ms", "us", "ns", "order"]
+TICKS_PER_SECOND: dict[str, float] = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
+UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+DAY = 86_400.0  # seconds
+FIRST_SECOND, LAST_SECOND = 1e8, 1e11  # 1973 and 5138: what lies between them is a date in seconds
+NAIVE_PATTERNS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M")
+WITH_OFFSET = "%+"
+ZULU = r"(Z| ?UTC)$"
+FORMATS = ("auto", "s", "ms", "us", "ns", "order", "iso")
+
+
+@dataclass(frozen=True)
+class TimeColumn:
+    """How to read one time column.
+
+    Attributes:
+        dtype: of the times as they are kept: an integer or float type, Date or Datetime.
+        pattern: of text that holds moments, else "".
+        zone: of moments that name none; None keeps them without a zone.
+    """
+
+    dtype: pl.DataType
+    pattern: str = ""
+    zone: str | None = None
+
+    def ticks(self, column: pl.Expr) -> pl.Expr:
+        """The column as ticks, Int64 or Float64; null where it holds no time."""
+        if self.pattern:
+            if self.pattern == WITH_OFFSET:
+                moments = column.str.to_datetime(WITH_OFFSET, time_unit="us", strict=False)
+            else:
+                moments = column.str.replace(ZULU, "").str.to_datetime(self.pattern, time_unit="us", strict=False)
+                if self.zone is not None and self.zone != "UTC":
+                    moments = moments.dt.replace_time_zone(self.zone, ambiguous="earliest", non_existent="null")
+            return moments.to_physical()
+        if self.dtype.is_temporal():
+            return column.to_physical().cast(pl.Int64)
+        if self.dtype.is_float():
+            number = column.cast(pl.Float64, strict=False)
+            return pl.when(number.is_finite()).then(number)
+        return column.cast(pl.Int64, strict=False)
+
+    @property
+    def expected(self) -> str:
+        """What a value should have been, for messages."""
+        if self.pattern:
+            return "a time such as 2024-01-31T12:00:00Z" if self.pattern == WITH_OFFSET else f"a time {self.pattern}"
+        return "a whole number" if self.dtype.is_integer() else "a number or a date"
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What ticks mean.
+
+    Attributes:
+        unit: of a tick; "order" where ticks only order events; "day" of dates.
+        dtype: of the time column.
+        recognised: whether the unit was found out rather than given.
+        zone: of times without one that a user writes, and of those that are shown; None for UTC.
+    """
+
+    unit: str
+    dtype: pl.DataType
+    recognised: bool = False
+    zone: str | None = None
+
+    @property
+    def per_second(self) -> float:
+        """Ticks in a second.
+
+        Raises:
+            UserError: the times have no duration.
+        """
+        if self.unit == "order":
+            raise UserError(
+                "expected times with a unit to measure durations in, got plain numbers below the year 1973; use "
+                "--test-fraction or --split-at, or name their unit with --time-format (s, ms, us, ns)"
+            )
+        return 1 / DAY if self.unit == "day" else TICKS_PER_SECOND[self.unit]
+
+    def shown(self, tick: float) -> str:
+        """A tick for people: a date, or the number itself."""
+        if self.unit == "order":
+            return f"{tick:,.0f}" if float(tick).is_integer() else f"{tick:,}"
+        try:
+            moment = datetime.datetime.fromtimestamp(tick / self.per_second, tz=self._zone())
+        except (ValueError, OverflowError, OSError):
+            return f"{tick:.0f} (no date that a calendar holds)"
+        return moment.strftime("%Y-%m-%d %H:%M:%S").removesuffix(" 00:00:00")
+
+    def described(self) -> str:
+        """The format, for people."""
+        how = " (recognised)" if self.recognised else ""
+        if self.zone is not None and self.unit != "order":
+            how += f", shown as in {self.zone}"
+        if self.dtype.is_temporal():
+            zone = getattr(self.dtype, "time_zone", None)
+            return f"dates and times, {zone or 'no zone'}{how}" if self.unit != "day" else f"dates{how}"
+        if self.unit == "order":
+            return f"plain numbers that order the events{how}"
+        return f"{UNIT_NAMES[self.unit]} since 1970{how}"
+
+    def tick(self, text: str) -> float:
+        """The tick of a time that a user wrote: a number in the column's unit, or a date or time in the zone.
+
+        Raises:
+            UserError: it is neither.
+        """
+        if re.fullmatch(r"-?\d{1,19}", text.strip()):  # exactly; more digits than any tick has need not be
+            return int(text)
+        try:
+            return float(text)
+        except ValueError:
+            pass
+        try:
+            moment = datetime.datetime.fromisoformat(text.strip())
+        except ValueError:
+            raise UserError(f"expected a number or a time such as 2024-01-31T12:00:00, got {text!r}") from None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=self._zone())
+        seconds = (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) / datetime.timedelta(seconds=1)
+        tick = seconds * self.per_second
+        return tick if self.dtype.is_float() else round(tick)
+
+    def _zone(self) -> datetime.tzinfo:
+        return ZoneInfo(self.zone) if self.zone else datetime.UTC
+
+
+def time_column(sample: pl.Series, name: str, given: str = "auto", zone: str | None = None) -> TimeColumn:
+    """How to read a column of which some rows are known.
+
+    Args:
+        sample: its first rows, at least one that is not null for text to be recognised.
+        name: of the column, for messages.
+        given: "auto", a unit, "iso" or a pattern such as "%d.%m.%Y %H:%M".
+        zone: of moments that name none, e.g. Europe/Berlin.
+
+    Raises:
+        UserError: the zone or the format is unknown, or the rows hold no times.
+    """
+    if zone is not None:
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise UserError(f"unknown time zone {zone!r}; expected a name such as UTC or Europe/Berlin") from None
+    if given not in FORMATS and "%" not in given:
+        raise UserError(
+            f"unknown time format {given!r}; expected one of {', '.join(FORMATS)} or a pattern such as %Y-%m-%d"
+        )
+    kind = sample.dtype
+    if kind.is_temporal() and kind != pl.Time and kind != pl.Duration:
+        return TimeColumn(kind)
+    if kind.is_integer() or kind.is_float():
+        return TimeColumn(kind)
+    if kind != pl.String:
+        raise UserError(f"column {name!r}: expected numbers or dates as times, got {kind}")
+    texts = sample.drop_nulls().filter(sample.drop_nulls() != "")
+    if "%" in given:
+        return _moments(given, texts, zone)
+    if given != "iso":
+        for dtype in (pl.Int64(), pl.Float64()):
+            if not texts.cast(dtype, strict=False).null_count():
+                return TimeColumn(dtype)
+    if given in ("auto", "iso"):
+        for pattern in (*NAIVE_PATTERNS, WITH_OFFSET):
+            if (
+                texts[:1].to_frame("text").select(TimeColumn(pl.Datetime("us"), pattern).ticks(pl.col("text"))).item()
+                is not None
+            ):
+                return _moments(pattern, texts, zone)
+    mostly_float = texts.cast(pl.Float64, strict=False).null_count() < texts.len() / 2
+    return TimeColumn(pl.Float64() if mostly_float else pl.Int64())
+
+
+def _moments(pattern: str, texts: pl.Series, zone: str | None) -> TimeColumn:
+    if pattern == WITH_OFFSET or "%z" in pattern or texts[:1].str.contains(ZULU).any():
+        return TimeColumn(pl.Datetime("us", "UTC"), pattern, "UTC")
+    return TimeColumn(pl.Datetime("us", "UTC" if zone else None), pattern, zone)
+
+
+def clock_of(ticks: np.ndarray, column: TimeColumn, given: str = "auto", zone: str | None = None) -> Clock:
+    """What the ticks of a column mean.
+
+    Args:
+        ticks: some of them, at least one.
+        column: how they were read.
+        given: a unit, or anything else to recognise it.
+        zone: of times that name none; dates, and moments that are kept without a zone, do not depend on it.
+    """
+    kind = column.dtype
+    if kind == pl.Date:
+        return Clock("day", kind)
+    if isinstance(kind, pl.Datetime):
+        return Clock(kind.time_unit, kind, recognised=bool(column.pattern), zone=zone if kind.time_zone else None)
+    if given in (*TICKS_PER_SECOND, "order"):
+        return Clock(given, kind, zone=zone)
+    return Clock(magnitude(float(np.median(ticks))), kind, recognised=True, zone=zone)
+
+
+def magnitude(tick: float) -> Unit:
+    """The unit in which a number is a date between 1973 and 5138, "order" where there is none."""
+    for unit in ("s", "ms", "us", "ns"):
+        if FIRST_SECOND * TICKS_PER_SECOND[unit] <= tick < LAST_SECOND * TICKS_PER_SECOND[unit]:
+            return unit
+    return "order"
+
+
+def plausible(clock: Clock) -> tuple[float, float]:
+    """The first and the last tick that can be a time of this clock.
+
+    A unit that was given is believed, whatever the numbers; where it was recognised, dates before 1973 or after 5138
+    are mistakes among the others.
+    """
+    if clock.unit in ("order", "day") or not (clock.recognised or clock.dtype.is_temporal()):
+        return 0, np.inf
+    return FIRST_SECOND * clock.per_second, LAST_SECOND * clock.per_second

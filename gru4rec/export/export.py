@@ -1,0 +1,234 @@
+"""A trained network as a self-contained ONNX file.
+
+Beside the scoring graph the file holds the vocabulary, digests, the training configuration and its metrics;
+`inference/FORMAT.md` describes it. Nothing is taken on trust: the written file is run in onnxruntime against the
+network before it gets its name.
+
+A protocol-buffer file ends at 2 GiB. The weights of larger models go into a second file beside the first. Its name
+holds a part of their digest, so it never replaces the weights of another model, and the two files need not appear at
+the same instant: the weights come first, and are found only through the model file.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from gru4rec.export.graph import scoring_graph
+from gru4rec.export.int8_scan import quantised
+from gru4rec.export.onnx_writer import _model, _unfinished, _version
+from gru4rec.export.parity import Parity, check_parity
+from gru4rec.export.scan_report import ScanReport, compared, spread, states_after
+from gru4rec.model.network import Network, ScoringWeights
+from inference.common.atomic import only_writer
+from inference.common.errors import UserError
+from inference.common.vocabulary import Vocabulary
+from inference.model.artifact import Artifact
+from inference.model.format import FORMAT_VERSION, RECENT_BIAS
+from inference.model.scorer import Scorer
+
+SCORE_ACTIVATION = "linear"
+LARGEST_CATALOGUE = 1 << 24
+"""Recent items are numbers in the float32 state, which is exact below this."""
+
+
+def export(
+    network: Network,
+    vocabulary: Vocabulary,
+    path: str | Path,
+    *,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> Parity:
+    """Write a network as an ONNX file, after having compared that very file with the network.
+
+    Args:
+        network: the trained network; its scoring weights are taken as they are.
+        vocabulary: the N items that its rows stand for.
+        path: where the file goes; an existing one is replaced. Weights that do not fit into it go beside it.
+        config: the training configuration; JSON values.
+        metrics: figures to keep with the model, such as {"recall@20": …}; JSON values, NaN becoming null.
+
+    Returns:
+        The largest differences that the comparison saw.
+
+    Raises:
+        UserError: weights that are not finite or do not fit each other or the vocabulary, a result that differs from
+            the network's, or a place that cannot be written; nothing is left behind.
+    """
+    graph, tensors = scoring_graph(_checked(network.scoring_weights(), vocabulary))
+    properties = _metadata(graph, tensors, vocabulary, config, metrics)
+    with only_writer(path), _unfinished(Path(path), graph, tensors, properties) as file:
+        return _compared(_opened(file.temporary), network)
+
+
+def export_with_scan(
+    network: Network,
+    vocabulary: Vocabulary,
+    path: str | Path,
+    *,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    calibration: Sequence[np.ndarray],
+) -> ScanReport:
+    """Write a network as an ONNX file that scans a large catalogue in 8 bits before it scores the best items exactly.
+
+    Args:
+        network, vocabulary, path, config, metrics: as for `export`.
+        calibration: item numbers of each of some real sessions. From one half of them rounding is fitted, the answers
+            to the other half are compared with those of the exact graph.
+
+    Returns:
+        How well they agree and how long both graphs take.
+
+    Raises:
+        UserError: as for `export`, no session, or too little agreement; nothing is left behind.
+    """
+    if not len(calibration):
+        raise UserError("cannot export with --scan int8: expected sessions with items that the model knows, got none")
+    path = Path(path)
+    sessions = spread(calibration)
+    fitted_on, measured_on = sessions[::2], sessions[1::2] or sessions
+    with only_writer(path), _folder_beside(path) as folder:
+        export(network, vocabulary, folder / "exact.onnx", config=config, metrics=metrics)
+        artifact = Artifact.open(folder / "exact.onnx")
+        exact = Scorer(artifact, artifact.session())
+        queries = artifact.query(states_after(exact, fitted_on))
+        weights = network.scoring_weights()
+        scan = quantised(weights.output_table, weights.output_bias, float(np.abs(queries).max()))
+        graph, tensors = scoring_graph(weights, scan)
+        properties = _metadata(graph, tensors, vocabulary, config, metrics)
+        with _unfinished(path, graph, tensors, properties | {"scan": _json("scan", {"kind": "int8"})}) as file:
+            report = _compared_with_exact(exact, _opened(file.temporary), network, measured_on)
+            file.write(properties | {"scan": _json("scan", {"kind": "int8", **report.as_dict()})})
+    return report
+
+
+def _compared_with_exact(
+    exact: Scorer, artifact: Artifact, network: Network, sessions: Sequence[np.ndarray]
+) -> ScanReport:
+    _compared(artifact, network, every_rank=False)
+    report = compared(exact, Scorer(artifact, artifact.session()), sessions, artifact.n_items)
+    report.check()
+    return report
+
+
+@contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".partial", dir=path.parent) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _opened(path: Path) -> Artifact:
+    artifact = Artifact.open(path)
+    artifact.verify()
+    return artifact
+
+
+def _compared(artifact: Artifact, network: Network, *, every_rank: bool = True) -> Parity:
+    return check_parity(
+        artifact.session(),
+        network.score,
+        n_items=artifact.n_items,
+        state_shape=network.state_shape,
+        device=network.dense.device,
+        every_rank=every_rank,
+    )
+
+
+def build_graph(
+    weights: ScoringWeights, vocabulary: Vocabulary, *, config: Mapping[str, Any], metrics: Mapping[str, Any]
+) -> onnx.ModelProto:
+    """The ONNX model of a network's weights, metadata included, all in one message.
+
+    Args:
+        weights: tables [N, E] and [N, last width], bias [N], and the GRU layers.
+        vocabulary: the N items.
+        config: the training configuration; JSON values.
+        metrics: figures to keep with the model; JSON values.
+
+    Raises:
+        UserError: weights that are not finite or do not fit each other or the vocabulary.
+    """
+    graph, tensors = scoring_graph(_checked(weights, vocabulary))
+    return _model(graph, tensors, _metadata(graph, tensors, vocabulary, config, metrics), None)
+
+
+def _checked(weights: ScoringWeights, vocabulary: Vocabulary) -> ScoringWeights:
+    named = [
+        ("input embedding", weights.input_table),
+        ("output weights", weights.output_table),
+        ("output bias", weights.output_bias),
+        ("weights of recent clicks", weights.recent_weight),
+        ("biases of recent clicks", weights.recent_bias),
+    ]
+    for number, layer in enumerate(weights.layers):
+        named += [(f"{name} of GRU layer {number}", values) for name, values in vars(layer).items()]
+    for name, values in named:
+        n_bad = int(values.size - np.isfinite(values).sum())
+        if n_bad:
+            raise UserError(
+                f"cannot export: {n_bad} of {values.size} values of the {name} are NaN or infinite; the training "
+                "diverged, try a lower learning rate"
+            )
+    if not len(vocabulary):
+        raise UserError("cannot export: the vocabulary is empty")
+    if len(weights.recent_bias) and len(vocabulary) >= LARGEST_CATALOGUE:
+        raise UserError(
+            f"cannot export: with n_recent, expected fewer than {LARGEST_CATALOGUE:,} items, got {len(vocabulary):,}; "
+            "train with n_recent = 0"
+        )
+    for table in (weights.input_table, weights.output_table, weights.output_bias):
+        if len(table) != len(vocabulary):
+            raise UserError(f"cannot export: expected {len(vocabulary)} rows, one per item, got {len(table)}")
+    return weights
+
+
+def _metadata(
+    graph: onnx.GraphProto,
+    tensors: Mapping[str, np.ndarray],
+    vocabulary: Vocabulary,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> dict[str, str]:
+    """Everything that describes the model; `graph` is still without its constants."""
+    n_parts, _, hidden_size = (size.dim_value for size in graph.output[-1].type.tensor_type.shape.dim)
+    n_recent = len(tensors[RECENT_BIAS]) if RECENT_BIAS in tensors else 0
+    widths = [tensors[f"gru_{number}_R"].shape[-1] for number in range(n_parts - bool(n_recent))]
+    weights = hashlib.sha256()
+    for values in tensors.values():
+        weights.update(np.ascontiguousarray(values).data)
+    return {
+        "format_version": str(FORMAT_VERSION),
+        "exporter": f"gru4rec {_version()}",
+        "n_items": str(len(vocabulary)),
+        "num_layers": str(n_parts),
+        "hidden_size": str(hidden_size),
+        "layer_widths": ",".join(map(str, widths)),
+        **({"n_recent": str(n_recent)} if n_recent else {}),
+        "score_activation": SCORE_ACTIVATION,
+        **({"temperature": str(float(tensors["temperature"]))} if "temperature" in tensors else {}),
+        "config": _json("config", config),
+        "metrics": _json("metrics", metrics),
+        "vocab": vocabulary.to_text(),
+        "vocab_sha256": vocabulary.sha256(),
+        "weights_sha256": weights.hexdigest(),
+        "graph_sha256": hashlib.sha256(graph.SerializeToString()).hexdigest(),
+    }
+
+
+def _json(what: str, values: Mapping[str, Any]) -> str:
+    try:
+        finite = json.loads(json.dumps(dict(values)), parse_constant=lambda _: None)  # JSON has no NaN
+        return json.dumps(finite, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"cannot export: expected a {what} of JSON values, got {error}") from error

@@ -1,0 +1,264 @@
+"""Ranking a large catalogue by a coarse look at all of it and an exact one at the best.
+
+Scoring one session reads every output weight once, so its time is that of moving the table through memory. The scan
+reads a copy of 8-bit numbers, a quarter of the bytes:
+
+    query → rounded → MatMulInteger over all items → bars → the best blocks → the best candidates
+    → exact scores of the candidates, from the float32 weights → TopK
+
+What is returned is exact; the only thing that can go wrong is that an item of the true top k is not among the
+candidates, `CANDIDATES` or eight times k. How often that happens is measured by `scan_report`.
+
+Passes over a score of every item cost as much as the product itself once there are several sessions, so there are as
+few as can be: 64 successive items form a block with one scale, the best integer of each block is found first, and only
+the best blocks become floating-point numbers. For the same reason biases are no separate sum: they are further columns
+of the table, met by constants of the query. Rejected, by measurement: a scale for each row (three more passes; with 64
+sessions hardly faster than exact scores), the fused MatMulIntegerToFloat (slow for a single session), MatMulNBits
+(4 bits are the fastest for a single session, but for 64 slower than exact scores), and DynamicQuantizeLinear (one scale
+for the batch, so a session's result depends on its neighbours).
+
+Queries are rounded to 7 bits: products of 8 with 8 bits overflow in the 16-bit sums of processors without VNNI. In this
+way every processor computes the same integers.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from inference.model.format import MINUS_INFINITY, OUTPUT_BIAS, OUTPUT_WEIGHT, SCAN_BLOCK, SCAN_SCALE, SCAN_WEIGHT
+
+CANDIDATES, CANDIDATES_PER_RANK = 256, 8
+"""Items that are scored exactly: so many, or so many for each of the k."""
+LARGEST_QUERY, LARGEST_WEIGHT, ZERO = 63, 127, 64
+"""Rounded queries lie in ZERO ± LARGEST_QUERY, weights in ± LARGEST_WEIGHT."""
+BIAS_COLUMNS = 3
+"""Columns that hold a bias in units of LARGEST_QUERY; one more holds the rest."""
+LARGEST_BIAS = BIAS_COLUMNS * LARGEST_WEIGHT * LARGEST_QUERY
+LARGEST_BONUS = 1 << 22
+"""Integer steps that a recent click may add: 256 of them stay far from an overflow."""
+BARRED = int(np.iinfo(np.int32).min)
+SMALLEST = 1e-9
+"""Steps of rounding are at least this, so that nothing is divided by zero."""
+BLOCKS_AT_ONCE = 1 << 10
+"""Rounded together."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The output table in 8 bits.
+
+    Attributes:
+        weight: int8 [last width (+ BIAS_COLUMNS + 1), blocks × SCAN_BLOCK]; a column for each item, for the sentinel,
+            and to fill up the last block.
+        scale: float32 [blocks]; a block's integer scores times its scale approximate its scores.
+        query_scale: what a query is divided by before it is rounded.
+        n_items: N.
+        has_bias: whether the last rows of `weight` hold biases.
+    """
+
+    weight: np.ndarray
+    scale: np.ndarray
+    query_scale: float
+    n_items: int
+    has_bias: bool
+
+    def tensors(self, *, has_recent: bool) -> dict[str, np.ndarray]:
+        """The constants of `ranking_nodes` that an exact graph does not have."""
+        integer = np.int64
+        bias_query = np.array([[ZERO + LARGEST_QUERY] * BIAS_COLUMNS + [ZERO + 1]], np.uint8)
+        n_columns = self.weight.shape[1]
+        limits_of_bonus = {
+            "least_bonus": np.array(-LARGEST_BONUS, np.float32),
+            "largest_bonus": np.array(LARGEST_BONUS, np.float32),
+        }
+        return {
+            SCAN_WEIGHT: self.weight,
+            SCAN_SCALE: self.scale,
+            "query_scale": np.array(self.query_scale, np.float32),
+            "query_zero": np.array(ZERO, np.uint8),
+            "query_smallest": np.array(ZERO - LARGEST_QUERY, np.uint8),
+            "query_largest": np.array(ZERO + LARGEST_QUERY, np.uint8),
+            **({"bias_query": bias_query} if self.has_bias else {}),
+            "beyond": np.arange(self.n_items, n_columns, dtype=integer)[None],  # sentinel and filling
+            "barred": np.array(BARRED, np.int32),
+            "in_blocks": np.array([0, -1, SCAN_BLOCK], integer),
+            "in_rows": np.array([0, -1], integer),
+            "block": np.array(SCAN_BLOCK, integer),
+            "n_blocks": np.array([len(self.scale)], integer),
+            "n_items": np.array([self.n_items], integer),
+            "fewest_candidates": np.array([CANDIDATES], integer),
+            "candidates_per_rank": np.array([CANDIDATES_PER_RANK], integer),
+            "axis_2": np.array([2], integer),
+            **(limits_of_bonus if has_recent else {}),
+        }
+
+
+def quantised(table: np.ndarray, bias: np.ndarray, largest_query: float) -> Scan:
+    """Round an output table.
+
+    Args:
+        table: float32 [N, last width].
+        bias: float32 [N].
+        largest_query: the largest absolute value in the queries to expect; what is larger will be cut.
+    """
+    n_items, width = table.shape
+    query_scale = max(float(largest_query), SMALLEST) / LARGEST_QUERY
+    has_bias = bool(bias.any())
+    n_blocks = n_items // SCAN_BLOCK + 1  # of the N + 1 rows, the last one filled up
+    weight = np.zeros((width + (BIAS_COLUMNS + 1) * has_bias, n_blocks * SCAN_BLOCK), np.int8)
+    scale = np.empty(n_blocks, np.float32)
+    for first in range(0, n_blocks, BLOCKS_AT_ONCE):
+        blocks = slice(first, min(first + BLOCKS_AT_ONCE, n_blocks))
+        columns = slice(blocks.start * SCAN_BLOCK, min(blocks.stop * SCAN_BLOCK, n_items))
+        n_filling = (blocks.stop - blocks.start) * SCAN_BLOCK - (columns.stop - columns.start)
+        rows = np.pad(table[columns], ((0, n_filling), (0, 0)))
+        biases = np.pad(bias[columns], (0, n_filling))
+        step = np.abs(rows).reshape(-1, SCAN_BLOCK * width).max(axis=1) / LARGEST_WEIGHT
+        bias_step = np.abs(biases).reshape(-1, SCAN_BLOCK).max(axis=1) / (LARGEST_BIAS * query_scale)
+        step = np.maximum(np.maximum(step, bias_step), SMALLEST).astype(np.float64)  # (blocks,)
+        by_row = np.repeat(step, SCAN_BLOCK)
+        here = slice(columns.start, blocks.stop * SCAN_BLOCK)
+        weight[:width, here] = np.rint(rows / by_row[:, None]).T
+        if has_bias:
+            weight[width:, here] = _bias_columns(np.rint(biases / (by_row * query_scale)).astype(np.int64))
+        scale[blocks] = step * query_scale
+    return Scan(weight, scale, query_scale, n_items, has_bias)
+
+
+def _bias_columns(bias: np.ndarray) -> np.ndarray:
+    """Integers [M] up to ± LARGEST_BIAS as numbers [BIAS_COLUMNS + 1, M] of 8 bits."""
+    coarse = np.rint(bias / LARGEST_QUERY).astype(np.int64)
+    fine = bias - LARGEST_QUERY * coarse
+    columns = []
+    for _ in range(BIAS_COLUMNS):
+        columns.append(np.clip(coarse, -LARGEST_WEIGHT, LARGEST_WEIGHT))
+        coarse = coarse - columns[-1]
+    return np.array([*columns, fine])
+
+
+def ranking_nodes(has_bias: bool, *, has_recent: bool) -> list[onnx.NodeProto]:
+    """From `query` [batch, last width], `exclude` and `k` to `ranked_ids` and `ranked_scores` [batch, k].
+
+    Args:
+        has_bias: of the `Scan`.
+        has_recent: whether there is a `bonus` [batch, K] for the items `recent` [batch, K].
+    """
+    node = helper.make_node
+    return [
+        node("QuantizeLinear", ["query", "query_scale", "query_zero"], ["rounded_query"]),
+        node("Clip", ["rounded_query", "query_smallest", "query_largest"], ["cut_query"]),
+        node("Shape", ["query"], ["rows_of_batch"], end=1),
+        node("Concat", ["rows_of_batch", "axis_1"], ["one_column"], axis=0),  # [batch, 1]
+        *_with_bias(has_bias),
+        node("MatMulInteger", ["whole_query", SCAN_WEIGHT, "query_zero"], ["every_product"]),  # int32 [batch, columns]
+        *_with_recent(has_recent),
+        node("Expand", ["beyond", "one_column"], ["beyond_by_row"]),
+        node("Concat", ["exclude", "beyond_by_row"], ["barred_ids"], axis=1),
+        node("Shape", ["barred_ids"], ["barred_shape"]),
+        node("Expand", ["barred", "barred_shape"], ["barred_scores"]),
+        node("ScatterElements", ["every_score", "barred_ids", "barred_scores"], ["open_scores"], axis=1),
+        *_best_blocks(),
+        *_candidates(),
+        *_rescored(has_recent),
+    ]
+
+
+def _with_recent(has_recent: bool) -> list[onnx.NodeProto]:
+    node = helper.make_node
+    if not has_recent:
+        return [node("Identity", ["every_product"], ["every_score"])]
+    return [
+        node("Div", ["recent", "block"], ["recent_block"]),
+        node("Gather", [SCAN_SCALE, "recent_block"], ["recent_scale"]),  # [batch, K]
+        node("Div", ["bonus", "recent_scale"], ["bonus_in_steps"]),
+        node("Clip", ["bonus_in_steps", "least_bonus", "largest_bonus"], ["bonus_cut"]),
+        node("Round", ["bonus_cut"], ["bonus_rounded"]),
+        node("Cast", ["bonus_rounded"], ["bonus_int32"], to=TensorProto.INT32),
+        node("ScatterElements", ["every_product", "recent", "bonus_int32"], ["every_score"], axis=1, reduction="add"),
+    ]
+
+
+def _with_bias(has_bias: bool) -> list[onnx.NodeProto]:
+    node = helper.make_node
+    if not has_bias:
+        return [node("Identity", ["cut_query"], ["whole_query"])]
+    return [
+        node("Expand", ["bias_query", "one_column"], ["bias_query_by_row"]),
+        node("Concat", ["cut_query", "bias_query_by_row"], ["whole_query"], axis=1),
+    ]
+
+
+def _best_blocks() -> list[onnx.NodeProto]:
+    """As many blocks as candidates are asked for: those with the best items hold all of them."""
+    node = helper.make_node
+    return [
+        node("Mul", ["k", "candidates_per_rank"], ["wanted_for_k"]),
+        node("Max", ["wanted_for_k", "fewest_candidates"], ["wanted"]),
+        node("Min", ["wanted", "n_items"], ["n_candidates"]),
+        node("Min", ["n_candidates", "n_blocks"], ["n_best_blocks"]),
+        node("Reshape", ["open_scores", "in_blocks"], ["score_blocks"]),  # int32 [batch, blocks, SCAN_BLOCK]
+        node("ReduceMax", ["score_blocks", "axis_2"], ["block_best"], keepdims=0),  # int32 [batch, blocks]
+        *_as_floats("block_best", SCAN_SCALE, "block_score"),
+        node("TopK", ["block_score", "n_best_blocks"], ["best_block_scores", "best_blocks"], axis=1),
+    ]
+
+
+def _candidates() -> list[onnx.NodeProto]:
+    """The best items of the best blocks, by number: so that of equal scores the smaller number comes first."""
+    node = helper.make_node
+    return [
+        node("Unsqueeze", ["best_blocks", "axis_2"], ["best_blocks_3d"]),
+        node("GatherND", ["score_blocks", "best_blocks_3d"], ["best_score_blocks"], batch_dims=1),
+        node("Gather", [SCAN_SCALE, "best_blocks_3d"], ["best_scale"]),  # [batch, best blocks, 1]
+        *_as_floats("best_score_blocks", "best_scale", "near_scores_3d"),
+        node("Reshape", ["near_scores_3d", "in_rows"], ["near_scores"]),
+        node("TopK", ["near_scores", "n_candidates"], ["candidate_scores", "candidate_places"], axis=1),
+        node("Div", ["candidate_places", "block"], ["place_of_block"]),
+        node("Mod", ["candidate_places", "block"], ["place_in_block"]),
+        node("GatherElements", ["best_blocks", "place_of_block"], ["candidate_block"], axis=1),
+        node("Mul", ["candidate_block", "block"], ["first_of_block"]),
+        node("Add", ["first_of_block", "place_in_block"], ["candidate_numbers"]),
+        node("Min", ["candidate_numbers", "n_items"], ["candidate_items"]),  # filling counts as the sentinel
+        node("TopK", ["candidate_items", "n_candidates"], ["candidates", "by_number"], axis=1, largest=0),
+        node("GatherElements", ["candidate_scores", "by_number"], ["scanned_scores"], axis=1),
+    ]
+
+
+def _as_floats(integers: str, scale: str, result: str) -> list[onnx.NodeProto]:
+    node = helper.make_node
+    return [
+        node("Cast", [integers], [f"{result}_unscaled"], to=TensorProto.FLOAT),
+        node("Mul", [f"{result}_unscaled", scale], [f"{result}_of_all"]),
+        node("Equal", [integers, "barred"], [f"{result}_is_barred"]),
+        node("Where", [f"{result}_is_barred", MINUS_INFINITY, f"{result}_of_all"], [result]),
+    ]
+
+
+def _rescored(has_recent: bool) -> list[onnx.NodeProto]:
+    node = helper.make_node
+    sums = "sums" if has_recent else "exact_scores"
+    adding = [
+        node("Unsqueeze", ["candidates", "axis_2"], ["candidates_3d"]),
+        node("Unsqueeze", ["recent", "axis_1"], ["recent_3d"]),
+        node("Equal", ["candidates_3d", "recent_3d"], ["is_recent"]),  # [batch, candidates, K]
+        node("Cast", ["is_recent"], ["is_recent_floats"], to=TensorProto.FLOAT),
+        node("Unsqueeze", ["bonus", "axis_2"], ["bonus_3d"]),
+        node("MatMul", ["is_recent_floats", "bonus_3d"], ["candidate_bonus_3d"]),
+        node("Squeeze", ["candidate_bonus_3d", "axis_2"], ["candidate_bonus"]),
+        node("Add", ["sums", "candidate_bonus"], ["exact_scores"]),
+    ]
+    return [
+        node("Gather", [OUTPUT_WEIGHT, "candidates"], ["candidate_rows"]),  # [batch, candidates, last width]
+        node("Unsqueeze", ["query", "axis_2"], ["query_column"]),
+        node("MatMul", ["candidate_rows", "query_column"], ["candidate_products"]),
+        node("Squeeze", ["candidate_products", "axis_2"], ["candidate_dots"]),
+        node("Gather", [OUTPUT_BIAS, "candidates"], ["candidate_biases"]),
+        node("Add", ["candidate_dots", "candidate_biases"], [sums]),
+        *(adding if has_recent else []),
+        node("Equal", ["scanned_scores", MINUS_INFINITY], ["is_barred"]),
+        node("Where", ["is_barred", MINUS_INFINITY, "exact_scores"], ["rankable_scores"]),
+        node("TopK", ["rankable_scores", "k"], ["ranked_scores", "ranked_places"], axis=1),
+        node("GatherElements", ["candidates", "ranked_places"], ["ranked_ids"], axis=1),
+    ]

@@ -1,0 +1,135 @@
+"""Does an exported graph compute what the network computes?
+
+The graph runs in onnxruntime beside the network in torch, over one row and several, sessions of no click, one click and
+many, a state carried over from an earlier call, exclusions, and k from one to the whole of a small catalogue. Where two
+scores nearly tie, rounding may swap the two items, so lists of ids are not compared; what must agree is the score of
+every returned item and the score at every rank.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from gru4rec.model.precision import float32_products
+from inference.common.errors import UserError
+from inference.model.format import INPUTS, OUTPUTS
+
+TOLERANCE = 1e-4
+"""How far scores may differ, relative to the largest of them or to 1; states, which lie in -1 … 1, absolutely."""
+
+BATCHES = ((0, 1, 2, 7), (1,), (0,), (19, 1, 0, 3, 3), (40,))
+"""Clicks of each session of each batch."""
+
+Score = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The largest differences seen: of scores, relative to the largest score or 1, and of states."""
+
+    scores: float
+    states: float
+
+
+def check_parity(
+    session: Any,
+    score: Score,
+    *,
+    n_items: int,
+    state_shape: tuple[int, int],
+    device: torch.device | str = "cpu",
+    every_rank: bool = True,
+) -> Parity:
+    """Run graph and network side by side.
+
+    Args:
+        session: an onnxruntime session of the exported graph.
+        score: the network: items int64 [B, T] padded with N, lengths int64 [B] and hidden float32 [parts, B, H] give
+            scores [B, N] and hidden [parts, B, H].
+        n_items: size of the catalogue, N.
+        state_shape: parts and H of the state.
+        device: where `score` wants its tensors.
+        every_rank: the graph has to find the very best items. One that scans may miss some on sessions such as these;
+            how many it misses on real ones is measured elsewhere.
+
+    Raises:
+        UserError: a difference larger than `TOLERANCE`, an excluded, repeated or impossible item, or a value that is
+            not finite where it should be.
+    """
+    generator = np.random.default_rng(0)
+    scores, states = 0.0, 0.0
+    with float32_products("ieee"):  # whatever the user has allowed torch
+        for lengths in BATCHES:
+            carried = np.zeros((state_shape[0], len(lengths), state_shape[1]), np.float32)
+            for k in sorted({1, min(20, n_items), min(n_items, 64)}):
+                case = _Case.draw(generator, lengths, carried, k, n_items)
+                seen, carried = _compare(session, score, case, n_items, device, every_rank)
+                scores, states = max(scores, seen.scores), max(states, seen.states)
+    return Parity(scores, states)
+
+
+@dataclass(frozen=True)
+class _Case:
+    items: np.ndarray  # (B, T)
+    lengths: np.ndarray  # (B,)
+    h0: np.ndarray  # (parts, B, H)
+    exclude: np.ndarray  # (B, n_exclude), padded with N
+    k: np.ndarray  # (1,)
+
+    @classmethod
+    def draw(
+        cls, generator: np.random.Generator, lengths: tuple[int, ...], h0: np.ndarray, k: int, n_items: int
+    ) -> "_Case":
+        items = np.full((len(lengths), max(1, *lengths)), n_items, np.int64)
+        exclude = np.full((len(lengths), min(5, n_items - 1)), n_items, np.int64)
+        for row, length in enumerate(lengths):
+            items[row, :length] = generator.integers(0, n_items, length)
+            n_exclude = int(generator.integers(0, exclude.shape[1] + 1))
+            exclude[row, :n_exclude] = generator.choice(n_items, n_exclude, replace=False)
+        return cls(items, np.array(lengths, np.int64), h0, exclude, np.array([k], np.int64))
+
+
+def _compare(
+    session: Any, score: Score, case: _Case, n_items: int, device: torch.device | str, every_rank: bool
+) -> tuple[Parity, np.ndarray]:
+    inputs = dict(zip(INPUTS, (case.items, case.lengths, case.h0, case.exclude, case.k), strict=True))
+    ids, scores, hidden = session.run(list(OUTPUTS), inputs)
+    expected, expected_hidden = (
+        tensor.float().cpu().numpy()
+        for tensor in score(*(torch.from_numpy(values).to(device) for values in (case.items, case.lengths, case.h0)))
+    )
+    if not (np.isfinite(expected).all() and np.isfinite(hidden).all() and np.isfinite(expected_hidden).all()):
+        raise UserError("cannot export: a score or state of the network or its graph is NaN or infinite")
+    open_items = np.ones((len(ids), n_items + 1), bool)
+    np.put_along_axis(open_items, case.exclude, False, axis=1)
+    open_items[:, -1] = False
+    k = int(case.k[0])
+    n_finite = np.minimum(open_items.sum(axis=1), k)  # all that can be recommended
+    scale = max(1.0, float(np.abs(expected).max()))
+    difference = 0.0
+    for row in range(len(ids)):
+        returned, rest = ids[row, : n_finite[row]], scores[row, n_finite[row] :]
+        if not np.isneginf(rest).all() or not open_items[row][returned].all() or len(set(returned)) < len(returned):
+            raise UserError("the exported graph recommends excluded or repeated items; please report this")
+        own = scores[row, : n_finite[row]]
+        if not np.isfinite(own).all():
+            raise UserError("the exported graph gives fewer items than it should; please report this")
+        ranked = _best(expected[row][open_items[row, :-1]], int(n_finite[row]))
+        for reference in (expected[row][returned], ranked if every_rank else own):
+            difference = max(difference, float(np.abs(own - reference).max(initial=0.0)) / scale)
+    state_difference = float(np.abs(hidden - expected_hidden).max(initial=0.0))
+    if max(difference, state_difference) > TOLERANCE:
+        raise UserError(
+            f"the exported graph differs from the network: scores by {difference:.2g} of the largest score, states by "
+            f"{state_difference:.2g}, expected at most {TOLERANCE:g}; please report this"
+        )
+    return Parity(difference, state_difference), hidden
+
+
+def _best(values: np.ndarray, count: int) -> np.ndarray:
+    """The largest values, largest first."""
+    place = len(values) - count
+    return np.sort(np.partition(values, place)[place:])[::-1] if count else values[:0]

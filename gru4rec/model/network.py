@@ -1,0 +1,295 @@
+"""The network: item embedding → GRU layers → scores of items.
+
+Three ways of giving items to the GRU:
+
+* constrained: one matrix is both input embedding and output weights; its width is that of the last layer.
+* separate: an input embedding of its own width.
+* one-hot: the rows of the first layer's input weights are looked up directly, all three gates of an item in one row.
+
+A dot score is the product of the last layer's output with an item's output row, plus the item's bias. A cosine score is
+the temperature times the cosine of the two, without a bias; input embeddings are then normalised as well, except in
+one-hot mode, where a row is no embedding but three gates. Popular items have long rows: with dot products that is part
+of their score, with cosines it is not. Scores are raw logits.
+
+Visitors come back to what they have just looked at. The rows of a GRU have to learn that for every item by itself;
+with `n_recent` = K the network has a bonus instead for each of the session's last K clicks (the present one first):
+
+    bonus_k = temperature · (w_k · h + c_k)        score(i) += bonus_k for every k whose click was on i
+
+with the last layer's output h, learnt w_k and c_k, and temperature 1 for dot scores. The K clicks are carried along as
+one more part of the state.
+
+Sources: arXiv 1511.06939 and 1706.03847 (section 5 for the constrained embedding). The authors' PyTorch code uses
+another cell in its one-hot mode; here the cell is the same in every mode.
+
+The matrices over items are `Table`s and get their gradients row by row, so the network is no torch.nn.Module: nothing
+here ever holds a gradient of the size of the catalogue.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.model import hugepages as tables
+from gru4rec.model.gru import GRULayer
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """One GRU layer as float32 arrays, gates in the order r, z, n.
+
+    Attributes:
+        weight_ih: [3H, in].
+        weight_hh: [3H, H].
+        bias_ih, bias_hh: [3H].
+    """
+
+    weight_ih: np.ndarray
+    weight_hh: np.ndarray
+    bias_ih: np.ndarray
+    bias_hh: np.ndarray
+
+
+@dataclass(frozen=True)
+class ScoringWeights:
+    """All that scoring needs, as float32 arrays.
+
+    Attributes:
+        input_table: [N, E]; with a constrained embedding the very array of `output_table`.
+        layers: the GRU layers. After a one-hot embedding, E = 3H and the first weight_ih is the identity.
+        output_table: [N, H of the last layer].
+        output_bias: [N].
+        temperature: None for dot scores; for cosine scores, the factor of the state after it is normalised to length 1
+            (the tables are normalised already).
+        recent_weight, recent_bias: [K, H of the last layer] and [K], what the last output is multiplied with and what
+            is added for the bonus of the last K clicks, the present one first, temperature included; K may be 0.
+    """
+
+    input_table: np.ndarray
+    layers: tuple[LayerWeights, ...]
+    output_table: np.ndarray
+    output_bias: np.ndarray
+    temperature: float | None = None
+    recent_weight: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    recent_bias: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+
+
+class Network:
+    """The parameters of a model and its forward pass.
+
+    Args:
+        n_items: size of the catalogue, N.
+        config: layers, embedding mode and seed (initial weights are drawn on the CPU, equal on every device).
+        device: where the parameters live.
+
+    Attributes:
+        output_table: [N, H of the last layer].
+        output_bias: [N].
+        input_table: [N, E]; the same tensor as `output_table` when constrained; [N, 3H] of the first layer when
+            one-hot.
+        dense: one flat tensor with the weights of all GRU layers, of which `layers` holds views: the optimiser
+            updates it in one go.
+        layers: the GRU layers.
+        temperature: factor of cosine scores, None for dot scores.
+        n_recent: how many of the last clicks have a bonus, K.
+    """
+
+    def __init__(self, n_items: int, config: TrainConfig, device: torch.device | str = "cpu"):
+        self.n_items = n_items
+        self.widths = config.layers
+        self.constrained = config.embedding_mode == "constrained"
+        self.temperature = config.temperature
+        self.n_recent = config.n_recent
+        self._normalises_inputs = config.score == "cosine" and config.embedding_mode != "one-hot"
+        generator = torch.Generator().manual_seed(config.seed)
+
+        def uniform(rows: int, columns: int, gates: int = 1) -> Tensor:
+            bound = math.sqrt(6.0 / (rows + columns))  # of each gate's own matrix
+            return tables.room(gates * rows, columns).uniform_(-bound, bound, generator=generator)
+
+        first, last = config.layers[0], config.layers[-1]
+        self.output_table = uniform(n_items, last).to(device)
+        self.output_bias = torch.zeros(n_items, device=device)
+        if config.embedding_mode == "constrained":
+            self.input_table = self.output_table
+        elif config.embedding_mode == "separate":
+            self.input_table = uniform(n_items, config.embedding).to(device)
+        else:
+            self.input_table = tables.room(n_items, 3 * first)
+            for gate in torch.split(self.input_table, first, dim=1):
+                gate.copy_(uniform(n_items, first))
+            self.input_table = self.input_table.to(device)
+
+        named: dict[str, Tensor] = {}
+        width_in = None if config.embedding_mode == "one-hot" else self.input_table.shape[1]
+        for number, width in enumerate(config.layers):
+            if width_in is not None:
+                named[f"gru.{number}.weight_ih"] = uniform(width, width_in, gates=3)
+            named[f"gru.{number}.weight_hh"] = uniform(width, width, gates=3)
+            named[f"gru.{number}.bias_ih"] = torch.zeros(3 * width)
+            named[f"gru.{number}.bias_hh"] = torch.zeros(3 * width)
+            width_in = width
+        if self.n_recent:
+            named["recent.weight"] = torch.zeros(self.n_recent, last)
+            named["recent.bias"] = torch.zeros(self.n_recent)
+        self._shapes = {name: tensor.shape for name, tensor in named.items()}
+        self.dense = torch.cat([tensor.flatten() for tensor in named.values()]).to(device)
+        self.layers = self.layers_from(self.dense)
+
+    def layers_from(self, dense: Tensor) -> list[GRULayer]:
+        """The GRU layers as views into a flat tensor of the layout of `dense`."""
+        views = self._views(dense)
+        return [
+            GRULayer(
+                views.get(f"gru.{number}.weight_ih"),
+                views[f"gru.{number}.weight_hh"],
+                views[f"gru.{number}.bias_ih"],
+                views[f"gru.{number}.bias_hh"],
+            )
+            for number in range(len(self.widths))
+        ]
+
+    def _views(self, dense: Tensor) -> dict[str, Tensor]:
+        sizes = [shape.numel() for shape in self._shapes.values()]
+        pieces = torch.split(dense, sizes)
+        return {name: piece.view(shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every parameter by name; writing into these changes the network."""
+        tensors = {"output_table": self.output_table, "output_bias": self.output_bias}
+        if not self.constrained:
+            tensors["input_table"] = self.input_table
+        return tensors | self._views(self.dense)
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Copy parameters in.
+
+        Raises:
+            ValueError: a name is missing or unknown, or a shape differs.
+        """
+        tensors = self.tensors()
+        if set(arrays) != set(tensors):
+            raise ValueError(f"expected the parameters {sorted(tensors)}, got {sorted(arrays)}")
+        for name, tensor in tensors.items():
+            if tuple(arrays[name].shape) != tuple(tensor.shape):
+                raise ValueError(f"{name}: expected shape {tuple(tensor.shape)}, got {tuple(arrays[name].shape)}")
+            tensor.copy_(torch.from_numpy(np.array(arrays[name], dtype=np.float32)))
+
+    def is_finite(self) -> bool:
+        """Whether no parameter is NaN or infinite."""
+        pieces = (piece for tensor in self.tensors().values() for piece in torch.split(tensor, 1 << 16))
+        return all(bool(torch.isfinite(piece).all()) for piece in pieces)  # a mask of a whole table is as large as it
+
+    def embedded(self, rows: Tensor) -> Tensor:
+        """What the first layer reads for rows [B, E] of the input table."""
+        return F.normalize(rows, dim=1) if self._normalises_inputs else rows
+
+    def scoring(self, rows: Tensor) -> Tensor:
+        """What states are multiplied with for rows [C, H] of the output table."""
+        return rows if self.temperature is None else F.normalize(rows, dim=1)
+
+    def query(self, output: Tensor) -> Tensor:
+        """What the rows of `scoring` are multiplied with, from the last layer's output [B, H]."""
+        return output if self.temperature is None else F.normalize(output, dim=1) * self.temperature
+
+    def bonus(self, output: Tensor, dense: Tensor | None = None) -> Tensor:
+        """What the items of the last K clicks score more, the present click first: [B, K] for outputs [B, H].
+
+        Args:
+            output: of the last layer.
+            dense: the weights, if not those of the network, laid out as `dense`.
+        """
+        if not self.n_recent:
+            return output[:, :0]
+        views = self._views(self.dense if dense is None else dense)
+        return F.linear(output, views["recent.weight"], views["recent.bias"]) * (self.temperature or 1.0)
+
+    def zero_state(self, batch: int) -> list[Tensor]:
+        """A state of zeros: per layer [batch, H]."""
+        return [torch.zeros(batch, width, device=self.dense.device) for width in self.widths]
+
+    @property
+    def state_shape(self) -> tuple[int, int]:
+        """The parts of the state, one per layer and one for the recent clicks, and the width of the widest."""
+        return len(self.widths) + bool(self.n_recent), max(*self.widths, self.n_recent)
+
+    @torch.no_grad()
+    def encode(self, items: Tensor, lengths: Tensor, state: list[Tensor]) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Walk a batch of sessions click by click, without dropout.
+
+        Args:
+            items: int64 [B, T]; what stands behind a session's end is ignored.
+            lengths: int64 [B], clicks per session.
+            state: per layer [B, H], the state to begin from.
+
+        Yields:
+            After each click t: bool [B] (which sessions have such a click) and the state per layer [B, H]; sessions
+            that have ended keep their state.
+        """
+        for step in range(items.shape[1]):
+            live = lengths > step
+            output = self.embedded(self.input_table[items[:, step].clamp(0, self.n_items - 1)])
+            following = []
+            for layer, hidden in zip(self.layers, state, strict=True):
+                output = layer(output, hidden)
+                following.append(torch.where(live.unsqueeze(1), output, hidden))
+            state = following
+            yield live, state
+
+    @torch.no_grad()
+    def score(self, items: Tensor, lengths: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of all items after each session's last click.
+
+        Args:
+            items: int64 [B, T], padded with N.
+            lengths: int64 [B]; 0 scores from the given state as it is.
+            hidden: float32 `state_shape` with B between, the state to begin from; layer l uses the first H_l columns.
+                With recent clicks, the last part has the K of them in its first columns, the present one last: the
+                number of the item plus 1, or 0 for no click.
+
+        Returns:
+            scores [B, N] and the state after the last click, shaped like `hidden`, zero in unused columns.
+        """
+        state = [hidden[number, :, :width] for number, width in enumerate(self.widths)]
+        for _, following in self.encode(items, lengths, state):
+            state = following
+        scores = self.query(state[-1]) @ self.scoring(self.output_table).T + self.output_bias
+        if self.n_recent:
+            clicks = torch.cat([hidden[-1, :, : self.n_recent].long(), (items + 1) % (self.n_items + 1)], dim=1)
+            last = lengths.unsqueeze(1) + torch.arange(self.n_recent, device=lengths.device)
+            recent = clicks.gather(1, last)  # [B, K], the present click last
+            bonus = self.bonus(state[-1]).flip(1)
+            scores = F.pad(scores, (1, 0)).scatter_add_(1, recent, bonus)[:, 1:]
+            state.append(recent.float())
+        width = self.state_shape[1]
+        return scores, torch.stack([F.pad(part, (0, width - part.shape[1])) for part in state])
+
+    def scoring_weights(self) -> ScoringWeights:
+        """The parameters as arrays for an export."""
+        output_table = self.scoring(self.output_table).cpu().numpy()
+        identity = np.eye(3 * self.widths[0], dtype=np.float32)
+        layers = tuple(
+            LayerWeights(
+                identity if layer.weight_ih is None else layer.weight_ih.cpu().numpy(),
+                layer.weight_hh.cpu().numpy(),
+                layer.bias_ih.cpu().numpy(),
+                layer.bias_hh.cpu().numpy(),
+            )
+            for layer in self.layers
+        )
+        input_table = output_table if self.constrained else self.embedded(self.input_table).cpu().numpy()
+        views = self._views(self.dense)
+        recent = {
+            f"recent_{name}": (views[f"recent.{name}"] * (self.temperature or 1.0)).cpu().numpy()
+            for name in ("weight", "bias")
+            if self.n_recent
+        }
+        return ScoringWeights(
+            input_table, layers, output_table, self.output_bias.cpu().numpy(), self.temperature, **recent
+        )

@@ -1,0 +1,296 @@
+"""What is wrong with a log, and what would make figures measured on it worthless.
+
+Every check looks at the clicks as numbers and says what it found in one sentence. A finding is "invalid" only where an
+evaluation would measure something else than it claims: clicks of the test in the training, training from the test's
+future, nothing or next to nothing to rank, a test made of robots. Everything else is a warning, or a note.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from gru4rec.data.clicks import Clicks
+from gru4rec.data.times import DAY, Clock
+from gru4rec.preparation.order_test import popularity_recall, shuffled, transition_recall
+
+Severity = Literal["invalid", "warning", "note"]
+
+ROBOT_CLICKS, ROBOT_SECONDS = 20, 1.0  # so many clicks, less than so long apart on average
+ENDLESS_CLICKS, ENDLESS_DAYS = 1000, 1.0
+LARGEST_SAMPLE = 5_000_000  # clicks from which transitions are counted
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence about a log.
+
+    Attributes:
+        severity: whether it makes an evaluation invalid, or is worth a look, or worth knowing.
+        text: for people.
+    """
+
+    severity: Severity
+    text: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of a log.
+
+    Attributes:
+        name: "train" or "test".
+        clicks: grouped; item and session numbers are those of the other part, too.
+        backwards: rows whose time is before that of the row of their session that came before them.
+    """
+
+    name: str
+    clicks: Clicks
+    backwards: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """How much the order of clicks says: Recall@20 of the successors of the last click, and of popular items.
+
+    Attributes:
+        transitions: of the log as it is.
+        without_order: of the same log, the clicks of every session shuffled.
+        popularity: of the 20 most clicked items.
+        pairs: how many clicks were to be guessed.
+    """
+
+    transitions: float
+    without_order: float
+    popularity: float
+    pairs: int
+
+
+def audit(train: Part, test: Part | None, clock: Clock, order: Order | None) -> list[Finding]:
+    """All findings, the worst first.
+
+    Args:
+        train: the log.
+        test: what a model is to be evaluated on.
+        clock: of both.
+        order: as `order_information` gives it.
+    """
+    findings = []
+    for part in (train, test):
+        if part is not None:
+            findings += [*_duplicates(part), *_robots(part, clock), *_clock_jumps(part, clock), *_lengths(part)]
+    findings += [*_popularity(train), *(_order(order) if order else _no_order(train, test))]
+    if test is not None:
+        findings += [*_leaks(train, test, clock), *_unknown(train, test)]
+    severities = ("invalid", "warning", "note")
+    return sorted(findings, key=lambda finding: severities.index(finding.severity))
+
+
+def order_information(train: Clicks, test: Clicks | None, seed: int = 0) -> Order | None:
+    """Guess each next click from the last one.
+
+    Args:
+        train: a log.
+        test: where to guess; None holds out the latest tenth of the sessions.
+        seed: of the shuffling.
+
+    Returns:
+        None where there is nothing to guess.
+    """
+    if test is None:
+        begins = train.time[train.starts]
+        late = np.repeat(begins >= np.sort(begins)[len(begins) - max(1, len(begins) // 10)], train.lengths)
+        train, test = train.keep(~late), train.keep(late)
+    if len(train) > LARGEST_SAMPLE:  # the latest sessions; enough to tell
+        train = train.keep(train.session >= train.session[len(train) - LARGEST_SAMPLE])
+    n_pairs = len(test) - len(test.starts)
+    if not n_pairs or len(train) == len(train.starts):
+        return None
+    generator = np.random.default_rng(seed)
+    return Order(
+        transition_recall(train, test),
+        transition_recall(shuffled(train, generator), shuffled(test, generator)),
+        popularity_recall(train, test),
+        n_pairs,
+    )
+
+
+def _duplicates(part: Part) -> Iterator[Finding]:
+    clicks = part.clicks
+    order = np.lexsort((clicks.item, clicks.time, clicks.session))
+    again = np.ones(max(len(clicks) - 1, 0), dtype=bool)
+    for column in (clicks.session, clicks.item, clicks.time):
+        again &= column[order][1:] == column[order][:-1]
+    if again.any():
+        share = again.mean()
+        yield Finding(
+            "warning" if share > 0.01 else "note",
+            f"{part.name}: {again.sum():,} clicks ({share:.1%}) are there twice: same session, item and time",
+        )
+
+
+def _robots(part: Part, clock: Clock) -> Iterator[Finding]:
+    clicks = part.clicks
+    starts, lengths = clicks.starts, clicks.lengths
+    suspicious = np.zeros(len(starts), dtype=bool)
+    if clock.unit not in ("order", "day"):
+        seconds = (clicks.time[starts + lengths - 1] - clicks.time[starts]) / clock.per_second
+        fast = (lengths >= ROBOT_CLICKS) & (seconds < ROBOT_SECONDS * (lengths - 1))
+        endless = (lengths >= ENDLESS_CLICKS) | (seconds >= ENDLESS_DAYS * DAY)
+        if fast.any():
+            yield Finding(
+                "warning",
+                f"{part.name}: {fast.sum():,} sessions of {ROBOT_CLICKS} clicks or more click faster than once in "
+                f"{ROBOT_SECONDS:g} s, which no person does ({lengths[fast].sum() / len(clicks):.1%} of the clicks)",
+            )
+        suspicious |= fast
+    else:
+        endless = lengths >= ENDLESS_CLICKS
+    if endless.any():
+        yield Finding(
+            "warning",
+            f"{part.name}: {endless.sum():,} sessions have {ENDLESS_CLICKS:,} clicks or more or last a day or longer; "
+            f"the longest has {lengths.max():,} clicks ({lengths[endless].sum() / len(clicks):.1%} of all clicks)",
+        )
+    suspicious |= lengths >= ENDLESS_CLICKS
+    share = lengths[suspicious].sum() / len(clicks)
+    if part.name == "test" and share > 0.1:
+        yield Finding(
+            "invalid", f"test: {share:.0%} of its clicks are of robots or endless sessions: they decide the figures"
+        )
+
+
+def _clock_jumps(part: Part, clock: Clock) -> Iterator[Finding]:
+    clicks = part.clicks
+    if part.backwards:
+        yield Finding(
+            "note" if part.backwards < 0.01 * len(clicks) else "warning",
+            f"{part.name}: {part.backwards:,} rows are earlier than the row of their session before them; they are "
+            "sorted by time",
+        )
+    same = clicks.session[1:] == clicks.session[:-1]
+    pause = np.diff(clicks.time)
+    tied = (pause[same] == 0).mean() if same.any() else 0.0
+    if tied > 0.2:
+        yield Finding(
+            "warning",
+            f"{part.name}: {tied:.0%} of consecutive clicks have the same time: their order is the file's, true or not",
+        )
+    if clock.unit == "order":
+        yield Finding("note", f"{part.name}: the times are plain numbers; pauses, robots and jumps cannot be judged")
+        return
+    day = DAY * clock.per_second
+    long = (pause[same] > day).sum()
+    if long:
+        yield Finding("warning", f"{part.name}: {long:,} pauses within a session are longer than a day")
+    times = np.sort(clicks.time)
+    gaps = np.diff(times)
+    if len(gaps) and gaps.max() > max(day, 0.05 * float(times[-1] - times[0])):
+        at = int(gaps.argmax())
+        begin, end = clock.shown(times[at].item()), clock.shown(times[at + 1].item())
+        yield Finding(
+            "warning", f"{part.name}: nothing at all between {begin} and {end}: a clock that jumped, or lost data"
+        )
+
+
+def _lengths(part: Part) -> Iterator[Finding]:
+    lengths = part.clicks.lengths
+    single = (lengths == 1).mean()
+    if single > 0.3:
+        yield Finding(
+            "warning" if part.name == "test" else "note",
+            f"{part.name}: {single:.0%} of the sessions have a single click, from which nothing is learned or measured",
+        )
+
+
+def _popularity(train: Part) -> Iterator[Finding]:
+    support = np.sort(train.clicks.support[train.clicks.support > 0])[::-1]
+    top = max(1, len(support) // 100)
+    share = support[:top].sum() / support.sum()
+    yield Finding("note", f"train: the most clicked hundredth of the items ({top:,}) has {share:.0%} of the clicks")
+    if support[0] > 0.2 * support.sum() and len(support) > 5:
+        yield Finding(
+            "warning", f"train: one item has {support[0] / support.sum():.0%} of all clicks; is it a product?"
+        )
+
+
+def _no_order(train: Part, test: Part | None) -> Iterator[Finding]:
+    if any(part and part.clicks.lengths.max() > 1 for part in (train, test)):
+        where = "before the latest tenth of the sessions and in it" if test is None else "in train and in test"
+        yield Finding(
+            "warning",
+            f"whether order carries information is not measured: it takes sessions of two clicks both {where}",
+        )
+    else:
+        yield Finding("warning", "no session has two clicks, so that there is no next click to learn from or to guess")
+
+
+def _order(order: Order) -> Iterator[Finding]:
+    error = 2 * np.sqrt(0.5 / order.pairs)  # two standard errors of the difference, at most
+    told = (
+        f"the 20 likeliest successors of the last click hold the next one in {order.transitions:.1%}, after shuffling "
+        f"each session in {order.without_order:.1%}; the 20 most popular items in {order.popularity:.1%}"
+    )
+    if order.transitions <= order.without_order + error:
+        yield Finding("warning", f"order carries no information: {told}")
+    else:
+        yield Finding("note", f"order carries information: {told}")
+
+
+def _leaks(train: Part, test: Part, clock: Clock) -> Iterator[Finding]:
+    both = np.intersect1d(train.clicks.session, test.clicks.session)
+    if len(both):
+        shared = _shared_clicks(train.clicks, test.clicks, both)
+        n_sessions = len(test.clicks.starts)
+        if shared:
+            yield Finding(
+                "invalid",
+                f"{shared:,} clicks of the test ({shared / len(test.clicks):.1%}) are in the training file, too",
+            )
+        yield Finding(
+            "warning", f"{len(both):,} of {n_sessions:,} test sessions have an id that is also one in the training file"
+        )
+    begins = test.clicks.time.min()
+    later = int((train.clicks.time >= begins).sum())
+    if later:
+        share = later / len(train.clicks)
+        far = share > 0.05
+        why = "this is no split by time" if far else "sessions that run across it, which --split-by cut removes"
+        yield Finding(
+            "invalid" if far else "warning",
+            f"{later:,} training clicks ({share:.1%}) are from after the first click of the test, "
+            f"{clock.shown(begins.item())}: {why}",
+        )
+
+
+def _shared_clicks(train: Clicks, test: Clicks, sessions: np.ndarray) -> int:
+    """How many clicks of the test are in the training: same session, item and time."""
+    kept = [part.keep(np.isin(part.session, sessions)) for part in (train, test)]
+    rows = np.concatenate([np.rec.fromarrays([part.session, part.item, part.time]) for part in kept])
+    which = np.repeat([0, 1], [len(kept[0]), len(kept[1])])
+    _, group = np.unique(rows, return_inverse=True)
+    in_train = np.bincount(group[which == 0], minlength=group.max() + 1) > 0
+    return int(in_train[group[which == 1]].sum())
+
+
+def _unknown(train: Part, test: Part) -> Iterator[Finding]:
+    known = np.zeros(max(len(train.clicks.support), len(test.clicks.support)), dtype=bool)
+    known[: len(train.clicks.support)] = train.clicks.support > 0
+    is_known = known[test.clicks.item]
+    unknown_items = len(np.unique(test.clicks.item[~is_known]))
+    share = 1 - is_known.mean()
+    if unknown_items:
+        yield Finding(
+            "invalid" if share > 0.5 else "warning" if share > 0.1 else "note",
+            f"test: {unknown_items:,} items with {share:.1%} of its clicks are not in training and never recommended",
+        )
+    ranked = test.clicks.keep(is_known)
+    pairs = len(ranked) - len(ranked.starts)
+    if not pairs:
+        yield Finding("invalid", "test: no session has two items that training knows: there is nothing to evaluate")
+    elif pairs < 1000:
+        yield Finding(
+            "warning",
+            f"test: {pairs:,} clicks to rank; Recall is known to ± {2 * np.sqrt(0.25 / pairs):.1%} at best",
+        )

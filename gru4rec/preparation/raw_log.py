@@ -1,0 +1,308 @@
+"""A raw log in any readable form, as numbers.
+
+One streaming pass over the files turns ids into numbers (the concurrent dictionary behind a categorical column: no
+sorting, no second pass, and text is never held) and times into ticks. Whether something is wrong is a count over the
+result; only then are the files read again, for the row to name.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from polars import selectors
+
+from gru4rec.data.clicks import Clicks, Names, by_first_appearance
+from gru4rec.data.event_files import READING_ERRORS, EventFile, explained, unheard_panics
+from gru4rec.data.events import check_id_type
+from gru4rec.data.times import DAY, Clock, clock_of, magnitude, plausible, time_column
+from gru4rec.preparation.columns import RawColumns, check_columns
+from inference.common.errors import UserError
+
+SAMPLE_ROWS = 1000
+MILLISECONDS_PER_DAY = 86_400_000
+LARGEST_INDEX = 2**31 - 2
+
+
+@dataclass
+class RawLog:
+    """What was read; whoever works on the clicks takes them over, so that a large log is not in memory twice.
+
+    Attributes:
+        clicks: in the files' order; sessions may be interleaved. Their session numbers are those of the group column.
+        wanted: which clicks [E] are of the wanted kinds; None for all of them.
+        names: the ids behind the numbers.
+        clock: what the times mean.
+        warnings: what looks wrong but can be worked with.
+    """
+
+    clicks: Clicks
+    wanted: np.ndarray | None
+    names: Names
+    clock: Clock
+    warnings: tuple[str, ...]
+
+    def hand_over(self) -> tuple[Clicks, np.ndarray | None]:
+        """The clicks and which are wanted; this log is left without any."""
+        taken = self.clicks, self.wanted
+        self.clicks, self.wanted = self.clicks.keep(slice(0, 0)), None
+        return taken
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read the files.
+
+    Attributes:
+        columns: which is which.
+        event_kinds: the kinds of events that are wanted; empty for all.
+        time_format: "auto", a unit, "iso" or a pattern.
+        time_zone: of moments that name none.
+        whole_seconds: cut fractions of seconds off; the times become seconds since 1970.
+    """
+
+    columns: RawColumns
+    event_kinds: tuple[str, ...] = ()
+    time_format: str = "auto"
+    time_zone: str | None = None
+    whole_seconds: bool = False
+
+
+def read_raw(files: list[EventFile], reading: Reading) -> RawLog:
+    """Read a log.
+
+    Args:
+        files: at least one, read one after the other.
+        reading: how; its columns are those of the first file.
+
+    Raises:
+        UserError: a file cannot be read, a column is missing, or a value is no id or no time, with file and row.
+    """
+    for file in files:
+        check_columns(file, reading.columns)
+        for name in (reading.columns.group, reading.columns.item):
+            assert name is not None
+            check_id_type(file, name, _schema(file)[name])
+    return _Reader(files, reading).log()
+
+
+class _Reader:
+    """The files with all that was found out about them on the way."""
+
+    def __init__(self, files: list[EventFile], reading: Reading):
+        self._files = files
+        self._reading = reading
+        self._columns = reading.columns
+        assert self._columns.item is not None
+        assert self._columns.time is not None
+        self._item, self._time = self._columns.item, self._columns.time
+        times = self._sample(self._time)
+        self._time_is_text = times.dtype == pl.String
+        format_of_time = "ms" if self._columns.day else reading.time_format
+        self._time_column = time_column(times, self._time, format_of_time, reading.time_zone)
+
+    def log(self) -> RawLog:
+        frame = self._collect()
+        if frame["time"].null_count() and self._time_is_text and self._time_column.dtype.is_integer():
+            self._time_column = replace(self._time_column, dtype=pl.Float64())  # whole numbers at first, others later
+            frame = self._collect()
+        if frame.is_empty():
+            raise UserError(f"{self._files[0].path}: expected events, got none (the file has a header only)")
+        if frame.height > LARGEST_INDEX:
+            raise UserError(f"expected at most {LARGEST_INDEX:,} events, got {frame.height:,}; split the log")
+        wanted = frame["wanted"].to_numpy() if self._reading.event_kinds else None
+        if wanted is not None and not wanted.any():
+            raise self._no_such_events()
+        if frame["time"].null_count():
+            is_bad = self._time_column.ticks(pl.col(self._time)).is_null()
+            raise self._bad_row(self._time, is_bad, self._time_column.expected)
+        columns = {column.name: column for column in frame}
+        del frame  # from here on, a column that has been turned into numbers is gone
+        with ThreadPoolExecutor(2) as threads:
+            of_groups = threads.submit(self._numbers, columns.pop("group"), self._columns.group)
+            of_items = threads.submit(self._numbers, columns.pop("item"), self._item)
+            (session, sessions), (item, items) = of_groups.result(), of_items.result()
+        clicks, names = Clicks(session, item, columns.pop("time").to_numpy()), Names(sessions, items)
+        clock = self._clock(clicks.time)
+        if self._columns.day:
+            clicks = Clicks(clicks.session, clicks.item, clicks.time + self._days(clicks.session))
+            clock = Clock("ms", pl.Int64())
+        self._check_times(clicks.time, clock)
+        if self._reading.whole_seconds:
+            clicks = Clicks(clicks.session, clicks.item, clicks.time // int(clock.per_second))
+            clock = Clock("s", pl.Int64(), zone=clock.zone)
+        return RawLog(clicks, wanted, names, clock, self._warnings(clicks.time, clock))
+
+    def _collect(self) -> pl.DataFrame:
+        groups, items = pl.Categorical(pl.Categories.random()), pl.Categorical(pl.Categories.random())
+        return self._collected(
+            lambda file: file.frame.select(
+                pl.col(self._columns.group).cast(pl.String).cast(groups).alias("group"),
+                pl.col(self._item).cast(pl.String).cast(items).alias("item"),
+                self._time_column.ticks(pl.col(self._time)).alias("time"),
+                *([self._is_wanted().alias("wanted")] if self._reading.event_kinds else []),
+            )
+        )
+
+    @unheard_panics()
+    def _collected(self, selected: Callable[[EventFile], pl.LazyFrame]) -> pl.DataFrame:
+        try:
+            return pl.concat([selected(file) for file in self._files]).collect(engine="streaming")
+        except READING_ERRORS:
+            for file in self._files:  # whose fault it was
+                try:
+                    selected(file).collect(engine="streaming")
+                except READING_ERRORS as error:
+                    raise explained(error, file) from None
+            raise
+
+    @unheard_panics()
+    def _sample(self, name: str) -> pl.Series:
+        rows = [file.frame.select(name).head(SAMPLE_ROWS) for file in self._files]
+        samples = []
+        for file, row in zip(self._files, rows, strict=True):
+            try:
+                samples.append(row.collect()[name])
+            except READING_ERRORS as error:
+                raise explained(error, file) from None
+        for file, sample in zip(self._files, samples, strict=True):
+            if sample.dtype != samples[0].dtype:
+                raise UserError(
+                    f"{file.path}: expected times of one type in all files, got {sample.dtype} in column {name!r} "
+                    f"after {samples[0].dtype} in {self._files[0].path}"
+                )
+        return pl.concat(samples)
+
+    def _is_wanted(self) -> pl.Expr:
+        if not self._reading.event_kinds:
+            return pl.lit(True)
+        assert self._columns.event is not None
+        return pl.col(self._columns.event).cast(pl.String).is_in(self._reading.event_kinds).fill_null(False)
+
+    def _numbers(self, column: pl.Series, name: str) -> tuple[np.ndarray, pl.Series]:
+        """The numbers of a column of ids, and the id of each number in the type that all files have them in."""
+        codes = column.to_physical()
+        if codes.null_count():
+            codes = codes.fill_null(codes.fill_null(0).to_numpy().max() + 1)
+        numbers, places = by_first_appearance(codes.to_numpy())
+        ids = column.gather(places).cast(pl.String)
+        text = pl.col(name).cast(pl.String)
+        self._refuse(name, ids, text.is_null() | (text == ""), "a value")
+        if name == self._item:
+            self._refuse(name, ids, text.str.contains("\n", literal=True), "an item id on one line")
+        if any(file.kind == "json" for file in self._files):
+            self._refuse(name, ids, text.str.contains(r"^[\[{]"), "text or a number as id")
+        kinds = {_schema(file)[name] for file in self._files}
+        kind = kinds.pop()
+        return numbers, ids.cast(kind) if not kinds and kind.is_integer() else ids
+
+    def _refuse(self, name: str, ids: pl.Series, is_bad: pl.Expr, expected: str) -> None:
+        """Raise if a condition on a column of ids holds; rows are looked at only if it holds for one of the ids.
+
+        Items of unwanted events may be anything: a page view has none.
+        """
+        if not ids.to_frame(name).select(is_bad.any()).item():
+            return
+        rows = is_bad & self._is_wanted() if name == self._item else is_bad
+        if self._places(rows):
+            raise self._bad_row(name, rows, expected)
+
+    def _clock(self, ticks: np.ndarray) -> Clock:
+        sample = ticks[:: max(1, len(ticks) // 100_000)]
+        return clock_of(sample, self._time_column, self._reading.time_format, self._reading.time_zone)
+
+    def _days(self, session: np.ndarray) -> np.ndarray:
+        """For each click, the first day of its session in milliseconds since 1970."""
+        name = self._columns.day
+        assert name is not None
+        column = time_column(self._sample(name), name, "iso")
+        days = self._collected(lambda file: file.frame.select(column.ticks(pl.col(name)).alias("day")))["day"]
+        if days.null_count():
+            raise self._bad_row(name, column.ticks(pl.col(name)).is_null(), column.expected)
+        ticks = days.to_numpy().astype(np.int64)
+        first = np.full(int(session.max()) + 1, np.iinfo(np.int64).max)
+        np.minimum.at(first, session, ticks // round(DAY * clock_of(ticks, column).per_second))
+        earliest: np.ndarray = first[session]
+        return earliest * MILLISECONDS_PER_DAY
+
+    def _check_times(self, ticks: np.ndarray, clock: Clock) -> None:
+        low, high = plausible(clock)
+        if ticks.min() >= low and ticks.max() < high:
+            return
+        if self._columns.day:
+            raise UserError(
+                f"{self._files[0].path}: expected times after 1970 in {self._time!r} and {self._columns.day!r}"
+            )
+        tick = self._time_column.ticks(pl.col(self._time))
+        if ticks.min() < 0:
+            expected = "a time of at least 0" if not self._time_column.dtype.is_temporal() else "a time after 1973"
+            raise self._bad_row(self._time, tick < 0, expected)
+        raise self._bad_row(
+            self._time,
+            (tick < low) | (tick >= high),
+            f"{clock.described().removesuffix(' (recognised)')} like most others",
+            remedy="; if it is right, name the unit with --time-format (s, ms, us, ns, order)",
+        )
+
+    def _warnings(self, ticks: np.ndarray, clock: Clock) -> tuple[str, ...]:
+        given = self._reading.time_format
+        if given not in ("s", "ms", "us", "ns"):
+            return ()
+        seen = magnitude(float(np.median(ticks)))
+        if seen in (given, "order"):
+            return ()
+        last = clock.shown(float(ticks.max()))
+        return (
+            f"the times are read as {given} as asked for, which puts the last one at {last}; they look like {seen}: "
+            f"--time-format {seen}",
+        )
+
+    def _no_such_events(self) -> UserError:
+        name = self._columns.event
+        assert name is not None
+        kinds = self._collected(lambda file: file.frame.select(pl.col(name).cast(pl.String).alias("kind")))[
+            "kind"
+        ].value_counts(sort=True)["kind"]
+        found = ", ".join(map(repr, kinds.head(12).to_list()))
+        return UserError(
+            f"{self._files[0].path}: expected events of the kind {' or '.join(self._reading.event_kinds)} in column "
+            f"{name!r}, found only {found}: the event filter removed everything"
+        )
+
+    @unheard_panics()
+    def _places(self, is_bad: pl.Expr) -> tuple[EventFile, int, dict[str, object]] | None:
+        """The first row that a condition holds for."""
+        for file in self._files:
+            found = file.numbered().filter(is_bad).head(1).collect(engine="streaming")
+            if found.height:
+                try:
+                    row = found.row(0, named=True)
+                except (ValueError, OverflowError, pl.exceptions.PanicException):  # a moment that no calendar holds
+                    row = found.with_columns(selectors.temporal().to_physical()).row(0, named=True)
+                return file, row["row"], row
+        return None
+
+    def _bad_row(self, name: str, is_bad: pl.Expr, expected: str, *, remedy: str = "") -> UserError:
+        place = self._places(is_bad)
+        assert place is not None
+        file, number, row = place
+        value = row[name]
+        if value is None or value == "":
+            expected, got = "a value", "none"
+        else:
+            got = _shown(value)
+        return UserError(f"{file.path}: row {number}: expected {expected} in column {name!r}, got {got}{remedy}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+@unheard_panics()
+def _schema(file: EventFile) -> pl.Schema:
+    try:
+        return file.frame.collect_schema()
+    except READING_ERRORS as error:
+        raise explained(error, file) from None

@@ -1,0 +1,239 @@
+"""The model directory: what a training run leaves on disk.
+
+    MODEL_DIR/
+      config.toml       the configuration, complete
+      vocabulary.txt    item ids, one a line, in the order of their numbers
+      metrics.json      schema_version, the history of epochs, and which epochs' folders hold what
+      epoch-0007/       parameters (and, for going on, the optimiser's state) as one .npy file each
+
+Epoch folders are written beside their place and renamed into it; metrics.json, replaced last and atomically, says which
+folder is the best and which the latest, and only then are the others removed. So a reader, or a run that goes on after
+being killed, always finds a whole model. Arrays are stored without pickling.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from gru4rec.config.files import read_config, to_toml
+from gru4rec.config.train_config import TrainConfig, from_mapping
+from gru4rec.data.npy import mapped_array, save_array
+from gru4rec.model.network import Network
+from gru4rec.training.trainer import Trainer
+from inference.common.atomic import written_file, written_folder
+from inference.common.errors import UserError
+from inference.common.vocabulary import Vocabulary
+
+SCHEMA_VERSION = 1
+CONFIG_FILE = "config.toml"
+VOCABULARY_FILE = "vocabulary.txt"
+METRICS_FILE = "metrics.json"
+PROGRESS_FILE = "epoch.json"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model.
+
+    Attributes:
+        network: its parameters.
+        vocabulary: its items.
+        config: how it was trained.
+        metrics: the content of metrics.json.
+    """
+
+    network: Network
+    vocabulary: Vocabulary
+    config: TrainConfig
+    metrics: Mapping[str, Any]
+
+
+def save_arrays(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write every tensor as {name}.npy into an existing folder."""
+    for name, tensor in tensors.items():
+        save_array(folder / f"{name}.npy", tensor.detach().cpu().numpy())
+
+
+def load_arrays(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
+    """Map the named arrays of a folder into memory.
+
+    Raises:
+        UserError: one is missing or damaged.
+    """
+    return {name: mapped_array(folder / f"{name}.npy") for name in names}
+
+
+def save_training_state(folder: Path, trainer: Trainer) -> None:
+    """Write the parameters and the optimiser's state into an existing folder: all that an exact continuation needs."""
+    save_arrays(folder, trainer.network.tensors() | trainer.optimiser.tensors())
+    progress = {"epoch": trainer.epoch, "steps": trainer.optimiser.steps_before + trainer.epoch * trainer.n_steps}
+    (folder / PROGRESS_FILE).write_text(json.dumps({"schema_version": SCHEMA_VERSION, **progress}))
+
+
+def read_progress(folder: Path) -> dict[str, int]:
+    """How far the run had come whose state lies in an epoch's folder: its "epoch", and the "steps" of its optimiser.
+
+    Raises:
+        UserError: that is missing or damaged.
+    """
+    progress = _read_json(folder / PROGRESS_FILE)
+    for key in ("epoch", "steps"):
+        if not isinstance(progress.get(key), int):
+            raise UserError(f"{folder / PROGRESS_FILE}: expected a number as {key!r}; the file is damaged")
+    return progress
+
+
+def load_training_state(folder: Path, trainer: Trainer) -> None:
+    """Continue from what `save_training_state` wrote, with a trainer of the same configuration and log.
+
+    Raises:
+        UserError: a file is missing or damaged, or belongs to another network.
+    """
+    progress = read_progress(folder)
+    try:
+        trainer.network.load(load_arrays(folder, list(trainer.network.tensors())))
+        trainer.optimiser.load(load_arrays(folder, list(trainer.optimiser.tensors())))
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{folder}: the saved state belongs to another model: {error}") from None
+    trainer.epoch = progress["epoch"]
+
+
+def epoch_folder(directory: Path, epoch: int) -> Path:
+    """Where the arrays of an epoch (numbered from 1) are."""
+    return directory / f"epoch-{epoch:04d}"
+
+
+def write_description(directory: Path, config: TrainConfig, vocabulary: Vocabulary) -> None:
+    """Write config.toml and vocabulary.txt; the configuration first, by which an unfinished run is told from others."""
+    with written_file(directory / CONFIG_FILE) as file:
+        file.write_text(to_toml(config), encoding="utf-8")
+    with written_file(directory / VOCABULARY_FILE) as file:
+        file.write_text(vocabulary.to_text(), encoding="utf-8", newline="\n")
+
+
+def write_epoch(directory: Path, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
+    """Save the trainer's present state as an epoch folder, point metrics.json at it, and drop folders no longer named.
+
+    Args:
+        directory: of the model.
+        trainer: just after an epoch.
+        metrics: with the keys "best_epoch" and "last_epoch", whose folders are kept.
+    """
+    folder = epoch_folder(directory, trainer.epoch)
+    if folder.exists():  # of a run that was killed between the two steps below
+        shutil.rmtree(folder)
+    with written_folder(folder) as temporary:
+        save_training_state(temporary, trainer)
+    write_metrics(directory, metrics)
+    keep_epochs(directory, {metrics["best_epoch"], metrics["last_epoch"]})
+
+
+def keep_epochs(directory: Path, epochs: set[int]) -> None:
+    """Remove the folders of all other epochs."""
+    kept = {epoch_folder(directory, epoch) for epoch in epochs}
+    for folder in directory.glob("epoch-*"):
+        if re.fullmatch(r"epoch-\d{4,}", folder.name) and folder.is_dir() and folder not in kept:
+            shutil.rmtree(folder)
+
+
+def clear_unfinished(directory: Path) -> None:
+    """Remove what a killed run left half-written, and refuse a folder that is used for something else.
+
+    A folder without a metrics.json is of an unfinished run if it holds a configuration as `write_description` writes
+    it, and nothing that a run does not make.
+
+    Raises:
+        UserError: it is neither that nor empty; nothing is removed from it.
+    """
+    description = "|".join(re.escape(name) for name in (VOCABULARY_FILE, CONFIG_FILE))
+    if not (directory / METRICS_FILE).exists():
+        ours = rf"{description}|epoch-\d{{4,}}" if _is_written_by_us(directory / CONFIG_FILE) else ""
+        present = sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
+        foreign = [name for name in present if not re.fullmatch(ours, name)]
+        if foreign:
+            raise UserError(f"expected a new or empty folder for the model, found {foreign[0]!r} in {directory}")
+    names = rf"{description}|{re.escape(METRICS_FILE)}|epoch-\d{{4,}}"
+    for path in directory.iterdir():  # what others keep in the folder is theirs
+        if re.fullmatch(rf"\.({names})\.(\d+\.partial|lock)", path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_written_by_us(file: Path) -> bool:
+    try:
+        return to_toml(from_mapping(read_config(file))) == file.read_text(encoding="utf-8")
+    except UserError:
+        return False
+
+
+def write_metrics(directory: Path, metrics: Mapping[str, Any]) -> None:
+    """Replace metrics.json."""
+    with written_file(directory / METRICS_FILE) as file:
+        file.write_text(json.dumps({"schema_version": SCHEMA_VERSION, **metrics}, indent=1), encoding="utf-8")
+
+
+def read_metrics(directory: Path) -> dict[str, Any]:
+    """The content of metrics.json.
+
+    Raises:
+        UserError: it is missing, damaged or of another schema.
+    """
+    metrics = _read_json(directory / METRICS_FILE)
+    for key, kind in (("best_epoch", int), ("last_epoch", int), ("history", list), ("data_sha256", str)):
+        if not isinstance(metrics.get(key), kind):
+            raise UserError(f"{directory / METRICS_FILE}: expected {key!r} as {kind.__name__}; the file is damaged")
+    return metrics
+
+
+def read_description(directory: Path) -> tuple[TrainConfig, Vocabulary, dict[str, Any]]:
+    """The configuration, the items and the metrics of a model directory.
+
+    Raises:
+        UserError: the folder is no model directory, or is damaged.
+    """
+    if not (directory / METRICS_FILE).is_file():
+        raise UserError(f"expected a model directory with {METRICS_FILE} and {CONFIG_FILE}, found none at {directory}")
+    metrics = read_metrics(directory)
+    config = from_mapping(read_config(directory / CONFIG_FILE), source=str(directory / CONFIG_FILE))
+    try:
+        vocabulary = Vocabulary.from_text((directory / VOCABULARY_FILE).read_bytes().decode())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{directory / VOCABULARY_FILE}: expected the model's item ids, got an error: {error}"
+        ) from None
+    return config, vocabulary, metrics
+
+
+def load_model(directory: str | Path, device: str = "cpu") -> Model:
+    """The best epoch of a model directory.
+
+    Raises:
+        UserError: the folder is no model directory, or is damaged.
+    """
+    directory = Path(directory)
+    config, vocabulary, metrics = read_description(directory)
+    network = Network(len(vocabulary), config, device)
+    arrays = load_arrays(epoch_folder(directory, metrics["best_epoch"]), list(network.tensors()))
+    try:
+        network.load(arrays)
+    except ValueError as error:
+        raise UserError(f"{directory}: the arrays do not fit the configuration: {error}") from None
+    return Model(network, vocabulary, config, metrics)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: expected JSON of a saved model, got an error: {error}") from None
+    if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(f"{path}: expected schema_version {SCHEMA_VERSION}; the file is damaged or of another release")
+    return content

@@ -1,0 +1,267 @@
+"""A training run from the first epoch to the kept model.
+
+Every epoch is trained, validated if there are validation sessions, and saved. The best epoch by MRR@20 is the model
+(the last one where nothing is validated); the latest one is kept beside it, so that a run that was interrupted, or is
+given more epochs, goes on exactly where it stopped: the parameters come out the same, bit for bit.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from gru4rec.config.files import read_config
+from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
+from gru4rec.data.sessions import EncodedLog, Sessions
+from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.training import checkpoint, memory
+from gru4rec.training.trainer import EpochReport, Trainer
+from gru4rec.training.warm_start import WarmStart
+from inference.common.errors import UserError
+
+SELECTION_METRIC = "mrr@20"
+LOCK_FILE = ".lock"
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One line of a run's history.
+
+    Attributes:
+        epoch: numbered from 1.
+        loss: mean over the trained pairs.
+        seconds: of the training, without validation.
+        pairs_per_second: of the training.
+        recall, mrr: at 20 on the validation sessions, None without them.
+    """
+
+    epoch: int
+    loss: float
+    seconds: float
+    pairs_per_second: float
+    recall: float | None
+    mrr: float | None
+
+    @classmethod
+    def of(cls, report: EpochReport, trainer: Trainer, valid: Sessions | None) -> "EpochResult":
+        """The result of an epoch that was just trained, validating it where there are sessions for that."""
+        recall = mrr = None
+        if valid is not None:
+            quality = evaluate(trainer.network, valid, cutoffs=[20])
+            recall, mrr = quality.recall[20], quality.mrr[20]
+        speed = report.n_pairs / max(report.seconds, 1e-9)
+        return cls(report.epoch, report.loss, report.seconds, speed, recall, mrr)
+
+    def as_dict(self) -> dict[str, float | None]:
+        """For metrics.json."""
+        return {
+            "epoch": self.epoch,
+            "loss": self.loss,
+            "seconds": self.seconds,
+            "pairs_per_second": self.pairs_per_second,
+            "recall@20": self.recall,
+            SELECTION_METRIC: self.mrr,
+        }
+
+
+class Watcher(Protocol):
+    """Who is told how a run goes on."""
+
+    def step(self, epoch: int, done: int, total: int) -> None:
+        """A step of an epoch (from 1) is done."""
+
+    def epoch(self, result: EpochResult) -> None:
+        """An epoch is done."""
+
+
+def data_digest(log: EncodedLog, valid: Sessions | None = None) -> str:
+    """SHA-256 of a log (and its validation sessions): equal digests, equal training."""
+    digest = hashlib.sha256(log.vocabulary.to_text().encode())
+    for sessions in (log.sessions, valid):
+        if sessions is not None:
+            digest.update(np.ascontiguousarray(sessions.items).data)
+            digest.update(np.ascontiguousarray(sessions.offsets).data)
+    return digest.hexdigest()
+
+
+def train(
+    log: EncodedLog,
+    config: TrainConfig,
+    *,
+    valid: Sessions | None = None,
+    directory: str | Path | None = None,
+    resume: bool = False,
+    watcher: Watcher | None = None,
+    start: WarmStart | None = None,
+) -> checkpoint.Model:
+    """Train a model.
+
+    Args:
+        log: training sessions and items.
+        config: the run's choices.
+        valid: sessions, in the item numbers of the log, on which every epoch is validated; the best one is kept.
+            Without them the last epoch is the model.
+        directory: where to keep the model and to go on from; None keeps nothing on disk.
+        resume: go on with the run that `directory` holds.
+        watcher: is told of every step and epoch.
+        start: a model to begin from; the log is then the one that it has extended.
+
+    Returns:
+        The model of the best epoch.
+
+    Raises:
+        UserError: the configuration or the data do not allow a run, it does not fit into memory, `directory` is in use,
+            holds a run already (without `resume`) or another run than this (with it), or the training diverged.
+    """
+    if valid is not None and valid.n_pairs == 0:
+        raise UserError("expected validation sessions of at least two known items, got none")
+    memory.check(memory.forecast(log, config, validates=valid is not None))
+    trainer = Trainer(config, log)
+    if start is not None:
+        start.hand_over(trainer)
+    run = _Run(trainer, valid, start.sha256() if start is not None else None)
+    if directory is None:
+        run.go(watcher)
+        return checkpoint.Model(trainer.network, log.vocabulary, config, run.metrics())
+    with in_use(Path(directory)):
+        run.open(Path(directory), resume)
+        run.go(watcher)
+        run.close()
+    device = str(trainer.device)
+    del run, trainer  # or the model would be there twice, beside the optimiser
+    return checkpoint.load_model(directory, device=device)
+
+
+@contextmanager
+def in_use(directory: Path, by: str = "run") -> Iterator[None]:
+    """Hold an output folder, so that nobody else writes into it; the lock goes with the process, however it ends.
+
+    Args:
+        directory: made where it does not exist.
+        by: what else may be using it, for the message.
+
+    Raises:
+        UserError: it is in use, is a file, or cannot be written to.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"expected a folder to write to, found a file at {directory}")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(directory / LOCK_FILE, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{directory} is in use by another {by}; wait for it to end or choose another folder") from None
+    except OSError as error:
+        raise UserError(f"cannot write to {directory}: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _Run:
+    """The history of a run, and where it is kept."""
+
+    def __init__(self, trainer: Trainer, valid: Sessions | None, start_digest: str | None):
+        self._trainer = trainer
+        self._valid = valid
+        self._start_digest = start_digest
+        self._history: list[dict[str, Any]] = []
+        self._best_arrays: dict[str, np.ndarray] | None = None
+        self._directory: Path | None = None
+        self._digest = data_digest(trainer.log, valid)
+
+    def metrics(self) -> dict[str, Any]:
+        """The content of metrics.json."""
+        return {
+            "best_epoch": self._best_epoch(),
+            "last_epoch": len(self._history),
+            "data_sha256": self._digest,
+            "start_sha256": self._start_digest,
+            "n_items": len(self._trainer.log.vocabulary),
+            "n_sessions": self._trainer.log.sessions.n_sessions,
+            "n_pairs": self._trainer.log.sessions.n_pairs,
+            "history": self._history,
+        }
+
+    def _best_epoch(self) -> int:
+        if self._valid is None or not self._history:
+            return len(self._history)
+        best = max(self._history, key=lambda result: (result[SELECTION_METRIC], -result["epoch"]))
+        return int(best["epoch"])
+
+    def open(self, directory: Path, resume: bool) -> None:
+        self._directory = directory
+        checkpoint.clear_unfinished(directory)
+        if not (directory / checkpoint.METRICS_FILE).exists():
+            checkpoint.write_description(directory, self._trainer.config, self._trainer.log.vocabulary)
+            return  # new, or killed before its first epoch was over
+        if not resume:
+            raise UserError(f"{directory} holds a model already; go on with it (--resume) or choose another folder")
+        metrics = checkpoint.read_metrics(directory)
+        if metrics.get("start_sha256") != self._start_digest:
+            raise UserError(
+                f"{directory}: cannot go on: it began from another model, or from none; give the same --init"
+            )
+        _check_same_run(directory, self._trainer.config, metrics, self._digest)
+        if metrics["last_epoch"] > self._trainer.config.n_epochs:
+            raise UserError(f"n_epochs: {metrics['last_epoch']} epochs are done already; give at least as many")
+        self._history = metrics["history"]
+        latest = checkpoint.epoch_folder(directory, metrics["last_epoch"])
+        if metrics["last_epoch"] < self._trainer.config.n_epochs:
+            if not latest.is_dir():
+                raise UserError(f"{directory}: the state of epoch {metrics['last_epoch']} is gone; train anew")
+            checkpoint.load_training_state(latest, self._trainer)
+            checkpoint.write_description(directory, self._trainer.config, self._trainer.log.vocabulary)
+        else:
+            self._trainer.epoch = metrics["last_epoch"]
+
+    def go(self, watcher: Watcher | None) -> None:
+        trainer, config = self._trainer, self._trainer.config
+        while trainer.epoch < config.n_epochs:
+            number = trainer.epoch + 1
+
+            def step_done(done: int, number: int = number) -> None:
+                if watcher is not None:
+                    watcher.step(number, done, trainer.n_steps)
+
+            result = EpochResult.of(trainer.run_epoch(step_done), trainer, self._valid)
+            self._history.append(result.as_dict())
+            if self._directory is not None:
+                checkpoint.write_epoch(self._directory, trainer, self.metrics())
+            elif self._valid is not None and self._best_epoch() == trainer.epoch:
+                self._best_arrays = {name: t.cpu().numpy().copy() for name, t in trainer.network.tensors().items()}
+            if watcher is not None:
+                watcher.epoch(result)
+        if self._best_arrays is not None:
+            trainer.network.load(self._best_arrays)
+
+    def close(self) -> None:
+        """Keep the best epoch, and the latest one where the run may be given more epochs later."""
+        assert self._directory is not None
+        latest = {len(self._history)} if "n_epochs" in _may_change(self._trainer.config) else set()
+        checkpoint.keep_epochs(self._directory, {self._best_epoch(), *latest})
+
+
+def _may_change(config: TrainConfig) -> tuple[str, ...]:
+    # the learning rate of adamw falls towards the last epoch, so that one has to stay
+    return ("n_epochs", "device") if config.optimizer == "adagrad" else ("device",)
+
+
+def _check_same_run(directory: Path, config: TrainConfig, metrics: dict[str, Any], digest: str) -> None:
+    before = to_mapping(from_mapping(read_config(directory / checkpoint.CONFIG_FILE)))
+    now = to_mapping(config)
+    may_change = _may_change(config)
+    for name in sorted(before.keys() | now.keys()):
+        if name not in may_change and before.get(name) != now.get(name):
+            raise UserError(
+                f"{directory}: cannot go on: {name} was {before.get(name)!r} and is now {now.get(name)!r}; "
+                "give the same configuration or choose another folder"
+            )
+    if metrics["data_sha256"] != digest:
+        raise UserError(f"{directory}: cannot go on: the training or validation data are not those it began with")

@@ -1,0 +1,166 @@
+"""Training, an epoch at a time, whichever way the log is walked.
+
+A way of batching runs the steps (`session_parallel`, `whole_session`). Steps do not wait for the device: losses stay
+there and are looked at a few times an epoch, so that a training that has diverged ends soon.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from gru4rec.config.train_config import SESSION_PARALLEL, WHOLE_SESSION, TrainConfig
+from gru4rec.data.sessions import EncodedLog
+from gru4rec.model.device import choose_device
+from gru4rec.model.losses import get_loss
+from gru4rec.model.network import Network
+from gru4rec.model.precision import choose_precision
+from gru4rec.training.dropout import DropNumbers
+from gru4rec.training.learner import Learner
+from gru4rec.training.optimizers import RowAdagrad, RowAdamW, RowOptimiser
+from gru4rec.training.plugins import check_loss, import_plugins, plugin_failures
+from gru4rec.training.samplers import build_sampler
+from gru4rec.training.session_parallel.batching import SessionParallel
+from gru4rec.training.whole_session.batching import WholeSession
+from inference.common.errors import UserError
+
+BATCHINGS: dict[str, type[SessionParallel] | type[WholeSession]] = {
+    SESSION_PARALLEL: SessionParallel,
+    WHOLE_SESSION: WholeSession,
+}
+
+
+LOOKS_PER_EPOCH = 32
+"""How often the losses of an epoch are fetched from the device."""
+
+
+class Diverged(UserError):  # noqa: N818 - it says what happened
+    """The loss became NaN or infinite, or rose beyond what was allowed.
+
+    Attributes:
+        epoch: numbered from 1.
+        step: within the epoch, numbered from 0.
+    """
+
+    def __init__(self, epoch: int, step: int, what: str = "the loss is not finite"):
+        super().__init__(
+            f"training diverged: {what} in epoch {epoch}, step {step}; "
+            "lower learning_rate or momentum, or raise the dropout"
+        )
+        self.epoch = epoch
+        self.step = step
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch did.
+
+    Attributes:
+        epoch: numbered from 1.
+        loss: mean over the trained pairs.
+        step_losses: float32 [steps], each the sum over the step's rows / batch_size.
+        n_pairs: pairs trained on.
+        seconds: wall-clock.
+    """
+
+    epoch: int
+    loss: float
+    step_losses: np.ndarray
+    n_pairs: int
+    seconds: float
+
+
+class Trainer:
+    """A network being trained on one log.
+
+    Args:
+        config: the run's choices.
+        log: the training sessions and their items.
+
+    Attributes:
+        config, log: as given.
+        network: the parameters.
+        optimiser: their update rule and its state.
+        batching: the way the log is walked.
+        epoch: epochs finished.
+        n_steps: steps of an epoch.
+
+    Raises:
+        UserError: the configuration names something that does not exist, a plug-in fails or gives what it should not,
+            or the log has nothing to train on.
+    """
+
+    def __init__(self, config: TrainConfig, log: EncodedLog):
+        import_plugins(config)
+        self.config = config
+        self.log = log
+        self.device = choose_device(config.device)
+        precision = choose_precision(config.precision, self.device)
+        loss = get_loss(config.loss)
+        loss_options = loss.chosen_options(config)
+        with plugin_failures(config.plugins):
+            check_loss(loss, loss_options, self.device)
+            sampler = build_sampler(log.support, config)
+        if not (log.sessions.lengths > 1).any():
+            raise UserError("expected sessions of at least two clicks to train on, got none")
+        self.batching = BATCHINGS[config.batching](config, log, sampler, self.device)
+        self.n_steps = self.batching.n_steps
+        self.network = Network(len(log.vocabulary), config, self.device)
+        self.optimiser: RowOptimiser
+        if config.optimizer == "adamw":
+            self.optimiser = RowAdamW(self.network, config.learning_rate, config.n_epochs * self.n_steps)
+        else:
+            self.optimiser = RowAdagrad(self.network, config.learning_rate, config.momentum)
+        dropout = DropNumbers(self.device)
+        self.learner = Learner(config, self.network, self.optimiser, sampler, loss, loss_options, dropout, precision)
+        self.epoch = 0
+
+    def run_epoch(self, progress: Callable[[int], None] | None = None, most_rise: float = math.inf) -> EpochReport:
+        """Train on every session once.
+
+        Args:
+            progress: called with the number of steps done, after every step.
+            most_rise: how many times its first loss, that of random weights, the loss of a training may become within
+                the first epoch, on average over a thirty-second of it (or over a step, where it has fewer).
+
+        Raises:
+            Diverged: the loss of a step was not finite, or the losses rose beyond `most_rise`.
+            UserError: a plug-in failed.
+        """
+        began = time.perf_counter()
+        self.learner.seed_dropout(self.epoch)
+        # One tensor for all losses: thousands of small ones, each made between a step's large ones, would keep the
+        # allocator from using the room of those again.
+        losses, step_losses = torch.empty(self.n_steps, device=self.device), np.empty(0, dtype=np.float32)
+        n_between_looks = max(1, self.n_steps // LOOKS_PER_EPOCH)
+        n_done, n_pairs = 0, 0
+        with plugin_failures(self.config.plugins):
+            for n_targets, loss in self.batching.run(self.learner, self.epoch):
+                losses[n_done] = loss
+                n_done += 1
+                n_pairs += n_targets
+                if n_done % n_between_looks == 0:
+                    step_losses = self._look(losses[:n_done], len(step_losses), most_rise)
+                if progress is not None:
+                    progress(n_done)
+        step_losses = self._look(losses[:n_done], len(step_losses), most_rise)
+        if not self.network.is_finite():  # broken by the last update, after the last loss
+            raise Diverged(self.epoch + 1, len(step_losses) - 1)
+        self.epoch += 1
+        total = float(step_losses.astype(np.float64).sum()) * self.config.batch_size
+        return EpochReport(self.epoch, total / n_pairs, step_losses, n_pairs, time.perf_counter() - began)
+
+    def _look(self, losses: torch.Tensor, n_seen: int, most_rise: float) -> np.ndarray:
+        """The losses of an epoch so far; Diverged if those that were not seen yet are not finite or too high."""
+        seen = losses.cpu().numpy()
+        new = seen[n_seen:]
+        broken = np.flatnonzero(~np.isfinite(new))
+        if len(broken):
+            raise Diverged(self.epoch + 1, n_seen + int(broken[0]))
+        if self.epoch == 0 and len(new) and 0 < abs(seen[0]) < new.mean() / most_rise:
+            what = f"the loss rose from {seen[0]:.3g} to {new.mean():.3g}"
+            raise Diverged(self.epoch + 1, len(seen) - 1, what)
+        return seen

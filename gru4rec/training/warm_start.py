@@ -1,0 +1,175 @@
+"""New clicks, old model: training that begins with what another model has learnt.
+
+The new run's items are those of its log and, unless they are dropped, the old model's. Items that the old model knows
+keep their rows and what the optimiser has gathered about them, and so do the weights of the GRU. A new item begins
+near the items that are clicked just before and after it in the new log: at the mean of their rows, plus a random row of
+the usual initial scale, so that two items with the same neighbours are not the same. New items that are clicked beside
+new items only are placed beside those, round after round; one that no chain of clicks joins to an old item begins at
+random.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gru4rec.config.train_config import TrainConfig
+from gru4rec.data.encoded_log import file_digest
+from gru4rec.data.sessions import EncodedLog, Sessions
+from gru4rec.training import checkpoint
+from gru4rec.training.trainer import Trainer
+from inference.common.errors import UserError
+from inference.common.vocabulary import MISSING, Vocabulary
+
+MUST_AGREE = ("layers", "embedding", "constrained_embedding", "score", "optimizer", "n_recent")
+"""What decides the shape and the meaning of what is carried over."""
+TABLES = ("output_table", "output_bias", "input_table")
+"""The parameters that have a row per item."""
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """A model to begin from.
+
+    Attributes:
+        directory: its folder.
+        config: how it was trained.
+        vocabulary: the items that it knows.
+        folder: of its best epoch.
+        steps: updates that its optimiser has made.
+    """
+
+    directory: Path
+    config: TrainConfig
+    vocabulary: Vocabulary
+    folder: Path
+    steps: int
+
+    @classmethod
+    def read(cls, directory: str | Path) -> "WarmStart":
+        """The best epoch of a model directory.
+
+        Raises:
+            UserError: the folder is no model directory, or is damaged.
+        """
+        directory = Path(directory)
+        config, vocabulary, metrics = checkpoint.read_description(directory)
+        folder = checkpoint.epoch_folder(directory, metrics["best_epoch"])
+        return cls(directory, config, vocabulary, folder, checkpoint.read_progress(folder)["steps"])
+
+    def sha256(self) -> str:
+        """A digest of its items and parameters."""
+        digest = hashlib.sha256(self.vocabulary.sha256().encode())
+        for file in sorted(self.folder.glob("*.npy")):
+            digest.update(f"{file.name} {file_digest(file)}\n".encode())
+        return digest.hexdigest()
+
+    def extended(self, log: EncodedLog, *, drop_gone: bool = False) -> EncodedLog:
+        """The log with this model's items beside its own.
+
+        Args:
+            log: what to train on.
+            drop_gone: leave the items out that do not occur in it, so that they are never recommended again.
+        """
+        if drop_gone:
+            return log
+        vocabulary = Vocabulary({*log.vocabulary.terms(), *self.vocabulary.terms()})
+        if len(vocabulary) == len(log.vocabulary):
+            return log
+        number = vocabulary.numbers(log.vocabulary.terms()).astype(np.int32)
+        return EncodedLog(Sessions(number[log.sessions.items], log.sessions.offsets), vocabulary)
+
+    def counts(self, vocabulary: Vocabulary) -> tuple[int, int, int]:
+        """Of the items of a new run: how many are kept and how many are new; and how many of the model's are gone."""
+        kept = int((self._rows(vocabulary) != MISSING).sum())
+        return kept, len(vocabulary) - kept, len(self.vocabulary) - kept
+
+    @torch.no_grad()
+    def hand_over(self, trainer: Trainer) -> None:
+        """Set a new trainer's parameters and optimiser state.
+
+        Args:
+            trainer: of the extended log, before its first epoch.
+
+        Raises:
+            UserError: its configuration makes another network of the model, or a file is missing or damaged.
+        """
+        self._check(trainer.config)
+        rows = torch.from_numpy(self._rows(trainer.log.vocabulary))
+        known = torch.nonzero(rows != MISSING).squeeze(1)
+        rows = rows[known]
+
+        def carry(tensors: dict[str, Tensor]) -> None:
+            for name, array in checkpoint.load_arrays(self.folder, list(tensors)).items():
+                tensor, old = tensors[name], torch.from_numpy(np.array(array))
+                per_item = name.rpartition(".")[2] in TABLES
+                expected = (len(self.vocabulary), *tensor.shape[1:]) if per_item else tuple(tensor.shape)
+                if tuple(old.shape) != expected:
+                    raise UserError(
+                        f"{self.folder}: {name}: expected shape {expected}, got {tuple(old.shape)}; the file is damaged"
+                    )
+                if per_item:
+                    tensor.index_copy_(0, known.to(tensor.device), old.index_select(0, rows).to(tensor.device))
+                else:
+                    tensor.copy_(old)
+
+        carry(trainer.network.tensors())
+        missing = "velocity." if trainer.config.momentum and not self.config.momentum else None  # those begin at zero
+        carry(
+            {name: t for name, t in trainer.optimiser.tensors().items() if not (missing and name.startswith(missing))}
+        )
+        trainer.optimiser.steps_before = self.steps
+        is_known = torch.zeros(len(trainer.log.vocabulary), dtype=torch.bool).index_fill_(0, known, True)
+        tables = [tensor for name, tensor in trainer.network.tensors().items() if name in TABLES]
+        place_beside_neighbours(tables, trainer.log.sessions, is_known.numpy())
+
+    def _rows(self, vocabulary: Vocabulary) -> np.ndarray:
+        """For each item of a vocabulary its number in the model's, or `MISSING`, int64 [N]."""
+        return self.vocabulary.numbers(vocabulary.terms())
+
+    def _check(self, config: TrainConfig) -> None:
+        for name in MUST_AGREE:
+            old, new = getattr(self.config, name), getattr(config, name)
+            if old != new:
+                raise UserError(
+                    f"{name}: expected {_shown(old)} as the model in {self.directory} has, got {_shown(new)}; leave "
+                    f"{name} out, or train without a model to begin from"
+                )
+
+
+def place_beside_neighbours(tables: list[Tensor], sessions: Sessions, known: np.ndarray) -> None:
+    """Move the rows of new items to where the items are that are clicked just before and after them.
+
+    Args:
+        tables: each [N, …]; to the row of a new item the mean of its neighbours' rows is added, every click counting.
+        sessions: of the new log.
+        known: bool [N], the items whose rows mean something already; marked as soon as an item is placed.
+    """
+    last = sessions.offsets[1:] - 1
+    follows = np.ones(sessions.n_clicks, dtype=bool)
+    follows[last] = False
+    left = np.flatnonzero(follows)
+    pairs = np.stack([sessions.items[left], sessions.items[left + 1]])
+    pairs = np.concatenate([pairs, pairs[::-1]], axis=1)  # [2, 2 P]: an item, and one clicked beside it
+    known = known.copy()
+    while True:
+        pairs = pairs[:, ~known[pairs[0]]]
+        item, neighbour = pairs[:, known[pairs[1]]]
+        if not len(item):
+            return
+        placed, row = np.unique(item, return_inverse=True)
+        count = torch.from_numpy(np.bincount(row)).unsqueeze(1)
+        index = torch.from_numpy(np.stack([row, neighbour]).astype(np.int64))
+        sums = torch.sparse_coo_tensor(index, torch.ones(len(row)), (len(placed), len(known)), check_invariants=False)
+        for table in tables:
+            flat = table.view(len(known), -1)
+            mean = torch.sparse.mm(sums.to(table.device), flat) / count.to(table.device)
+            flat.index_add_(0, torch.from_numpy(placed).to(table.device, torch.int64), mean)
+        known[placed] = True
+
+
+def _shown(value: object) -> str:
+    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)

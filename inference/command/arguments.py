@@ -1,0 +1,177 @@
+"""The arguments of gru4rec-infer."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NoReturn, get_args
+
+from inference.common.errors import UserError
+from inference.files.sessions import FORMATS
+from inference.model.providers import PROVIDERS
+
+PROGRAM = "gru4rec-infer"
+OUTPUT_SUFFIXES = {"": "table", ".txt": "table", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+
+EXAMPLES = """\
+examples:
+  the ten best next items for every session of a click log, as a table
+    gru4rec-infer --model model.onnx --session clicks.tsv --top-k 10
+  one session typed by hand: ids of items, oldest first
+    echo "i17 i4 i99" | gru4rec-infer --model model.onnx --session -
+  bulk scoring for a program, never recommending what the session has seen
+    gru4rec-infer --model model.onnx --session sessions.jsonl.gz --format jsonl --exclude-seen --output out.jsonl
+  a live stream of clicks, each answered at once, going on where an earlier run ended
+    clicks | gru4rec-infer --model model.onnx --stream --state states.bin
+  the items most like one item
+    gru4rec-infer --model model.onnx --similar i17 --top-k 5
+  what is in a model file, and is it unharmed
+    gru4rec-infer --model model.onnx --info --verify
+
+session files; text also packed with gzip:
+  csv, tsv, parquet (if pyarrow is installed)
+            a header and one click a row; columns SessionId, ItemId and, if there is one, Time;
+            the rows of a session stand together and in order, or --group sorts them
+  jsonl     {"session": "s1", "items": ["i17", "i4"]}
+  lines     i17 i4 i99
+a stream: {"session": "s1", "item": "i17"}, one click a line
+"""
+
+
+TOP_K = 20
+Mode = Literal["info", "similar", "stream", "session", "verify"]
+"""What is done, by the option that asks for it; `verify` for the comparison alone."""
+
+_EVERYWHERE = {"model", "info", "similar", "stream", "verify", "output"}
+_SCORING = {"session", "format", "provider", "threads", "input_format", "unknown"}
+_SCORING |= {"top_k", "exclude_seen", "exclude", "allow"}
+_USED: dict[Mode, set[str]] = {
+    "info": {"format", "threads"},
+    "similar": {"format", "top_k"},
+    "stream": _SCORING | {"state", "max_sessions"},
+    "session": _SCORING | {"group", "session_column", "item_column", "time_column", "batch_size"},
+    "verify": set(),
+}
+"""The arguments that have an effect in each mode, besides `_EVERYWHERE`."""
+
+
+def parsed(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Mode]:
+    """The arguments, and what they ask for.
+
+    Raises:
+        UserError: they are not understood, ask for nothing or for several things, or one of them would have no effect.
+    """
+    understood = parser()
+    arguments = understood.parse_args(argv)
+    for name in ("model", "session", "exclude", "allow", "state", "output"):
+        if getattr(arguments, name) == "":  # as of a variable that is not set: without a word it would have no effect
+            raise UserError(f"expected --{name} FILE, got an empty name; see {PROGRAM} --help")
+    mode = _mode(arguments)
+    if mode == "stream":
+        arguments.session = arguments.session or "-"
+        if arguments.format not in (None, "jsonl") or arguments.input_format not in (None, "jsonl") or arguments.group:
+            raise UserError("--stream reads and writes JSON lines; leave out --format, --input-format and --group")
+        suffix = Path(arguments.output or "").suffix
+        if suffix and not arguments.format and OUTPUT_SUFFIXES.get(suffix.lower(), "jsonl") != "jsonl":
+            raise UserError(
+                f"--stream writes JSON lines, got --output {arguments.output}; "
+                "choose a name that ends in .jsonl, or give --format jsonl as well"
+            )
+    for name, value in vars(arguments).items():
+        if name in _EVERYWHERE | _USED[mode] or value == understood.get_default(name):
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if mode == "session" and name in _USED["stream"]:
+            raise UserError(f"{option} does nothing without --stream; add --stream or leave out {option}")
+        raise UserError(f"{option} does nothing with --{mode}; leave out one of them")
+    return arguments, mode
+
+
+def _mode(arguments: argparse.Namespace) -> Mode:
+    given: list[Mode] = [name for name in get_args(Mode) if getattr(arguments, name) not in (None, False)]
+    questions = [f"--{name}" for name in given if name in ("info", "similar", "stream")]
+    if len(questions) > 1:
+        raise UserError(f"expected one of --info, --similar and --stream, got {' and '.join(questions)}; choose one")
+    if not given:
+        raise UserError(f"expected --session FILE (or - for standard input); see {PROGRAM} --help")
+    return given[0]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {PROGRAM} --help")
+
+
+def _threads(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"expected at least one thread, got {text!r}")
+    return int(text)
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(PROGRAM, version("gru4rec"))
+        parser.exit()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser; what it refuses is a `UserError`."""
+    arguments = _Parser(
+        prog=PROGRAM,
+        description="Recommend next items for sessions, with a model that `gru4rec export` wrote.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    arguments.add_argument("--version", nargs=0, action=_Version, help="print the version and leave")
+    model = arguments.add_argument_group("model")
+    model.add_argument("--model", required=True, metavar="FILE", help="the .onnx file")
+    model.add_argument("--info", action="store_true", help="print what the model file holds and what would run it")
+    model.add_argument("--verify", action="store_true", help="compare the weights with their digest first")
+    model.add_argument("--similar", metavar="ITEM", help="print the items most like this one, by their output weights")
+    model.add_argument("--provider", choices=PROVIDERS, help="what computes; auto prefers cuda (default: cpu)")
+    model.add_argument(
+        "--threads",
+        type=_threads,
+        metavar="N",
+        help="threads, one for each batch of sessions (default: one per core, but one for a stream of a small model)",
+    )
+    reading = arguments.add_argument_group("sessions")
+    reading.add_argument("--session", metavar="FILE", help="the sessions; - reads standard input")
+    reading.add_argument("--input-format", choices=FORMATS, help="default: recognised")
+    reading.add_argument("--group", action="store_true", help="rows may be in any order; holds all of them in memory")
+    for column, default in (("session", "SessionId"), ("item", "ItemId"), ("time", "Time")):
+        reading.add_argument(f"--{column}-column", default=default, metavar="NAME", help="default: %(default)s")
+    reading.add_argument(
+        "--unknown",
+        choices=("skip", "error"),
+        default="skip",
+        help="items the model does not know (default: %(default)s)",
+    )
+    streaming = arguments.add_argument_group("stream")
+    streaming.add_argument("--stream", action="store_true", help="read single clicks and answer each at once in JSON")
+    streaming.add_argument(
+        "--state", metavar="FILE", help="go on from the sessions saved here, and save them at the end"
+    )
+    streaming.add_argument(
+        "--max-sessions", type=int, default=100_000, metavar="N", help="sessions kept in mind (default: %(default)s)"
+    )
+    ranking = arguments.add_argument_group("recommendations")
+    ranking.add_argument("--top-k", type=int, metavar="K", help=f"items a session (default: {TOP_K}, or all of fewer)")
+    ranking.add_argument("--exclude-seen", action="store_true", help="never what the session itself holds")
+    ranking.add_argument("--exclude", metavar="FILE", help="never these items: a file of ids, one a line")
+    ranking.add_argument(
+        "--allow", metavar="FILE", help="only these items: a file of ids, one a line; others are not scored"
+    )
+    ranking.add_argument("--batch-size", type=int, metavar="N", help="sessions computed together (default: automatic)")
+    writing = arguments.add_argument_group("output")
+    writing.add_argument(
+        "--format",
+        choices=("table", "jsonl", "csv"),
+        help="default: by the suffix of --output, else table; jsonl with --stream",
+    )
+    writing.add_argument(
+        "--output", metavar="FILE", help="where to write; appears when it is complete, or grows with a stream"
+    )
+    return arguments

@@ -1,0 +1,77 @@
+"""Where gru4rec-infer writes: standard output under any of its names, a device or a pipe, or a file."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from inference.common.atomic import only_writer, written_file
+from inference.common.errors import UserError
+
+
+@contextmanager
+def output(path: str | None, grows: bool = False) -> Iterator[TextIO]:
+    """An open text file.
+
+    Args:
+        path: a file; "-" or None for standard output.
+        grows: a file grows with the block; else it appears when the block has ended without an error.
+
+    Raises:
+        UserError: it cannot be written, another process is writing it, or standard output is closed.
+    """
+    if path is None or path == "-":
+        if sys.stdout is None:
+            raise UserError("cannot write to standard output, it is closed; name a file with --output")
+        yield sys.stdout
+    elif (descriptor := _standard_stream(path)) is not None:
+        with _text_file(os.dup(descriptor)) as file:
+            yield file
+    elif Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
+        with _text_file(path) as file:  # a device or a pipe: nothing to rename over
+            yield file
+    elif grows:
+        with only_writer(path), _text_file(path) as file:
+            yield file
+    else:
+        with written_file(path) as temporary, _text_file(temporary) as file:
+            yield file
+
+
+def refuse_what_is_read(path: str | None, read: Mapping[str, str | None]) -> None:
+    """Keep a run from writing over what it reads, which would be lost; a stream's output even while it is read.
+
+    Args:
+        path: where is to be written; "-" or None for standard output.
+        read: the files that are read, "-" for standard input, by the options that name them.
+
+    Raises:
+        UserError: one of them is to be written.
+    """
+    if path is None or path == "-" or (os.path.exists(path) and not os.path.isfile(path)):
+        return
+    for option, other in read.items():
+        if other is not None and _is_same(path, other):
+            raise UserError(f"expected --output to name another file than {option}, got {path} for both; choose one")
+
+
+def _is_same(path: str, other: str) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.stat(0 if other == "-" else other))
+    except OSError:  # one is not there yet
+        return os.path.realpath(path) == os.path.realpath(other)
+
+
+def _standard_stream(path: str) -> int | None:
+    """Standard output or standard error where a path leads to the same file, as /dev/stdout does."""
+    for descriptor in (1, 2):
+        with suppress(OSError):
+            if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                return descriptor
+    return None
+
+
+def _text_file(target: str | Path | int) -> TextIO:
+    return open(target, "w", encoding="utf-8", newline="\n")

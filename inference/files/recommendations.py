@@ -1,0 +1,178 @@
+"""Recommendations written for people (table) and for programs (jsonl, csv).
+
+* table: a heading and the ranked items of each session. The bar shows e^(score − best score): for a model trained with
+  cross-entropy, how likely the item is against the best one.
+* jsonl: {"session": …, "recommendations": [{"item": …, "score": …}, …], "unknown": […]}, one line a session. A session
+  ranked from the zero state, because nothing in it is known, has "from_zero_state": true as well.
+* csv: session, rank, item, score, known_clicks; the last is 0 for a session ranked from the zero state. A session for
+  which nothing is left to recommend has one row, in which rank, item and score are empty.
+
+Scores have nine digits, enough to give back every float32.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from json.encoder import encode_basestring as quoted
+from typing import Any, Literal, TextIO, get_args
+
+from inference.common.errors import unknown_choice
+from inference.files.table import Session
+from inference.model.recommender import Recommendation
+
+Format = Literal["table", "jsonl", "csv"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+Writer = Callable[[Session, Recommendation], None]
+
+BAR_WIDTH = 20
+CLICKS_SHOWN = 5
+
+
+def writer(output_format: str, file: TextIO) -> Writer:
+    """A function that writes one session's recommendation after the other to a file.
+
+    Args:
+        output_format: one of `FORMATS`.
+        file: an open text file; what comes before the first session is written at once.
+
+    Raises:
+        UserError: an unknown format.
+    """
+    makers = {"table": _table_writer, "jsonl": _json_writer, "csv": _csv_writer}
+    if output_format not in makers:
+        raise unknown_choice("output format", output_format, list(FORMATS))
+    return makers[output_format](file)
+
+
+def write_similar(output_format: str, file: TextIO, item: str, similar: Sequence[tuple[str, float]]) -> None:
+    """Write the items that are like one item, best first, with their cosines.
+
+    Args:
+        output_format: one of `FORMATS`: a table, one line of JSON {"item": …, "similar": [{"item": …, "score": …}, …]},
+            or csv with the columns item, rank, similar, score.
+        file: an open text file.
+        item: the item they are like.
+        similar: their ids and cosines.
+    """
+    if output_format == "jsonl":
+        file.write(f'{{"item": {quoted(item)}, "similar": [{_listed(similar)}]}}\n')
+    elif output_format == "csv":
+        file.write("item,rank,similar,score\n")
+        file.writelines(
+            f"{csv_field(item)},{rank},{csv_field(other)},{score:.9g}\n"
+            for rank, (other, score) in enumerate(similar, start=1)
+        )
+    else:
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console(file=file, highlight=False)
+        console.print(Text.assemble(("Items like ", "bold"), (printable(item), "bold cyan")))
+        console.print(_ranking_table(similar, "cosine", lambda score: max(0.0, score)))
+
+
+def json_line(name: str, recommendation: Recommendation) -> str:
+    """One session's recommendation as a line of JSON, line break included.
+
+    >>> json_line("s1", Recommendation(items=("a",), scores=(0.5,), unknown=(), n_known=2))
+    '{"session": "s1", "recommendations": [{"item": "a", "score": 0.5}], "unknown": []}\\n'
+    """
+    ranked = zip(recommendation.items, recommendation.scores, strict=True)
+    unknown = ", ".join(map(quoted, recommendation.unknown))
+    flag = "" if recommendation.n_known else ', "from_zero_state": true'
+    return f'{{"session": {quoted(name)}, "recommendations": [{_listed(ranked)}], "unknown": [{unknown}]{flag}}}\n'
+
+
+def _listed(ranked: Iterable[tuple[str, float]]) -> str:
+    return ", ".join(f'{{"item": {quoted(item)}, "score": {score:.9g}}}' for item, score in ranked)
+
+
+def csv_field(text: str) -> str:
+    """A field of a CSV file (RFC 4180), in quotes where it must be; Python's writer leaves a lone \\r bare.
+
+    >>> print(csv_field("plain"), csv_field('5" nail'), csv_field("a,b"))
+    plain "5"" nail" "a,b"
+    """
+    if '"' in text or "," in text or "\n" in text or "\r" in text:
+        return '"' + text.replace('"', '""') + '"'
+    return text
+
+
+def _json_writer(file: TextIO) -> Writer:
+    def write(session: Session, recommendation: Recommendation) -> None:
+        file.write(json_line(session.name, recommendation))
+
+    return write
+
+
+def _csv_writer(file: TextIO) -> Writer:
+    file.write("session,rank,item,score,known_clicks\n")
+
+    def write(session: Session, recommendation: Recommendation) -> None:
+        name, known = csv_field(session.name), recommendation.n_known
+        if not recommendation.items:
+            file.write(f"{name},,,,{known}\n")
+        ranked = zip(recommendation.items, recommendation.scores, strict=True)
+        file.writelines(
+            f"{name},{rank},{csv_field(item)},{score:.9g},{known}\n"
+            for rank, (item, score) in enumerate(ranked, start=1)
+        )
+
+    return write
+
+
+def _table_writer(file: TextIO) -> Writer:
+    from rich.console import Console  # here, so that the other formats start without it
+    from rich.text import Text
+
+    console = Console(file=file, highlight=False)
+
+    def write(session: Session, recommendation: Recommendation) -> None:
+        heading = Text.assemble(("Session ", "bold"), (printable(session.name), "bold cyan"), "  ", _clicks(session))
+        if recommendation.unknown:
+            unknown = ", ".join(map(printable, recommendation.unknown[:CLICKS_SHOWN]))
+            more = ", …" if len(recommendation.unknown) > CLICKS_SHOWN else ""
+            heading.append(f"\n{len(recommendation.unknown)} not known to the model: {unknown}{more}", "yellow")
+        if not recommendation.n_known:
+            heading.append("\nno known click: ranked as for a session that has not begun", "yellow")
+        console.print(heading)
+        if not recommendation.items:
+            console.print("  nothing left to recommend\n")
+            return
+        best = recommendation.scores[0]
+        ranked = list(zip(recommendation.items, recommendation.scores, strict=True))
+        console.print(_ranking_table(ranked, "against the best", lambda score: math.exp(score - best)))
+        console.print()
+
+    return write
+
+
+def _ranking_table(ranked: Sequence[tuple[str, float]], bar_title: str, share: Callable[[float], float]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="dim")
+    table.add_column("", justify="right", style="dim", min_width=3)
+    table.add_column("item", min_width=16, overflow="fold")
+    table.add_column("score", justify="right", min_width=9)
+    table.add_column(bar_title, width=BAR_WIDTH, style="green", no_wrap=True)
+    for rank, (item, score) in enumerate(ranked, start=1):
+        table.add_row(str(rank), Text(printable(item)), f"{score:.4f}", "█" * max(1, round(BAR_WIDTH * share(score))))
+    return table
+
+
+def _clicks(session: Session) -> str:
+    count = f"{len(session.items)} click{'' if len(session.items) == 1 else 's'}"
+    if not session.items:
+        return count
+    shown = " → ".join(map(printable, session.items[-CLICKS_SHOWN:]))
+    return f"{count}: {'… → ' if len(session.items) > CLICKS_SHOWN else ''}{shown}"
+
+
+def printable(text: str) -> str:
+    """Text with its control characters written out, so that an id cannot steer a terminal.
+
+    >>> printable("a\\x1b[2J")
+    'a\\\\x1b[2J'
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,0 +1,234 @@
+"""Session files of every format, as a stream of sessions.
+
+* csv, tsv: a header and one click a row (`event_rows`), with commas, semicolons, bars or tabs between the fields;
+  parquet likewise, if pyarrow is installed.
+* jsonl: one session a line, {"session": "…", "items": ["…"]}.
+* lines: one session a line, item ids with blanks between them; a session's name is its line's number.
+
+Each may be packed with gzip, and all but parquet may come from standard input. The format is taken from the file's
+name, where that says something, and else from its first line.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any, BinaryIO, Literal, get_args
+
+from inference.common.columns import Columns
+from inference.common.errors import UserError, unknown_choice
+from inference.files.parquet import parquet_rows
+from inference.files.table import (
+    DELIMITERS,
+    Remark,
+    Row,
+    Session,
+    adjacent_sessions,
+    delimiter_of,
+    grouped_sessions,
+    table_rows,
+)
+from inference.files.text import Line, Watch, lines, opened, peeked, source_name
+
+Format = Literal["csv", "tsv", "jsonl", "lines", "parquet"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+SUFFIXES: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+}
+
+
+def read_sessions(
+    path: str,
+    *,
+    input_format: str | None = None,
+    columns: Columns | None = None,
+    group: bool = False,
+    watch: Watch | None = None,
+    remark: Remark | None = None,
+) -> Iterator[Session]:
+    """The sessions of a file, one by one, in their order.
+
+    Args:
+        path: a file, or "-" for standard input.
+        input_format: one of `FORMATS`; None recognises it.
+        columns: names of the columns of a table; None for the usual ones.
+        group: accept a table's rows in any order; holds them all in memory.
+        watch: is given the opened file, to see how far it has been read.
+        remark: is given a line for people where a table seems to have a time of another name, which is not read.
+
+    Raises:
+        UserError: the file cannot be read, is empty, or does not have the form it should; with the line.
+    """
+    gathered = grouped_sessions if group else adjacent_sessions
+    name = source_name(path)
+    with opened(path, watch) as file:
+        count = 0
+        for session in _sessions(file, path, name, input_format, columns or Columns(), gathered, remark):
+            count += 1
+            yield session
+        if not count:
+            raise UserError(f"{name} holds no session")
+
+
+def check_beginning(
+    path: str,
+    *,
+    input_format: str | None = None,
+    columns: Columns | None = None,
+    remark: Remark | None = None,
+) -> None:
+    """Refuse at once what the first click or line of a file tells already.
+
+    Args:
+        path: a file.
+        input_format: as for `read_sessions`, like the others.
+        columns: names of the columns of a table.
+        remark: is given a line for people.
+
+    Raises:
+        UserError: the file cannot be read, is empty, or does not begin in the form it should.
+    """
+    name = source_name(path)
+    with opened(path) as file:
+        first = next(_sessions(file, path, name, input_format, columns or Columns(), _each_click, remark), None)
+    if first is None:
+        raise UserError(f"{name} holds no session")
+
+
+def _each_click(rows: Iterable[Row], _: str) -> Iterator[Session]:
+    for row in rows:
+        yield Session(row.session, (row.item,), row.line)
+
+
+def _sessions(
+    file: BinaryIO,
+    path: str,
+    name: str,
+    input_format: str | None,
+    columns: Columns,
+    gathered: Callable[[Iterable[Row], str], Iterator[Session]],
+    remark: Remark | None,
+) -> Iterator[Session]:
+    if input_format is not None and input_format not in FORMATS:
+        raise unknown_choice("input format", input_format, list(FORMATS))
+    is_parquet = peeked(file, 4)[:4] == b"PAR1"
+    if input_format == "parquet" or (input_format is None and is_parquet):
+        if path == "-":
+            raise UserError("parquet cannot be read from standard input; name the file")
+        rows = parquet_rows(file, name, columns, remark)
+        return gathered(rows, name)
+    numbered = lines(file, name)
+    first = next(numbered, None)
+    if first is None:
+        raise UserError(f"{name} is empty; expected sessions")
+    source = chain([first], numbered)
+    chosen = input_format or _format_of_name(path) or _format_of_line(first, name, columns)
+    if chosen == "jsonl":
+        return json_sessions(source, name)
+    if chosen == "parquet":
+        raise UserError(f"{name} is called .parquet, but its content is not; rename it or name its --input-format")
+    if chosen == "lines":
+        return line_sessions(source)
+    # Without an explicit choice the header decides: many files called .csv hold tabs.
+    delimiter = delimiter_of(first.text, {"tsv": "\t", "csv": ",;|"}[input_format] if input_format else DELIMITERS)
+    rows = table_rows(source, name, columns, delimiter, remark)
+    return gathered(rows, name)
+
+
+def _format_of_name(path: str) -> Format | None:
+    unpacked = path.lower().removesuffix(".gz")
+    for suffix, found in SUFFIXES.items():
+        if unpacked.endswith(suffix):
+            return found
+    return None
+
+
+def _format_of_line(first: Line, name: str, columns: Columns) -> Format:
+    text = first.text
+    if text.lstrip().startswith("{"):
+        return "jsonl"
+    fields = [field.strip('"') for field in text.split(delimiter_of(text))]
+    if columns.session in fields or columns.item in fields:
+        return "csv"
+    if {columns.session, columns.item} & set(text.split()):
+        raise UserError(
+            f"{name}, line {first.number}: expected tabs, commas, semicolons or bars between the columns of a table, "
+            f"got blanks in {_shown(text)}; write it with one of them, or give --input-format lines if these are items"
+        )
+    if any(delimiter in text for delimiter in DELIMITERS):  # more likely a table than one session of one odd item
+        raise UserError(
+            f"{name}, line {first.number}: expected a header with the columns {columns.session!r} and "
+            f"{columns.item!r}, or item ids with blanks between them, got {_shown(text)}; name a table's columns with "
+            "--session-column and --item-column, or give --input-format lines"
+        )
+    return "lines"
+
+
+def line_sessions(numbered: Iterable[Line]) -> Iterator[Session]:
+    """Sessions of lines of item ids with blanks or tabs between them; an empty line is an empty session."""
+    for number, text in numbered:
+        yield Session(str(number), tuple(item for item in text.replace("\t", " ").split(" ") if item), number)
+
+
+def json_sessions(numbered: Iterable[Line], name: str) -> Iterator[Session]:
+    """Sessions of JSON lines; blank lines are skipped, and a session without a name is called by its line's number.
+
+    Raises:
+        UserError: a line that is no such object.
+    """
+    for number, text in numbered:
+        if not text.strip():
+            continue
+        value = json_object(text, name, number, '{"session": "s1", "items": ["i17", "i4"]}')
+        items = value.get("items")
+        if not isinstance(items, list):
+            raise UserError(
+                f'{name}, line {number}: expected "items" with a list of item ids, got {_shown(items)}; write a line '
+                "for each session, or a table with a header for single clicks, unless they are for --stream"
+            )
+        session = json_id(value.get("session", number), "session", name, number)
+        yield Session(session, tuple(json_id(item, "item", name, number) for item in items), number)
+
+
+def json_object(text: str, name: str, line: int, example: str) -> dict[str, Any]:
+    """One line of JSON that has to be an object; messages show what one looks like by the example.
+
+    Raises:
+        UserError: it is not, or holds text that cannot be written as UTF-8.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", None) or "too deep or too large"
+        raise UserError(f"{name}, line {line}: expected a JSON object such as {example} ({reason})") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{name}, line {line}: expected a JSON object such as {example}, got {_shown(value)}")
+    if "\\u" in text:  # only an escape can bring in half a surrogate pair
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except (UnicodeEncodeError, RecursionError) as error:
+            raise UserError(f"{name}, line {line}: expected Unicode text, got half a surrogate pair") from error
+    return value
+
+
+def json_id(value: object, what: str, name: str, line: int) -> str:
+    """An id given as text or as a whole number.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise UserError(f"{name}, line {line}: expected the {what} id as text, got {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    text = "nothing" if value is None else json.dumps(value, ensure_ascii=True)
+    return text if len(text) <= 40 else text[:37] + "…"

@@ -1,0 +1,128 @@
+"""Numbered lines of UTF-8 text out of a file, a pipe or a gzip stream of either.
+
+Lines are decoded one at a time, so that an error can name its line, and are limited in length, so that a file without
+line breaks cannot fill the memory.
+"""
+
+import gzip
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+from inference.common.errors import UserError
+
+LONGEST_LINE = 1 << 28
+"""Bytes of the longest line that is read: about 20 million clicks."""
+PACKED = {
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\0": "xz",
+    b"BZh91AY&SY": "bzip2",
+    b"PK\3\4": "a zip archive or a spreadsheet",
+}
+"""What a file begins with that is packed otherwise than with gzip; `gru4rec` reads some of these."""
+
+Watch = Callable[[BinaryIO], None]
+
+
+class Line(NamedTuple):
+    """One line without its line break, and its number, counted from 1."""
+
+    number: int
+    text: str
+
+
+@contextmanager
+def opened(path: str, watch: Watch | None = None) -> Iterator[BinaryIO]:
+    """Open a file, or standard input for "-", and unpack it if its content is gzip.
+
+    Args:
+        path: a file, or "-".
+        watch: is given the file as it lies on the disk, before anything is read.
+
+    Raises:
+        UserError: it cannot be read, also where that shows only while it is being read.
+    """
+    name = source_name(path)
+    try:
+        if path == "-":
+            if sys.stdin is None:
+                raise UserError("cannot read standard input, it is closed; name a file")
+            yield _unpacked(sys.stdin.buffer, name)
+        else:
+            if Path(path).is_dir():
+                inside = min(Path(path).glob("*.parquet"), default=None)
+                hint = f"name a file in it, such as {inside}" if inside else "name a file"
+                raise UserError(f"expected a file, got the folder {path}; {hint}")
+            with open(path, "rb") as file:
+                if watch:
+                    watch(file)
+                yield _unpacked(file, name)
+    except FileNotFoundError as error:
+        raise UserError(f"file {name} does not exist") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{name} is a damaged or truncated gzip file ({error})") from error
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(f"cannot read {name}: {error.strerror or error}") from error
+
+
+def source_name(path: str) -> str:
+    """How messages call a source: its path, or "standard input"."""
+    return "standard input" if path == "-" else path
+
+
+def _unpacked(file: BinaryIO, name: str) -> BinaryIO:
+    beginning = peeked(file, max(map(len, PACKED)))
+    if beginning[:2] == b"\x1f\x8b":
+        return cast(BinaryIO, gzip.GzipFile(fileobj=file, mode="rb"))
+    for magic, kind in PACKED.items():
+        if beginning.startswith(magic):
+            raise UserError(
+                f"expected text, packed with gzip or not, got {kind} in {name}; unpack it, or save it as text"
+            )
+    return file
+
+
+def peeked(file: BinaryIO, size: int) -> bytes:
+    """The next bytes of a buffered file, which stay unread; fewer than `size` at the end of it, or of what has come."""
+    return cast(bytes, file.peek(size))  # type: ignore[attr-defined]
+
+
+def lines(file: BinaryIO, name: str) -> Iterator[Line]:
+    """The lines of an opened file.
+
+    Args:
+        file: bytes; a byte-order mark at the start is skipped.
+        name: how messages call it.
+
+    Raises:
+        UserError: a line that is not UTF-8, is longer than `LONGEST_LINE`, or holds a zero byte.
+    """
+    number = 0
+    while raw := file.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(raw) > LONGEST_LINE:
+            raise UserError(f"{name}, line {number}: expected lines of text, got one of more than {LONGEST_LINE} bytes")
+        yield decoded(raw, number, name)
+
+
+def decoded(raw: bytes, number: int, name: str) -> Line:
+    """One line of text out of its bytes, with or without its line break.
+
+    Raises:
+        UserError: it is not UTF-8 or holds a zero byte.
+    """
+    try:
+        text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{name}, line {number}: expected UTF-8 text, got the byte 0x{raw[error.start]:02x} at position "
+            f"{error.start + 1}; save the file as UTF-8"
+        ) from error
+    if "\0" in text:
+        raise UserError(f"{name}, line {number}: expected text, got a zero byte; is this a binary file?")
+    return Line(number, text.removesuffix("\n").removesuffix("\r"))

@@ -1,0 +1,315 @@
+"""The model file: one ONNX graph with everything that scoring needs, checked before any of it runs.
+
+FORMAT.md beside this module describes the file for readers in any language. What is checked on opening: that the file
+is ours and of a version we know; that the nodes are as they were exported and the vocabulary is unharmed (both by
+digest); that sizes in the metadata, the vocabulary and the weights agree; that the graph has the inputs and outputs it
+should. The digest of the weights takes a pass over the whole file, so it is checked only on request, by
+`Artifact.verify`.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inference.common.errors import UserError, one_line, unknown_choice
+from inference.common.system import MOST_THREADS
+from inference.common.vocabulary import Vocabulary
+from inference.model.format import (
+    FORMAT_VERSION,
+    INPUTS,
+    MINUS_INFINITY,
+    OUTPUT_BIAS,
+    OUTPUT_WEIGHT,
+    OUTPUTS,
+    RECENT_BIAS,
+    RECENT_WEIGHT,
+    SCAN_BLOCK,
+    SCAN_SCALE,
+    SCAN_WEIGHT,
+    SHORTEST_STATE,
+)
+from inference.model.onnx_reader import FLOAT, OnnxFile
+from inference.model.providers import runtime, started
+
+_INPUT_TYPES = ("tensor(int64)", "tensor(int64)", "tensor(float)", "tensor(int64)", "tensor(int64)")
+_OUTPUT_TYPES = ("tensor(int64)", "tensor(float)", "tensor(float)")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An opened and checked model file; nothing has been run yet.
+
+    Args:
+        path: the file.
+        file: its parts.
+        vocabulary: the N items and their numbers.
+        layer_widths: the width of each GRU layer, first to last.
+        score_activation: what was applied to the scores; "linear" for raw logits.
+        temperature: None where scores are dot products; where they are cosines, the factor of the state after it is
+            normalised to length 1 (the item rows are normalised already).
+        n_recent: how many of the last clicks are part of the state, their items having a bonus; 0 for none.
+        exporter: the program and version that wrote the file.
+        config: the training configuration, as the exporter gave it.
+        metrics: figures the exporter gave, such as {"recall@20": …}.
+        scan: None where every item is scored exactly; else how a large catalogue is scanned first, such as
+            {"kind": "int8", "sessions": 1000, "agreement@20": 0.9999}.
+    """
+
+    path: Path
+    file: OnnxFile
+    vocabulary: Vocabulary
+    layer_widths: tuple[int, ...]
+    score_activation: str
+    temperature: float | None
+    n_recent: int
+    exporter: str
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    scan: Mapping[str, Any] | None
+
+    @property
+    def n_items(self) -> int:
+        """The number N of items."""
+        return len(self.vocabulary)
+
+    @property
+    def state_shape(self) -> tuple[int, int]:
+        """The parts of the carried state, one per layer and one for recent clicks, and the width of the widest."""
+        return len(self.layer_widths) + bool(self.n_recent), max(*self.layer_widths, self.n_recent)
+
+    def query(self, hidden: np.ndarray) -> np.ndarray:
+        """What item rows are multiplied with, [batch, last width], from states [parts, batch, width]."""
+        state = self._last_output(hidden)
+        if self.temperature is None:
+            return state
+        length = np.sqrt(np.square(state).sum(axis=1, keepdims=True))
+        query: np.ndarray = state / np.maximum(length, np.float32(SHORTEST_STATE)) * np.float32(self.temperature)
+        return query
+
+    def recent(self, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The items of the last clicks, int64 [batch, K] (-1 for no click), and what they score more, [batch, K]."""
+        items = hidden[-1, :, : self.n_recent].astype(np.int64) - 1
+        if not self.n_recent:
+            return items, hidden[-1, :, :0]
+        weight, bias = (self.file.tensors[name].floats() for name in (RECENT_WEIGHT, RECENT_BIAS))
+        return items, self._last_output(hidden) @ weight.T + bias
+
+    def _last_output(self, hidden: np.ndarray) -> np.ndarray:
+        return hidden[len(self.layer_widths) - 1, :, : self.layer_widths[-1]]
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Artifact":
+        """Map a model file, check it, and decode what describes it.
+
+        Raises:
+            UserError: the file cannot be read, was not made by this project, is of another format version, or is
+                damaged; the text says which.
+        """
+        path = Path(path)
+        if os.path.isdir(path):  # unlike Path.is_dir it leaves it to the reading to say what is wrong with a name
+            inside = min(path.glob("*.onnx"), default=None)  # as a search leaves one; training leaves weights to export
+            remedy = (
+                f"name the file in it, {inside}" if inside else f"write it with gru4rec export {path} --out FILE.onnx"
+            )
+            raise UserError(f"expected a model file, got the folder {path}; {remedy}")
+        file = OnnxFile.open(path)
+        metadata = _Metadata(path, file)
+        if "format_version" not in file.metadata:
+            raise UserError(f"{path} is an ONNX file, but not one that `gru4rec export` wrote: no format_version in it")
+        version = metadata.text("format_version")
+        if version != str(FORMAT_VERSION):
+            raise UserError(
+                f"{path} is of format version {version!r}, this program reads version {FORMAT_VERSION}; "
+                "export the model again or update the gru4rec package"
+            )
+        if file.graph_sha256 != metadata.text("graph_sha256"):
+            raise UserError(f"{path} is damaged: its graph is not the one that was exported; copy or export it again")
+        vocabulary = _vocabulary(metadata)
+        artifact = cls(
+            path=path,
+            file=file,
+            vocabulary=vocabulary,
+            layer_widths=tuple(metadata.integers("layer_widths")),
+            score_activation=metadata.text("score_activation"),
+            temperature=metadata.positive_number("temperature") if "temperature" in file.metadata else None,
+            n_recent=metadata.integers("n_recent")[0] if "n_recent" in file.metadata else 0,
+            exporter=metadata.text("exporter"),
+            config=metadata.mapping("config"),
+            metrics=metadata.mapping("metrics"),
+            scan=metadata.mapping("scan") if "scan" in file.metadata else None,
+        )
+        artifact._check_sizes(metadata)
+        return artifact
+
+    def _check_sizes(self, metadata: "_Metadata") -> None:
+        n_items, widths = self.n_items, self.layer_widths
+        if self.score_activation != "linear":
+            raise unknown_choice("score activation", self.score_activation, ["linear"])
+        if not widths or min(widths) < 1:
+            raise metadata.damaged(f"layer widths {list(widths)}")
+        parts, width = self.state_shape
+        for key, expected in (("n_items", n_items), ("num_layers", parts), ("hidden_size", width)):
+            if metadata.integers(key) != [expected]:
+                raise metadata.damaged(f"{key} is {metadata.text(key)!r}, but the rest of the file says {expected}")
+        shapes: dict[str, tuple[int, ...]] = {OUTPUT_WEIGHT: (n_items + 1, widths[-1]), OUTPUT_BIAS: (n_items + 1,)}
+        if self.n_recent:
+            shapes |= {RECENT_WEIGHT: (self.n_recent, widths[-1]), RECENT_BIAS: (self.n_recent,)}
+        for name, shape in shapes.items():
+            if name not in self.file.tensors or self.file.tensors[name].shape != shape:
+                raise metadata.damaged(f"no tensor {name!r} of shape {list(shape)}")
+            self.file.tensors[name].floats()
+        if self.scan is not None:
+            self._check_scan(metadata)
+
+    def _check_scan(self, metadata: "_Metadata") -> None:
+        n_blocks = self.n_items // SCAN_BLOCK + 1
+        weight, scale = (self.file.tensors.get(name) for name in (SCAN_WEIGHT, SCAN_SCALE))
+        if weight is None or len(weight.shape) != 2 or weight.shape[1] != n_blocks * SCAN_BLOCK:
+            raise metadata.damaged(f"no tensor {SCAN_WEIGHT!r} with {n_blocks * SCAN_BLOCK} columns")
+        if scale is None or scale.shape != (n_blocks,):
+            raise metadata.damaged(f"no tensor {SCAN_SCALE!r} of shape [{n_blocks}]")
+
+    def check_finite(self) -> None:
+        """Look for weights that are NaN or infinite; reads the whole file.
+
+        Raises:
+            UserError: there are some.
+        """
+        # onnxruntime's sigmoid and tanh turn NaN into ordinary numbers, so NaN weights would go unnoticed
+        for name, tensor in self.file.tensors.items():
+            if tensor.data_type != FLOAT or name == MINUS_INFINITY:
+                continue
+            values = self.output_bias() if name == OUTPUT_BIAS else tensor.floats()
+            with np.errstate(over="ignore", invalid="ignore"):
+                is_suspect = not np.isfinite(values.sum())  # one pass without a copy
+            if is_suspect and not np.isfinite(values).all():
+                raise UserError(f"{self.path} is damaged: NaN or infinite weights in {name!r}; copy or export it again")
+
+    def verify(self) -> None:
+        """Compare the weights with their digest; reads the whole file.
+
+        Raises:
+            UserError: they differ.
+        """
+        metadata = _Metadata(self.path, self.file)
+        if self.file.weights_sha256() != metadata.text("weights_sha256"):
+            raise UserError(
+                f"{self.path} is damaged: its weights do not match their digest; copy it again from its source"
+            )
+
+    def digests(self) -> dict[str, str]:
+        """The digests written in the file: of the vocabulary, the weights and the graph."""
+        metadata = _Metadata(self.path, self.file)
+        return {key: metadata.text(key) for key in ("vocab_sha256", "weights_sha256", "graph_sha256")}
+
+    def output_weight(self) -> np.ndarray:
+        """The items' output weights, float32 [N, last width]; a read-only view of the file."""
+        return self.file.tensors[OUTPUT_WEIGHT].floats()[:-1]
+
+    def output_bias(self) -> np.ndarray:
+        """The items' output biases, float32 [N]; a read-only view of the file."""
+        return self.file.tensors[OUTPUT_BIAS].floats()[:-1]
+
+    def session(self, provider: str = "cpu", threads: int | None = None) -> Any:
+        """An onnxruntime session of the graph, ready to run.
+
+        Args:
+            provider: what runs it: "cpu", "cuda", or "auto" for CUDA where it starts and else the CPU.
+            threads: the number of threads that one run may use; None leaves it to onnxruntime.
+
+        Raises:
+            UserError: a provider that is unknown or does not start here, weights that are not finite, or a graph that
+                onnxruntime refuses or whose inputs and outputs are not ours.
+        """
+        if threads is not None and threads < 1:
+            raise UserError(f"expected at least one thread, got {threads}")
+        if threads is not None and threads > MOST_THREADS:
+            raise UserError(f"expected at most {MOST_THREADS:,} threads, got {threads}")
+        self.check_finite()
+        options = runtime().SessionOptions()
+        options.log_severity_level = 4  # what goes wrong is raised; nothing is to be printed beside it
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # costs no latency, frees the cores
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            session = started(self.path, options, provider)
+        except UserError:
+            raise
+        except Exception as error:  # onnxruntime raises a class of its own for every status
+            raise UserError(f"onnxruntime refuses {self.path}: {one_line(error)}") from error
+        inputs = {node.name: (node.type, len(node.shape)) for node in session.get_inputs()}
+        outputs = {node.name: (node.type, len(node.shape)) for node in session.get_outputs()}
+        expected_inputs = dict(zip(INPUTS, zip(_INPUT_TYPES, (2, 1, 3, 2, 1), strict=True), strict=True))
+        expected_outputs = dict(zip(OUTPUTS, zip(_OUTPUT_TYPES, (2, 2, 3), strict=True), strict=True))
+        if inputs != expected_inputs or outputs != expected_outputs:
+            raise UserError(
+                f"{self.path} has the inputs {sorted(inputs)} and outputs {sorted(outputs)}; expected {list(INPUTS)} "
+                f"and {list(OUTPUTS)} with their types; export the model again"
+            )
+        return session
+
+
+def _vocabulary(metadata: "_Metadata") -> Vocabulary:
+    content = metadata.bytes("vocab")
+    if hashlib.sha256(content).hexdigest() != metadata.text("vocab_sha256"):
+        raise metadata.damaged("the vocabulary does not match its digest")
+    try:
+        vocabulary = Vocabulary.from_text(str(content, "utf-8"))
+    except ValueError as error:  # not UTF-8, or not sorted
+        raise metadata.damaged("the vocabulary is not sorted UTF-8 text") from error
+    if not len(vocabulary):
+        raise metadata.damaged("the vocabulary is empty")
+    return vocabulary
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """The file's key-value pairs, decoded one at a time with errors that name the file and the key."""
+
+    path: Path
+    file: OnnxFile
+
+    def damaged(self, what: str) -> UserError:
+        return UserError(f"{self.path} is damaged: {what}; copy or export it again")
+
+    def bytes(self, key: str) -> memoryview:
+        if key not in self.file.metadata:
+            raise self.damaged(f"its metadata has no {key!r}")
+        return self.file.metadata[key]
+
+    def text(self, key: str) -> str:
+        try:
+            return str(self.bytes(key), "utf-8")
+        except UnicodeDecodeError as error:
+            raise self.damaged(f"metadata {key!r} is not UTF-8") from error
+
+    def integers(self, key: str) -> list[int]:
+        text = self.text(key)
+        if not all(part.isascii() and part.isdigit() and len(part) < 19 for part in text.split(",")):
+            raise self.damaged(f"metadata {key!r} is {text[:40]!r} instead of whole numbers")
+        return [int(part) for part in text.split(",")]
+
+    def positive_number(self, key: str) -> float:
+        try:
+            value = float(self.text(key))
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value > 0):
+            raise self.damaged(f"metadata {key!r} is {self.text(key)[:40]!r} instead of a positive number")
+        return value
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        try:
+            value = json.loads(self.text(key))
+        except (ValueError, RecursionError) as error:
+            raise self.damaged(f"metadata {key!r} is not JSON") from error
+        if not isinstance(value, dict):
+            raise self.damaged(f"metadata {key!r} is not a JSON object")
+        return value

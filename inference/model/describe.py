@@ -1,0 +1,118 @@
+"""What a model file holds and what would run it here, as pairs of a name and a value."""
+
+import json
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from inference.common.errors import UserError
+from inference.common.system import cores
+from inference.model.artifact import Artifact
+from inference.model.format import FORMAT_VERSION
+
+CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "sve", "i8mm")
+"""Instructions that decide how fast matrix products are."""
+
+
+LONGEST_VALUE = 160
+VERIFIED = "the vocabulary, the graph and the weights match their digests"
+BOTH_INSTALLED = "onnxruntime and onnxruntime-gpu overwrite each other: uninstall both, then install one"
+
+
+def description(artifact: Artifact, threads: int | None = None, verified: bool = False) -> dict[str, Any]:
+    """The contents of an opened model file and its surroundings; JSON values.
+
+    Args:
+        artifact: the opened model file.
+        threads: how many were asked for; None for one per core.
+        verified: whether `Artifact.verify` found nothing, so that this can be said.
+
+    A provider counts as running only after a session of this very model has started on it.
+    """
+    n_bytes = sum(len(tensor.raw) for tensor in artifact.file.tensors.values())
+    both = _installed("onnxruntime") is not None and _installed("onnxruntime-gpu") is not None
+    return {
+        "model": str(artifact.path),
+        "bytes": artifact.path.stat().st_size,
+        "bytes_of_weights": n_bytes,
+        "format_version": FORMAT_VERSION,
+        "exporter": artifact.exporter,
+        "items": artifact.n_items,
+        "layer_widths": list(artifact.layer_widths),
+        "recent_clicks": artifact.n_recent,
+        "score_activation": artifact.score_activation,
+        "score": "dot product" if artifact.temperature is None else f"cosine × {artifact.temperature:g}",
+        "scan": "none, every item is scored" if artifact.scan is None else dict(artifact.scan),
+        "config": dict(artifact.config),
+        "metrics": dict(artifact.metrics),
+        **artifact.digests(),
+        **({"verified": VERIFIED} if verified else {}),
+        "gru4rec": _installed("gru4rec"),
+        "onnxruntime": _installed("onnxruntime"),
+        "onnxruntime-gpu": _installed("onnxruntime-gpu"),
+        **({"warning": BOTH_INSTALLED} if both else {}),
+        "threads": threads or cores(),
+        "provider_cpu": _provider(artifact, "cpu"),
+        "provider_cuda": _provider(artifact, "cuda"),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpu_features": _cpu_features(),
+        "cores": cores(),
+    }
+
+
+def as_text(values: dict[str, Any]) -> str:
+    """The pairs as lines, names in one column, nested ones indented; with a final line break.
+
+    >>> print(as_text({"items": 3, "config": {"loss": "bpr-max"}}), end="")
+    items   3
+    config
+      loss  bpr-max
+    """
+    nested = {f"  {inner}": "" for value in values.values() if isinstance(value, dict) for inner in value}
+    width = max(map(len, [*values, *nested]), default=0) + 2
+    out = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            out.append(name)
+            out += [f"{'  ' + inner:{width}}{_shown(inner_value)}" for inner, inner_value in value.items()]
+        else:
+            out.append(f"{name:{width}}{_shown(value)}")
+    return "\n".join(line.rstrip() for line in out) + "\n"
+
+
+def _shown(value: Any) -> str:
+    """A value on one line; --format jsonl has all of a long one."""
+    if isinstance(value, list) and not any(isinstance(element, dict | list) for element in value):
+        text = ", ".join(map(str, value)) or "none"
+    elif isinstance(value, dict | list):
+        text = json.dumps(value, ensure_ascii=False)
+    else:
+        text = "none" if value is None else str(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
+
+def _provider(artifact: Artifact, provider: str) -> str:
+    try:
+        artifact.session(provider)
+    except UserError as error:
+        return str(error)
+    return "runs"
+
+
+def _cpu_features() -> list[str] | None:
+    """The known features of this processor; None where the system does not list them."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            listed = re.search(r"^(?:flags|Features)\s*:(.*)$", file.read(), re.MULTILINE)
+    except OSError:
+        return None
+    return [feature for feature in CPU_FEATURES if feature in listed.group(1).split()] if listed else None
+
+
+def _installed(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,251 @@
+"""The parts of an ONNX file that scoring needs, read straight from its bytes.
+
+onnxruntime runs a graph but hands out neither its weights nor its structure, and the `onnx` package belongs to
+training. An ONNX file is a protocol-buffer message of a few well-known fields, so a short reader is enough: it walks
+the memory-mapped file, skips over what it does not need, and touches no weight before somebody asks for it.
+
+Everything is bounds-checked: any byte string gives an `OnnxFile` or one `UserError`.
+"""
+
+import hashlib
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from inference.common.errors import UserError
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+"""Wire types of a protocol-buffer field."""
+
+FLOAT, INT64 = 1, 7
+"""Element types of a tensor that our graphs use (TensorProto.DataType)."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One constant of the graph, where it lies in the file.
+
+    Args:
+        name: its name in the graph.
+        shape: its dimensions.
+        data_type: its element type, a TensorProto.DataType number.
+        raw: its elements, little-endian, row by row; a view of the file, not a copy.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    data_type: int
+    raw: memoryview
+
+    def floats(self) -> np.ndarray:
+        """The elements as a read-only float32 array of `shape`.
+
+        Raises:
+            UserError: the tensor does not hold float32, or its bytes do not fill its shape.
+        """
+        expected = 4 * int(np.prod(self.shape, dtype=object))
+        if self.data_type != FLOAT or len(self.raw) != expected:
+            raise UserError(
+                f"expected float32 values filling the shape {list(self.shape)} under the name {self.name!r}, "
+                f"got {len(self.raw)} bytes of type {self.data_type}; the model file is damaged"
+            )
+        return np.frombuffer(self.raw, dtype="<f4").reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """What was found in an ONNX file.
+
+    Args:
+        metadata: the key-value pairs of `metadata_props`; values are undecoded UTF-8.
+        tensors: the graph's constants by name, in the order of the file.
+        graph_sha256: digest of the graph without its constants: nodes, inputs, outputs and their names.
+    """
+
+    metadata: dict[str, memoryview]
+    tensors: dict[str, StoredTensor]
+    graph_sha256: str
+
+    @classmethod
+    def open(cls, path: Path) -> "OnnxFile":
+        """Map a file and find its parts.
+
+        Raises:
+            UserError: the file cannot be read, or is no ONNX file, or only a part of one.
+        """
+        content = _mapped(path)
+        try:
+            return cls._parse(content, path.parent)
+        except _MalformedError as error:
+            raise UserError(f"{path} is not an ONNX file, or is cut short or damaged ({error})") from error
+
+    @classmethod
+    def _parse(cls, content: memoryview, folder: Path) -> "OnnxFile":
+        graphs: list[memoryview] = []
+        metadata: dict[str, memoryview] = {}
+        for field in _fields(content):
+            if field.number == 7:
+                graphs.append(field.payload())
+            elif field.number == 14:
+                key, value = _key_and_value(field.payload())
+                if key in metadata:
+                    raise _MalformedError(f"metadata {key!r} occurs twice")
+                metadata[key] = value
+        if len(graphs) != 1:
+            raise _MalformedError(f"{len(graphs)} graphs instead of one")
+        tensors: dict[str, StoredTensor] = {}
+        structure = hashlib.sha256()
+        for field in _fields(graphs[0]):
+            if field.number == 5:
+                tensor = _tensor(field.payload(), folder)
+                if tensor.name in tensors:
+                    raise _MalformedError(f"tensor {tensor.name!r} occurs twice")
+                tensors[tensor.name] = tensor
+            else:
+                structure.update(field.encoded)
+        return cls(metadata, tensors, structure.hexdigest())
+
+    def weights_sha256(self) -> str:
+        """The digest of the elements of all constants, in the order of the file; reads the whole file."""
+        digest = hashlib.sha256()
+        for tensor in self.tensors.values():
+            digest.update(tensor.raw)
+        return digest.hexdigest()
+
+
+def _mapped(path: Path) -> memoryview:
+    try:
+        with open(path, "rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except FileNotFoundError as error:
+        raise UserError(f"model file {path} does not exist") from error
+    except OSError as error:
+        raise UserError(f"cannot read the model file {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"model file {path} is empty") from error
+
+
+class _MalformedError(Exception):
+    """The bytes are not what the encoding allows."""
+
+
+class _Field(NamedTuple):
+    number: int
+    wire_type: int
+    value: int  # of a varint; 0 for others
+    content: memoryview  # of a byte field; empty for others
+    encoded: memoryview  # tag, length and content, as they stand
+
+    def payload(self) -> memoryview:
+        if self.wire_type != BYTES:
+            raise _MalformedError(f"field {self.number} has wire type {self.wire_type}")
+        return self.content
+
+
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(view):
+            raise _MalformedError("it ends in the middle of a number")
+        byte = view[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise _MalformedError("a number has too many bytes")
+
+
+def _fields(view: memoryview) -> Iterator[_Field]:
+    at = 0
+    nothing = view[:0]
+    while at < len(view):
+        start = at
+        tag, at = _varint(view, at)
+        number, wire_type = tag >> 3, tag & 7
+        value, content = 0, nothing
+        if wire_type == VARINT:
+            value, at = _varint(view, at)
+        elif wire_type == BYTES:
+            length, at = _varint(view, at)
+            content = view[at : at + length]
+            at += length
+        elif wire_type == FIXED64:
+            at += 8
+        elif wire_type == FIXED32:
+            at += 4
+        else:
+            raise _MalformedError(f"wire type {wire_type}")
+        if number == 0 or at > len(view):
+            raise _MalformedError("it ends in the middle of a field" if number else "field number 0")
+        yield _Field(number, wire_type, value, content, view[start:at])
+
+
+def _text(content: memoryview) -> str:
+    try:
+        return str(content, "utf-8")
+    except UnicodeDecodeError as error:
+        raise _MalformedError("a name is not UTF-8") from error
+
+
+def _key_and_value(content: memoryview) -> tuple[str, memoryview]:
+    key, value = "", content[:0]
+    for field in _fields(content):
+        if field.number == 1:
+            key = _text(field.payload())
+        elif field.number == 2:
+            value = field.payload()
+    return key, value
+
+
+def _tensor(content: memoryview, folder: Path) -> StoredTensor:
+    name, data_type, raw, location = "", 0, content[:0], 0
+    shape: list[int] = []
+    outside: dict[str, str] = {}
+    for field in _fields(content):
+        if field.number == 1 and field.wire_type == VARINT:
+            shape.append(field.value)
+        elif field.number == 1:  # packed
+            packed, at = field.payload(), 0
+            while at < len(packed):
+                size, at = _varint(packed, at)
+                shape.append(size)
+        elif field.number == 2:
+            data_type = field.value
+        elif field.number == 8:
+            name = _text(field.payload())
+        elif field.number == 9:
+            raw = field.payload()
+        elif field.number == 13:
+            key, value = _key_and_value(field.payload())
+            outside[key] = _text(value)
+        elif field.number == 14:
+            location = field.value
+    if location or outside:
+        raw = _outside(outside, folder)
+    return StoredTensor(name, tuple(shape), data_type, raw)
+
+
+def _outside(entries: dict[str, str], folder: Path) -> memoryview:
+    """The bytes of a tensor that lies in another file, which has to be a plain file in the model's own folder.
+
+    Runtimes refuse other places as well, but not all of their versions do.
+    """
+    location = entries.get("location", "")
+    path = folder / location
+    if not location or Path(location).name != location or location in (".", "..") or path.is_symlink():
+        raise UserError(
+            f"expected weights in a file of the model's folder {folder}, got the place {location!r}; the model "
+            "is damaged or was made to read other files"
+        )
+    content = _mapped(path)
+    numbers = [entries.get(key, "") for key in ("offset", "length")]
+    if not all(number.isascii() and number.isdigit() and len(number) < 19 for number in numbers):
+        raise _MalformedError("the place of a tensor in another file is no number")
+    start, length = map(int, numbers)
+    if start + length > len(content):
+        raise UserError(f"{path} is cut short: expected at least {start + length} bytes, got {len(content)}")
+    return content[start : start + length]

@@ -1,0 +1,36 @@
+"""Items that a model takes to be alike: those whose output weights point the same way.
+
+Two items with parallel output weights are scored alike after every session, up to their biases. The measure is the
+cosine of the two rows, −1 … 1.
+"""
+
+import numpy as np
+
+from inference.common.errors import UserError
+from inference.common.vocabulary import MISSING
+from inference.model.artifact import Artifact
+
+
+def similar_items(artifact: Artifact, item: str, k: int = 20) -> list[tuple[str, float]]:
+    """The items most similar to one item, and their cosines, best first.
+
+    Args:
+        artifact: the model; no session of it is needed.
+        item: an id that the model knows; it is not among the result.
+        k: how many, 1 … the number of the other items.
+
+    Raises:
+        UserError: the model does not know the item, an impossible k, or weights that are not finite.
+    """
+    number = artifact.vocabulary.number(item)
+    if number == MISSING:
+        raise UserError(f"item {item!r} is not known to the model")
+    if not 1 <= k < artifact.n_items:
+        raise UserError(f"expected k between 1 and the {artifact.n_items - 1} other items of the model, got {k}")
+    artifact.check_finite()
+    weight = artifact.output_weight()
+    lengths = np.sqrt(np.einsum("ij,ij->i", weight, weight))
+    cosines = weight @ weight[number] / np.maximum(lengths * lengths[number], np.finfo(np.float32).tiny)
+    cosines[number] = -np.inf
+    best = np.argsort(-cosines, kind="stable")[:k]
+    return list(zip(artifact.vocabulary.terms(best), cosines[best].tolist(), strict=True))

@@ -1,0 +1,141 @@
+"""Clicks as they happen, each answered at once.
+
+A line of input is one click, {"session": "…", "item": "…"}; its answer is one line of output. What has arrived is
+taken together, so that a busy stream is computed in batches while a quiet one is answered click by click; the answers
+are those of one click after the other, in the order of the clicks. A session's second click waits for the first one's
+state, so it is computed in a batch after that.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO, NamedTuple
+
+from inference.common.errors import UserError, unknown_item
+from inference.common.vocabulary import Vocabulary
+from inference.files.sessions import json_id, json_object
+from inference.files.text import Line, decoded, opened, source_name
+from inference.model.recommender import Recommendation, SessionState
+from inference.streaming.states import SessionStates
+
+BYTES_AT_ONCE = 1 << 16
+CLICKS_AT_ONCE = 256
+LONGEST_LINE = 1 << 20
+"""Bytes of the longest line that is accepted as a click."""
+
+EXAMPLE = '{"session": "s1", "item": "i17"}'
+
+Steps = Callable[[Sequence[SessionState], Sequence[str]], list[tuple[SessionState, Recommendation]]]
+
+
+class Click(NamedTuple):
+    """One click: a session's name and the item."""
+
+    session: str
+    item: str
+
+
+def arriving_clicks(path: str, known: Vocabulary | None = None) -> Iterator[list[Click]]:
+    """The clicks of a stream, as many together as have arrived.
+
+    Args:
+        path: a file or a pipe, or "-" for standard input; gzip is unpacked.
+        known: items outside this vocabulary are an error; None takes any item.
+
+    Raises:
+        UserError: it cannot be read, or a line is no such click; the clicks before it have been handed out.
+    """
+    with opened(path) as file:
+        yield from _arriving(file, source_name(path), known)
+
+
+def _arriving(file: BinaryIO, name: str, known: Vocabulary | None) -> Iterator[list[Click]]:
+    number, rest = 0, b""
+    while arrived := file.read1(BYTES_AT_ONCE):  # type: ignore[attr-defined]
+        *complete, rest = (rest + arrived).split(b"\n")
+        if complete:
+            yield from _clicks(complete, number, name, known)
+            number += len(complete)
+        if len(rest) > LONGEST_LINE:
+            raise UserError(
+                f"{name}, line {number + 1}: expected a click, got a line of more than {LONGEST_LINE} bytes"
+            )
+    if rest:
+        yield from _clicks([rest], number, name, known)
+
+
+def _clicks(lines: list[bytes], before: int, name: str, known: Vocabulary | None) -> Iterator[list[Click]]:
+    clicks: list[Click] = []
+    try:
+        for number, raw in enumerate(lines, start=before + 1):
+            line = decoded(raw, number, name)
+            if line.text.strip():
+                clicks.append(_click(line, name, known))
+    except UserError:
+        yield clicks
+        raise
+    yield clicks
+
+
+def _click(line: Line, name: str, known: Vocabulary | None) -> Click:
+    value = json_object(line.text, name, line.number, EXAMPLE)
+    for key in ("session", "item"):
+        if key not in value:
+            raise UserError(f'{name}, line {line.number}: expected a click such as {EXAMPLE}, got no "{key}"')
+    session, item = (json_id(value[key], key, name, line.number) for key in ("session", "item"))
+    if known is not None and item not in known:
+        raise unknown_item(f"{name}, line {line.number}", item)
+    return Click(session, item)
+
+
+def answers(
+    clicks: Sequence[Click], states: SessionStates, steps: Steps, new_state: SessionState
+) -> Iterator[list[Recommendation]]:
+    """The recommendations after each click, in the order of the clicks, some at a time.
+
+    Args:
+        clicks: what has arrived.
+        states: where the sessions stand; brought up to date.
+        steps: `Recommender.steps` with its options.
+        new_state: the state of a session before its first click.
+    """
+    start = 0
+    while start < len(clicks):
+        names: set[str] = set()
+        end = start
+        for session, _ in clicks[start : start + CLICKS_AT_ONCE]:
+            names.add(session)
+            if len(names) > states.capacity:
+                break  # so that no session clicked here is forgotten before all of these clicks are answered
+            end += 1
+        yield from _answered(clicks[start:end], states, steps, new_state)
+        start = end
+
+
+def _answered(
+    clicks: Sequence[Click], states: SessionStates, steps: Steps, new_state: SessionState
+) -> Iterator[list[Recommendation]]:
+    """As `answers`: first the first click of every session is computed, then the second of those that have one, …"""
+    now: dict[str, SessionState] = {}
+    n_clicks: Counter[str] = Counter()
+    rounds: list[list[int]] = []
+    for place, (session, _) in enumerate(clicks):
+        now.setdefault(session, states.take(session, new_state))
+        if n_clicks[session] == len(rounds):
+            rounds.append([])
+        rounds[n_clicks[session]].append(place)
+        n_clicks[session] += 1
+
+    results: dict[int, tuple[SessionState, Recommendation]] = {}
+    answered = 0
+    for places in rounds:
+        together = [clicks[place] for place in places]
+        computed = steps([now[click.session] for click in together], [click.item for click in together])
+        results |= zip(places, computed, strict=True)
+        now |= {click.session: state for click, (state, _) in zip(together, computed, strict=True)}
+        ready = []
+        while answered in results:
+            state, recommendation = results[answered]
+            states.put(clicks[answered].session, state)
+            ready.append(recommendation)
+            answered += 1
+        yield ready

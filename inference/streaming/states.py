@@ -1,0 +1,152 @@
+"""The states of the sessions that are going on, the least recently clicked one leaving when there are too many.
+
+Saved, they are one file: a line of JSON (which says what follows, of which model, and the names of the sessions) and
+then the numbers, little-endian, one kind after the other: hidden states float32 [sessions, layers, hidden size],
+known clicks int64 [sessions], how many items each has seen int64 [sessions], and the numbers of those items int64.
+States only mean something to the model that made them, so its digests are in the file and a file of another model is
+refused.
+"""
+
+import hashlib
+import json
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inference.common.atomic import replaced_file
+from inference.common.errors import UserError
+from inference.model.artifact import Artifact
+from inference.model.recommender import SessionState
+
+FORMAT = "gru4rec session states"
+VERSION = 2
+"""Version 1 held the items that a session has seen only where --exclude-seen was given."""
+
+
+class SessionStates:
+    """States by the names of their sessions.
+
+    Args:
+        capacity: how many sessions are kept; one more, and the one whose last click is longest ago is forgotten.
+    """
+
+    def __init__(self, capacity: int):
+        if capacity < 1:
+            raise UserError(f"expected room for at least one session, got {capacity}")
+        self.capacity = capacity
+        self.n_forgotten = 0
+        self._states: OrderedDict[str, SessionState] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def take(self, name: str, new: SessionState) -> SessionState:
+        """The state of a session that has just clicked; `new` if it is not known.
+
+        Makes room for it, which may forget another session.
+        """
+        state = self._states.setdefault(name, new)
+        self._states.move_to_end(name)
+        if len(self._states) > self.capacity:
+            self._states.popitem(last=False)
+            self.n_forgotten += 1
+        return state
+
+    def put(self, name: str, state: SessionState) -> None:
+        """Replace the state of a session, if it has not been forgotten meanwhile."""
+        if name in self._states:
+            self._states[name] = state
+
+    def save(self, path: Path, artifact: Artifact) -> None:
+        """Write all states, the least recently clicked session first; the file appears when it is complete.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        states = list(self._states.values())
+        shape = (0, *artifact.state_shape)
+        arrays = (
+            np.stack([state.hidden[:, 0] for state in states]) if states else np.empty(shape, np.float32),
+            np.array([state.n_known for state in states], np.int64),
+            np.array([len(state.seen) for state in states], np.int64),
+            np.array([number for state in states for number in state.seen], np.int64),
+        )
+        content = b"".join(values.tobytes() for values in arrays)
+        header = {
+            "format": FORMAT,
+            "version": VERSION,
+            **_identity(artifact),
+            "sessions": list(self._states),
+            "n_seen": len(arrays[-1]),
+            "content_sha256": hashlib.sha256(content).hexdigest(),
+        }
+        with replaced_file(path) as temporary, open(temporary, "wb") as file:
+            file.write(json.dumps(header).encode() + b"\n" + content)
+
+    @classmethod
+    def load(cls, path: Path, artifact: Artifact, capacity: int) -> "SessionStates":
+        """Read what `save` wrote; of more sessions than there is room for, the most recently clicked are kept.
+
+        Raises:
+            UserError: the file cannot be read, is no such file, is damaged, or belongs to another model.
+        """
+        states = cls(capacity)
+        try:
+            line, _, content = path.read_bytes().partition(b"\n")
+        except OSError as error:
+            raise UserError(f"cannot read the states in {path}: {error.strerror or error}") from error
+        header = _header(line, path)
+        for key, value in _identity(artifact).items():
+            if header.get(key) != value:
+                raise UserError(
+                    f"the states in {path} belong to another model than {artifact.path}; name another --state file, "
+                    "or delete this one to start anew"
+                )
+        names, n_seen = header.get("sessions"), header.get("n_seen")
+        layers, width = artifact.state_shape
+        damaged = UserError(f"the states in {path} are damaged; restore the file, or delete it to start anew")
+        if (
+            not isinstance(names, list)
+            or not all(isinstance(name, str) for name in names)
+            or not isinstance(n_seen, int)
+            or hashlib.sha256(content).hexdigest() != header.get("content_sha256")
+            or len(content) != len(names) * (4 * layers * width + 16) + 8 * n_seen
+        ):
+            raise damaged
+        end = 4 * len(names) * layers * width
+        hidden = np.frombuffer(content[:end], "<f4").reshape(len(names), layers, 1, width)
+        integers = np.frombuffer(content[end:], "<i8")
+        n_known, seen_counts, seen = np.split(integers, [len(names), 2 * len(names)])
+        if not (
+            np.isfinite(hidden).all()
+            and (integers >= 0).all()
+            and int(seen_counts.sum()) == n_seen
+            and (seen < artifact.n_items).all()
+        ):
+            raise damaged
+        pieces = np.split(seen, np.cumsum(seen_counts)[:-1]) if names else []
+        for name, state, known, piece in zip(names, hidden, n_known.tolist(), pieces, strict=True):
+            new = SessionState(state.copy(), known, tuple(piece.tolist()))
+            states.take(name, new)
+        return states
+
+
+def _identity(artifact: Artifact) -> dict[str, str]:
+    return {key: value for key, value in artifact.digests().items() if key != "graph_sha256"}
+
+
+def _header(line: bytes, path: Path) -> dict[str, Any]:
+    try:
+        header = json.loads(line)
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise UserError(f"{path} does not hold session states; expected a file that --state wrote")
+    if header.get("version") != VERSION:
+        raise UserError(
+            f"{path} is of version {header.get('version')!r}, this program reads version {VERSION}; name another "
+            "--state file, or delete this one to start anew"
+        )
+    return header

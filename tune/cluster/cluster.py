@@ -1,0 +1,265 @@
+"""Where trials run: a Ray of our own on this machine, or a cluster that is there already.
+
+Whatever would hang or fail long after the start is looked at before it: whether there are the processors and GPUs that
+a trial asks for. Ray is kept quiet: it logs nothing to the terminal, and no usage statistics leave the machine."""
+
+import logging
+import math
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import gru4rec
+import inference
+import tune
+from inference.common.errors import UserError, one_line
+
+
+@dataclass(frozen=True)
+class TrialPlace:
+    """Where a trial runs.
+
+    Attributes:
+        threads: CPU threads.
+        device: cpu or cuda.
+    """
+
+    threads: int
+    device: str
+
+
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+MOST_THREADS = 4
+"""More threads than that hardly make the steps of a trial faster; more trials side by side do."""
+SMALLEST_STORE = 80 << 20
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of a cluster.
+
+    Attributes:
+        cpus, gpus: that Ray may use there.
+        memory: bytes that were available when Ray started; None where that is not known.
+    """
+
+    cpus: int
+    gpus: float
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The machines that trials run on.
+
+    Attributes:
+        nodes: at least one.
+        address: of the cluster; None for a Ray of our own.
+    """
+
+    nodes: tuple[Node, ...]
+    address: str | None
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"the cluster at {self.address}" if self.address else "this machine"
+
+
+@dataclass(frozen=True)
+class TrialResources:
+    """What Ray sets aside for a trial.
+
+    Attributes:
+        cpus: processors, and so threads.
+        gpus: share of a GPU, or several.
+        memory: bytes of the machine's memory.
+    """
+
+    cpus: int
+    gpus: float
+    memory: int = 0
+
+    @property
+    def place(self) -> TrialPlace:
+        """Where such a trial runs."""
+        return TrialPlace(self.cpus, "cuda" if self.gpus else "cpu")
+
+
+@contextmanager
+def connected(address: str | None, n_bytes: int) -> Iterator[Cluster]:
+    """A Ray to run trials on, for as long as the block lasts.
+
+    Args:
+        address: of a running cluster; None takes the cluster that this process is a job of, or else starts a Ray here.
+        n_bytes: of the data that all trials share.
+
+    Raises:
+        UserError: the cluster cannot be reached.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    import ray
+
+    for name in ("ray", "ray.tune", "ray.train", "ray.air"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    started = not ray.is_initialized()
+    if started and (address or in_a_job()):
+        _connect(address)
+    elif started:
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                object_store_memory=max(SMALLEST_STORE, 2 * n_bytes),
+                num_cpus=allowed_cpus(),
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"cannot start Ray on this machine ({one_line(error)}); if its folder for temporary files is the "
+                "reason, name another, of a short path, with RAY_TMPDIR"
+            ) from None
+    try:
+        resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = tuple(
+            Node(int(node.get("CPU", 0)), float(node.get("GPU", 0)), int(node["memory"]) if "memory" in node else None)
+            for node in resources
+        )
+        yield Cluster(nodes, address or os.environ.get("RAY_ADDRESS"))
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def allowed_cpus() -> int:
+    """Processors that a Ray of our own may take: as many as Ray finds, which knows the quota of a container, or those
+    that this process was bound to, of which it does not know, where they are fewer; at least one."""
+    from ray._private.utils import get_num_cpus
+
+    found = int(get_num_cpus(override_docker_cpu_warning=True))
+    bound_to = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else found
+    return max(1, min(found, bound_to))
+
+
+def in_a_job() -> bool:
+    """Whether this process is the entry point of a Ray job, or told of a cluster by its environment."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def _connect(address: str | None) -> None:
+    """Connect to a running cluster.
+
+    A job brings its own runtime environment. From outside a job, our packages are sent along, for the nodes need not
+    have them, and must not have others."""
+    import ray
+
+    if address and address.startswith("ray://"):
+        raise UserError("address: expected HOST:PORT or auto, got a Ray Client address; or submit the search as a job")
+    if address and ":" in address:
+        _check_listening(address)  # Ray itself would try for minutes
+    ours = [str(Path(module.__file__).parent) for module in (gru4rec, inference, tune) if module.__file__]
+    try:
+        ray.init(
+            address=address or os.environ["RAY_ADDRESS"],
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            runtime_env={"py_modules": ours} if address else None,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = address or os.environ["RAY_ADDRESS"]
+        raise UserError(
+            f"address: cannot reach a Ray cluster at {where!r} ({one_line(error)}); is it running, and is "
+            "RAY_AUTH_MODE=token set if it asks for a token?"
+        ) from None
+
+
+def _check_listening(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"address: cannot reach a Ray cluster at {address!r} ({one_line(error)}); is it running, and may this "
+            "machine connect to it?"
+        ) from None
+
+
+def trial_resources(cluster: Cluster, *, gpus: str, cpus: int | None, n_trials: int) -> TrialResources:
+    """What each trial gets.
+
+    Args:
+        cluster: where they run.
+        gpus: "auto" (one where there are any), or a number: 0, a share such as 0.25, or a whole number.
+        cpus: None shares them evenly among the trials that can run at once, up to `MOST_THREADS` each.
+        n_trials: of the search.
+
+    Raises:
+        UserError: the cluster does not have that.
+    """
+    most_gpus = max(node.gpus for node in cluster.nodes)
+    share = float(most_gpus > 0) if gpus == "auto" else _gpus(gpus)
+    if share > most_gpus:
+        found = f"{most_gpus:g}" if most_gpus else "none"
+        where = f"no node of {cluster.name} has more than {found}" if most_gpus else f"{cluster.name} has none"
+        raise UserError(
+            f"gpus-per-trial: asked for {share:g}, but {where}; give --gpus-per-trial 0 to train on the CPU"
+        )
+    usable = [node for node in cluster.nodes if node.gpus >= share and node.cpus >= 1]
+    most_cpus = max((node.cpus for node in usable), default=0)
+    if not most_cpus or (cpus is not None and not 1 <= cpus <= most_cpus):
+        wanted = 1 if cpus is None else cpus
+        raise UserError(f"cpus-per-trial: {cluster.name} has 1 to {most_cpus} for a trial, got {wanted}")
+    all_cpus = sum(node.cpus for node in usable)
+    places = sum(math.floor(node.gpus / share) for node in usable) if share else all_cpus
+    even = all_cpus // max(min(n_trials, places), 1)
+    return TrialResources(cpus or max(1, min(MOST_THREADS, even, most_cpus)), share)
+
+
+def places(cluster: Cluster, resources: TrialResources) -> int:
+    """How many trials can run at the same time."""
+    return sum(_places(node, resources) for node in cluster.nodes)
+
+
+def _places(node: Node, resources: TrialResources) -> int:
+    limits = [node.cpus // resources.cpus]
+    if resources.gpus:
+        limits.append(math.floor(node.gpus / resources.gpus))
+    if resources.memory and node.memory is not None:
+        limits.append(node.memory // resources.memory)
+    return min(limits)
+
+
+def check_gpus(gpus: str, address: str | None) -> None:
+    """Fail before anything is read or started if GPUs are asked for that this machine cannot have.
+
+    Raises:
+        UserError: the flag is no number, or asks for a GPU where there is none.
+    """
+    share = 0.0 if gpus == "auto" else _gpus(gpus)
+    if share and not (address or in_a_job()):
+        import torch
+
+        trial_resources(Cluster((Node(1, torch.cuda.device_count()),), None), gpus=gpus, cpus=1, n_trials=1)
+
+
+def _gpus(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not (math.isfinite(share) and share >= 0 and (share <= 1 or share == math.floor(share))):
+        raise UserError(f"gpus-per-trial: expected auto, 0, a share such as 0.25, or a whole number, got {text!r}")
+    return share

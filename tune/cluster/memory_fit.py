@@ -1,0 +1,119 @@
+"""As many trials at once as there is memory for, and a refusal where there is not enough for one.
+
+A search does not know beforehand which of its models will run side by side, so what counts is the model of its space
+that takes most. Ray is asked to set that much aside for every trial, on whichever node it runs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gru4rec.config.train_config import TrainConfig, from_mapping
+from gru4rec.data.sessions import EncodedLog
+from gru4rec.training.memory import GIB, Forecast, forecast, how_many_fit
+from inference.common.errors import UserError
+from tune.cluster.cluster import Cluster, TrialResources, places, trial_resources
+from tune.space.dimensions import Choice, Dimension
+from tune.space.search_space import SearchSpace
+
+_TAKE_MORE = ("cosine", "adamw")
+"""Scores that need another copy of the table, and the optimiser that always has two numbers per parameter."""
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What trials get, so that they fit.
+
+    Attributes:
+        resources: of each.
+        note: what was done about memory, for the user; empty if nothing had to be.
+    """
+
+    resources: TrialResources
+    note: str
+
+
+def dearest(space: SearchSpace, log: EncodedLog, device: str) -> Forecast:
+    """What the model of a space that takes most memory takes.
+
+    Args:
+        space: of the search.
+        log: that trials train on.
+        device: that they train on.
+    """
+    models = (config.replace(device=device) for config in _largest_models(space))
+    return max((forecast(log, config, validates=True) for config in models), key=lambda expected: expected.needed)
+
+
+def _largest_models(space: SearchSpace) -> Iterator[TrainConfig]:
+    """Of every combination of alternatives, the largest model with each of the possible layers."""
+    for batching in space.batchings:
+        for loss in space.losses:
+            for sampler in space.samplers:
+                part = replace(space, batchings=(batching,), losses=(loss,), samplers=(sampler,))
+                for units in _values_or_ends(batching.options["layers"]):
+
+                    def choose(name: str, dimension: Dimension, units: Any = units) -> Any:
+                        return units if name.endswith("/layers") else max(_values_or_ends(dimension), key=_size)
+
+                    yield from_mapping(part.model(choose))
+
+
+def _values_or_ends(dimension: Dimension) -> tuple[Any, ...]:
+    return dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
+
+
+def _size(value: Any) -> float:
+    """What tells values that take more memory from others; a constrained embedding has no table of its own."""
+    if isinstance(value, bool):
+        return float(not value)
+    return float(value in _TAKE_MORE if isinstance(value, str) else value or 0)
+
+
+def fitted(
+    cluster: Cluster, expected: Forecast, *, gpus: str, cpus: int | None, n_trials: int, free_gpu: int | None = None
+) -> Fitting:
+    """What each trial gets; where memory allows only a few at once, those share all processors.
+
+    Args:
+        cluster: where they run.
+        expected: of the model that takes most.
+        gpus, cpus, n_trials: as `tune.cluster.cluster.trial_resources` takes them.
+        free_gpu: bytes of a graphics card that are free, where trials train on one; None where that is not known, as
+            on the nodes of a cluster.
+
+    Raises:
+        UserError: the cluster does not have what is asked for, or no node has memory for a trial.
+    """
+    wanted = trial_resources(cluster, gpus=gpus, cpus=cpus, n_trials=n_trials)
+    host = expected.peak if expected.device.type == "cpu" else expected.held
+    fitting = replace(wanted, memory=host)
+    usable = [node for node in cluster.nodes if node.cpus >= wanted.cpus and node.gpus >= wanted.gpus]
+    most = max(host if node.memory is None else node.memory for node in usable)
+    if most < host:
+        raise _too_large(expected, f"{cluster.name} has {_gib(most)}" + (" on a node" if cluster.address else ""))
+    if wanted.gpus and free_gpu is not None:
+        fit = how_many_fit(expected, free_gpu) or 0
+        if not fit:
+            raise _too_large(expected, f"the graphics card has {_gib(free_gpu)}")
+        fitting = replace(fitting, gpus=max(wanted.gpus, int(10_000 / fit) / 10_000))  # Ray counts ten-thousandths
+    before, at_once = places(cluster, wanted), places(cluster, fitting)
+    if at_once >= min(before, n_trials):
+        return Fitting(fitting, "")
+    shared = trial_resources(cluster, gpus=f"{fitting.gpus:g}", cpus=cpus, n_trials=at_once)
+    return Fitting(
+        replace(fitting, cpus=shared.cpus),
+        f"memory: a trial may take {_gib(max(host, expected.needed))}, so {at_once} run at once "
+        f"instead of {min(before, n_trials)}",
+    )
+
+
+def _too_large(expected: Forecast, found: str) -> UserError:
+    return UserError(
+        f"memory: the largest model of this search takes {expected}, {_gib(expected.peak)} with data and program, and "
+        f"{found} available; narrow --layers, --n-sample or --batch-size, or take a machine with more memory"
+    )
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.1f} GiB"

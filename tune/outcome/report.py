@@ -1,0 +1,195 @@
+"""report.html: one file that tells what a search found, to be opened anywhere and sent to anyone.
+
+It holds the winner and how to make it again, every trial, and the pictures of `tune.outcome.plots` as vector graphics;
+nothing is loaded from elsewhere and nothing runs. The same pictures lie under plots/ as PNG files.
+"""
+
+import io
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from gru4rec.config.train_config import TrainConfig, to_mapping
+from inference.common.atomic import writing, written_file
+from tune.outcome.overhead import Effort
+from tune.outcome.plots import all_plots
+from tune.settings import Request
+from tune.space.search_space import SearchSpace
+from tune.studies.finals import Finalist
+from tune.trials.results import TrialResult, described, ranked
+
+REPORT_FILE = "report.html"
+PLOTS_FOLDER = "plots"
+TITLES = {
+    "learning-curves": "How the trials learned",
+    "n-sample": "Quality and the number of additional samples",
+    "sample-alpha": "Quality and where the samples come from (0 = uniform, 1 = popularity)",
+    "importance": "Which parameters mattered",
+    "parallel-coordinates": "All trials (dark: good)",
+}
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+.figures { display: flex; gap: 2.5rem; margin: 1rem 0; } .figures b { display: block; font-size: 1.5rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .87rem; }
+th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #e6e6e6; vertical-align: top; }
+.number { text-align: right; } .wide { overflow-x: auto; } svg { width: 100%; height: auto; }
+pre { background: #f5f5f5; padding: .7rem 1rem; overflow-x: auto; font-size: .85rem; }
+"""
+
+
+def write_report(
+    request: Request,
+    space: SearchSpace,
+    trials: Sequence[TrialResult],
+    finalists: Sequence[Finalist],
+    made: TrainConfig | None,
+    test: Mapping[str, Any],
+    effort: Effort,
+) -> None:
+    """Write report.html and plots/ into the folder of a search.
+
+    Args:
+        request: what was asked for.
+        space: that the trials were drawn from.
+        trials: all of them.
+        finalists: those that were run again with other seeds, the winner first.
+        made: the winner's configuration, if a model was made of it.
+        test: figures of the final model on the test log; empty without one.
+        effort: where the time of the trials went.
+    """
+    figures = all_plots(trials, space)
+    _write_plots(request.out / PLOTS_FOLDER, figures)
+    sections = [_summary(trials, finalists, test, effort), *([_winner(request, made)] if made else [])]
+    sections += [*([_finals(finalists)] if finalists else []), _table(trials)]
+    sections += [f"<h2>{escape(TITLES[name])}</h2>{_svg(figure, name)}" for name, figure in figures.items()]
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>GRU4Rec search</title>'
+        f"<style>{STYLE}</style></head><body><h1>GRU4Rec search</h1>{''.join(sections)}</body></html>\n"
+    )
+    with written_file(request.out / REPORT_FILE) as file:
+        file.write_text(page, encoding="utf-8")
+
+
+def reproduction(request: Request) -> str:
+    """The command that trains the winner again."""
+    remark = ""
+    if request.refit and request.valid is not None:
+        remark = "  # with the sessions of both logs in one file"
+    elif not request.refit and request.valid is None:
+        remark = "  # also on the last tenth of the sessions, which the model of this search has not seen"
+    command = ["gru4rec", "train", "--train", str(request.train), "--config", str(request.out / "best.toml")]
+    columns = request.columns
+    for flag, name, usual in (
+        ("--session-column", columns.session, "SessionId"),
+        ("--item-column", columns.item, "ItemId"),
+        ("--time-column", columns.time, "Time"),
+    ):
+        if name != usual:
+            command += [flag, name]
+    return shlex.join([*command, "--out", "MODEL"]) + remark
+
+
+def _summary(
+    trials: Sequence[TrialResult], finalists: Sequence[Finalist], test: Mapping[str, Any], effort: Effort
+) -> str:
+    best = finalists[0].as_winner if finalists else ranked(trials)[0]
+    counts = {status: sum(trial.status == status for trial in trials) for status in (trial.status for trial in trials)}
+    parts = ", ".join(f"{count} {status}" for status, count in counts.items())
+    figures = [("validation MRR@20", f"{best.mrr:.4f}"), ("validation Recall@20", f"{best.recall:.4f}")]
+    if test:
+        figures += [("test MRR@20", f"{test['mrr@20']:.4f}"), ("test Recall@20", f"{test['recall@20']:.4f}")]
+    boxes = "".join(f"<div><b>{value}</b>{escape(name)}</div>" for name, value in figures)
+    text = f"{len(trials)} trials ({parts}); the best is trial {best.number}: {described(best.config)}."
+    text += f" The {effort}." if effort.available else ""
+    return f"<p>{escape(text)}</p><div class=figures>{boxes}</div>"
+
+
+def _winner(request: Request, made: TrainConfig) -> str:
+    values = {name: value for name, value in to_mapping(made).items() if value not in ({}, [], "auto")}
+    rows = "".join(
+        f"<tr><th>{escape(name)}</th><td>{escape(_plain(value))}</td></tr>" for name, value in values.items()
+    )
+    commands = [reproduction(request), f"gru4rec-infer --model {request.out / 'model.onnx'} --session SESSIONS.tsv"]
+    return (
+        f"<h2>The best configuration</h2><table>{rows}</table>"
+        f"<p>Train it again, or use it:</p><pre>{escape(chr(10).join(commands))}</pre>"
+    )
+
+
+def _table(trials: Sequence[TrialResult]) -> str:
+    head = ("trial", "MRR@20", "Recall@20", "best epoch", "epochs", "seconds", "status", "model", "error")
+    numbers = range(6)
+    rows = []
+    for trial in ranked(trials):
+        values = (
+            str(trial.number),
+            f"{trial.mrr:.4f}",
+            f"{trial.recall:.4f}",
+            str(trial.best_epoch),
+            str(trial.epochs),
+            f"{trial.seconds:.0f}",
+            trial.status,
+            described(trial.config),
+            trial.error,
+        )
+        rows.append(_cells("td", values, numbers))
+    return f"<h2>Trials</h2><div class=wide><table>{_cells('th', head, numbers)}{''.join(rows)}</table></div>"
+
+
+def _finals(finalists: Sequence[Finalist]) -> str:
+    head = ("trial", "mean MRR@20", "standard deviation", "mean Recall@20", "runs", "best epoch", "model")
+    rows = [
+        (
+            str(finalist.trial.number),
+            f"{finalist.mrr:.4f}",
+            f"{finalist.spread:.4f}",
+            f"{finalist.recall:.4f}",
+            str(finalist.repeats) + "".join(f"; one failed: {reason}" for reason in finalist.failures),
+            str(finalist.best_epoch),
+            described(finalist.trial.config),
+        )
+        for finalist in finalists
+    ]
+    body = "".join(_cells("td", row, range(6)) for row in rows)
+    return f"<h2>With several seeds</h2><table>{_cells('th', head, range(6))}{body}</table>"
+
+
+def _cells(tag: str, values: Sequence[str], numbers: range) -> str:
+    cells = [
+        f"<{tag}{' class=number' if place in numbers else ''}>{escape(value)}</{tag}>"
+        for place, value in enumerate(values)
+    ]
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _plain(value: Any) -> str:
+    return "/".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """A figure as an element of a page; its ids are its own, for they are common to all elements of the page."""
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    element = text.getvalue()
+    element = element[element.index("<svg") :]
+    ids = {found: f"{name}-{found}" for found in re.findall(r'\bid="([^"]+)"', element)}
+    return re.sub(r'(\bid="|url\(#|href="#)([^")]+)', lambda found: found[1] + ids.get(found[2], found[2]), element)
+
+
+def _write_plots(folder: Path, figures: Mapping[str, Figure]) -> None:
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        with written_file(folder / f"{name}.png") as file:
+            figure.savefig(file, format="png", dpi=150)
+    for other in folder.glob("*.png"):
+        if other.stem not in figures:
+            other.unlink()

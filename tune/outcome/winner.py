@@ -1,0 +1,144 @@
+"""From the best trial to a model: trained again on everything, or kept as it was.
+
+The winner's configuration is known to be good after its best number of epochs. Trained again on training and validation
+sessions together, it also learns from the latest sessions and their items, which matter most for what comes next. (With
+adamw the learning rate falls towards the last epoch, so a refit of fewer epochs than the trial had falls faster.)
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gru4rec.config.train_config import TrainConfig, to_mapping
+from gru4rec.data.sessions import EncodedLog
+from gru4rec.training import checkpoint
+from gru4rec.training import run as training
+from gru4rec.training.trainer import Trainer
+from inference.common.atomic import writing
+from inference.common.errors import UserError
+from tune.trials.results import TrialResult
+from tune.trials.trial import EPOCH_METRIC, TrialData
+
+
+def refit(log: EncodedLog, config: TrainConfig, directory: Path, watcher: training.Watcher | None = None) -> None:
+    """Train a model directory; an interrupted refit of the same model goes on, a finished one is left as it is.
+
+    Args:
+        log: training and validation sessions.
+        config: the winner's, with its best number of epochs.
+        directory: where the model goes; a model that is there is replaced when the new one is whole.
+        watcher: is told how it goes on.
+
+    Raises:
+        UserError: the training diverged.
+    """
+    data = training.data_digest(log)
+    if _is_trained(directory, config, data):  # by a process that was killed, or failed, later on
+        _remove_leftovers(directory)
+        return
+    what = json.dumps(to_mapping(config), sort_keys=True) + data
+    folder = directory.with_name(f".{directory.name}.{hashlib.sha256(what.encode()).hexdigest()[:12]}.partial")
+    _remove_leftovers(directory, but=folder)
+    training.train(log, config, directory=folder, resume=True, watcher=watcher)
+    _put_in_place(folder, directory)
+
+
+def _is_trained(directory: Path, config: TrainConfig, data: str) -> bool:
+    """Whether a model directory is that of a configuration, trained on data of a digest to its last epoch."""
+    try:
+        model = checkpoint.load_model(directory)
+    except UserError:  # none is there, or it is damaged
+        return False
+    metrics = model.metrics
+    return model.config == config and metrics["data_sha256"] == data and metrics["last_epoch"] == config.n_epochs
+
+
+def as_trained(
+    data: TrialData, config: TrainConfig, trial: TrialResult
+) -> tuple[Trainer, list[Mapping[str, float | None]]]:
+    """A trial as it stood after its best epoch, and its epochs up to there.
+
+    It comes from a checkpoint, or is trained anew where that is gone, with a search that was killed, or never was, as
+    when another epoch is the best on average of several seeds. The same configuration gives the same parameters, bit
+    for bit, on a machine like the trial's.
+
+    Args:
+        data: that the trial was trained and validated on.
+        config: as `winning_config` gives it without a refit.
+        trial: with its best epoch.
+
+    Raises:
+        UserError: the checkpoint is damaged.
+    """
+    trainer = Trainer(config, data.train)
+    if trial.best_epoch in trial.checkpoints:
+        with trial.checkpoints[trial.best_epoch].as_directory() as saved:
+            checkpoint.load_training_state(Path(saved), trainer)
+        return trainer, [_as_result(epoch).as_dict() for epoch in trial.history[: trial.best_epoch]]
+    history: list[Mapping[str, float | None]] = []
+    while trainer.epoch < trial.best_epoch:
+        history.append(training.EpochResult.of(trainer.run_epoch(), trainer, data.valid).as_dict())
+    return trainer, history
+
+
+def _as_result(epoch: Mapping[str, Any]) -> training.EpochResult:
+    """What a trial reported of an epoch, as a training run reports it."""
+    return training.EpochResult(
+        epoch["epoch"],
+        epoch["loss"],
+        epoch["epoch_seconds"],
+        epoch["events_per_second"],
+        epoch["epoch_recall@20"],
+        epoch[EPOCH_METRIC],
+    )
+
+
+def keep(trainer: Trainer, history: Sequence[Mapping[str, float | None]], directory: Path) -> None:
+    """Make a model directory of what a trainer holds.
+
+    Args:
+        trainer: after its best epoch.
+        history: of its epochs.
+        directory: where the model goes; a model that is there is replaced.
+    """
+    log = trainer.log
+    folder = directory.with_name(f".{directory.name}.kept.partial")
+    _remove_leftovers(directory)
+    with writing(folder):
+        folder.mkdir()
+    checkpoint.write_description(folder, trainer.config, log.vocabulary)
+    checkpoint.write_epoch(
+        folder,
+        trainer,
+        {
+            "best_epoch": trainer.epoch,
+            "last_epoch": trainer.epoch,
+            "data_sha256": training.data_digest(log),
+            "n_items": len(log.vocabulary),
+            "n_sessions": log.sessions.n_sessions,
+            "n_pairs": log.sessions.n_pairs,
+            "history": list(history),
+        },
+    )
+    _put_in_place(folder, directory)
+
+
+def _remove_leftovers(directory: Path, but: Path | None = None) -> None:
+    """Remove what was to become a model before: of another winner, of a killed process, of a refit that diverged."""
+    for other in directory.parent.glob(f".{directory.name}.*.partial"):
+        if other != but and other.is_dir():  # files are of an export, .model.onnx.…, which removes its own
+            shutil.rmtree(other)
+
+
+def _put_in_place(folder: Path, directory: Path) -> None:
+    before = directory.with_name(f".{directory.name}.before.partial")
+    with writing(directory):
+        if directory.exists():
+            shutil.rmtree(before, ignore_errors=True)
+            os.replace(directory, before)
+        os.replace(folder, directory)
+    shutil.rmtree(before, ignore_errors=True)

@@ -1,0 +1,144 @@
+"""The finals: the best models of a search once more, with other seeds.
+
+The best of many trials owes part of its lead to chance, for it was picked by the very number that is reported. Training
+the best few again from other random numbers shows how good they are on average, and how much that varies; the winner is
+then named by those runs alone. Source: Cawley & Talbot, On Over-fitting in Model Selection, JMLR 11 (2010).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gru4rec.config.train_config import TrainConfig, to_mapping
+from tune.trials.results import TrialResult, ranked
+from tune.trials.searchers import GivenModels
+from tune.trials.trial import EPOCH_METRIC, as_text
+
+
+@dataclass(frozen=True)
+class Finals:
+    """The runs of the finalists; `tune.studies.study` runs those that are missing.
+
+    Attributes:
+        finalists: trials of the search, the best first.
+        repeats: runs of each, with the seeds that follow its own.
+        over: runs of earlier finals, which are not run again.
+    """
+
+    finalists: tuple[TrialResult, ...]
+    repeats: int
+    over: Sequence[TrialResult] = ()
+
+    @classmethod
+    def of(
+        cls, trials: Sequence[TrialResult], n_finalists: int, repeats: int, over: Sequence[TrialResult] = ()
+    ) -> "Finals":
+        """The finals of the best trials of a search that finished an epoch."""
+        return cls(tuple(trial for trial in ranked(trials) if trial.best_epoch)[:n_finalists], repeats, over)
+
+    def configs_of(self, trial: TrialResult) -> list[TrainConfig]:
+        """Of all runs of a finalist."""
+        return [trial.config.replace(seed=trial.config.seed + 1 + repeat) for repeat in range(self.repeats)]
+
+    @property
+    def missing(self) -> list[TrainConfig]:
+        """Of the runs that are not over yet, finalist after finalist."""
+        over = {_key(run.config) for run in self.over}
+        configs = [config for trial in self.finalists for config in self.configs_of(trial)]
+        return [config for config in configs if _key(config) not in over]
+
+    @property
+    def name(self) -> str:
+        """Of the folder of the missing runs: other runs have another."""
+        return f"finals-{hashlib.sha256(json.dumps([*map(_key, self.missing)]).encode()).hexdigest()[:12]}"
+
+    @property
+    def n_trials(self) -> int:
+        """Of missing runs."""
+        return len(self.missing)
+
+    @property
+    def n_total(self) -> int:
+        """Of missing runs, for who counts them."""
+        return self.n_trials
+
+    @property
+    def n_epochs(self) -> int:
+        """Of each run."""
+        return max((trial.config.n_epochs for trial in self.finalists), default=1)
+
+    def searcher(self, over: Sequence[Mapping[str, Any]] = ()) -> Any:
+        """Gives the missing runs one after the other, those that were over before a kill like all others."""
+        return GivenModels([to_mapping(config) for config in self.missing])
+
+    def scheduler(self) -> Any:
+        """None: every run is finished, or an average would mean little."""
+        return None
+
+    def results(self) -> list["Finalist"]:
+        """What came of the finalists, the best first, when no run is missing."""
+        over = {_key(run.config): run for run in self.over}
+        results = [
+            finalist_of(trial, [over[_key(config)] for config in self.configs_of(trial)]) for trial in self.finalists
+        ]
+        return sorted(results, key=lambda finalist: -finalist.mrr)
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A model and its runs.
+
+    Attributes:
+        trial: of the search.
+        best_epoch: after which the runs were best on average, from 1.
+        mrr, recall: at 20, means over the runs after that epoch.
+        spread: standard deviation of their MRR@20 (n - 1), 0 for a single run.
+        repeats: runs.
+        failures: why runs failed, one for each that did.
+    """
+
+    trial: TrialResult
+    best_epoch: int
+    mrr: float
+    recall: float
+    spread: float
+    repeats: int
+    failures: tuple[str, ...] = ()
+
+    @property
+    def as_winner(self) -> TrialResult:
+        """The trial with what is known from the runs in the place of what was seen in the search."""
+        return replace(self.trial, best_epoch=self.best_epoch, mrr=self.mrr, recall=self.recall)
+
+
+def finalist_of(trial: TrialResult, runs: Sequence[TrialResult]) -> Finalist:
+    """A finalist from its runs.
+
+    An epoch that a run did not reach, because it diverged or failed, counts as 0. Where runs were stopped early, only
+    the epochs that all of those reached count.
+
+    Args:
+        trial: of the search.
+        runs: at least one.
+    """
+    n_epochs = min((run.epochs for run in runs if run.status == "stopped"), default=trial.config.n_epochs)
+    mrr = np.zeros((len(runs), n_epochs))  # [runs, epochs]
+    recall = np.zeros_like(mrr)
+    for row, run in enumerate(runs):
+        for epoch in run.history[:n_epochs]:
+            mrr[row, epoch["epoch"] - 1] = epoch[EPOCH_METRIC]
+            recall[row, epoch["epoch"] - 1] = epoch["epoch_recall@20"]
+    best = int(mrr.mean(axis=0).argmax())
+    spread = float(mrr[:, best].std(ddof=1)) if len(runs) > 1 else 0.0
+    failures = tuple(run.error for run in runs if run.status == "failed")
+    return Finalist(
+        trial, best + 1, float(mrr[:, best].mean()), float(recall[:, best].mean()), spread, len(runs), failures
+    )
+
+
+def _key(config: TrainConfig) -> str:
+    return as_text(to_mapping(config))

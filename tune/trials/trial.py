@@ -1,0 +1,216 @@
+"""One trial: a model trained and validated epoch by epoch, reporting to Ray Tune.
+
+After every epoch the trial reports its best quality so far and this epoch's, and leaves a checkpoint from which it goes
+on exactly, wherever it is started again: the parameters come out the same, bit for bit. What went wrong with a model
+itself (it diverged, it does not fit into memory, its loss refuses the options) is reported as its result, because
+trying again would end the same way; anything else is an exception, after which Ray starts the trial again from its
+checkpoint.
+
+The data come from Ray's object store. They are shared by all trials of a machine and read-only; nothing here writes to
+them, and torch gets copies or gathered rows.
+"""
+
+import ctypes
+import gc
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune as ray_tune
+
+from gru4rec.commands.terminal import out_of_memory
+from gru4rec.config.train_config import from_mapping
+from gru4rec.data.sessions import EncodedLog, Sessions
+from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.training.checkpoint import load_training_state, save_training_state
+from gru4rec.training.trainer import Diverged, Trainer
+from inference.common.errors import UserError, one_line
+from tune.cluster.cluster import TrialPlace
+from tune.space.search_space import MODEL
+
+MOST_RISE = 100.0
+"""Times its first loss to which a training may rise in its first epoch. BPR-max with too high a learning rate rises by
+three to five orders of magnitude within a few hundred steps, and what is left recommends by chance ever after."""
+METRIC = "mrr@20"
+"""What is searched for: the best validation MRR@20 so far."""
+EPOCH_METRIC = "epoch_mrr@20"
+HISTORY = "history"
+"""Key of all epochs so far, as JSON text: a report of a trial tells its whole course."""
+HISTORY_FILE = "history.json"
+_OF_AN_EPOCH = (
+    "epoch",
+    EPOCH_METRIC,
+    "epoch_recall@20",
+    "loss",
+    "events_per_second",
+    "epoch_seconds",
+    "memory_mib",
+)
+REPORTED = (
+    METRIC,
+    "recall@20",
+    "best_epoch",
+    "seconds",
+    "peak_memory_mib",
+    "outcome",
+    "error",
+    HISTORY,
+    "diverged_epoch",
+    "diverged_step",
+    *_OF_AN_EPOCH,
+)
+"""What a trial reports, beside what Ray adds."""
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """What every trial of a search reads.
+
+    Attributes:
+        train: log to train on.
+        valid: sessions to validate on, in the item numbers of the log.
+    """
+
+    train: EncodedLog
+    valid: Sessions
+
+
+def run_trial(
+    config: dict[str, Any], *, data: TrialData, place: TrialPlace, over: Mapping[str, dict[str, Any]]
+) -> None:
+    """Train and validate one model, reporting after every epoch.
+
+    Args:
+        config: the trial's configuration; the model's is under MODEL.
+        data, place: of the search.
+        over: the last report of trials that are over, by their model `as_text`; such a trial reports it again and does
+            nothing.
+
+    Raises:
+        Exception: whatever is worth another attempt.
+    """
+    report = over.get(as_text(config[MODEL]))
+    if report is not None:
+        ray_tune.report(report)
+        return
+    torch.set_num_threads(place.threads)
+    history: list[dict[str, Any]] = []
+    began = time.perf_counter()
+    try:
+        _give_memory_back()
+        _forget_peak_memory(place.device)
+        settings = from_mapping(config[MODEL]).replace(device=place.device)
+        trainer = Trainer(settings, data.train)
+        checkpoint = ray_tune.get_checkpoint()
+        if checkpoint is not None:
+            with checkpoint.as_directory() as folder:
+                history = read_history(Path(folder))
+                load_training_state(Path(folder), trainer)
+        while trainer.epoch < settings.n_epochs:
+            began = time.perf_counter()
+            history.append(_epoch(trainer, data.valid, place.device))
+            with tempfile.TemporaryDirectory() as folder:
+                save_training_state(Path(folder), trainer)
+                (Path(folder) / HISTORY_FILE).write_text(json.dumps(history), encoding="utf-8")
+                ray_tune.report(summary(history), checkpoint=ray_tune.Checkpoint.from_directory(folder))
+    except Diverged as error:
+        where = {"diverged_epoch": error.epoch, "diverged_step": error.step}
+        ray_tune.report(_ended(history, began, "diverged", str(error)) | where)
+    except UserError as error:
+        ray_tune.report(_ended(history, began, "failed", str(error)))
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        ray_tune.report(_ended(history, began, "failed", f"out of memory: {one_line(error)}"))
+
+
+def as_text(model: Mapping[str, Any]) -> str:
+    """What tells a trial's model from all others."""
+    return json.dumps(model, sort_keys=True)
+
+
+def summary(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a trial reports: the best epoch's quality and the last one's.
+
+    Args:
+        history: one entry per epoch, as `_epoch` makes them; empty before the first one is over.
+    """
+    best = max(history, key=lambda epoch: (epoch[EPOCH_METRIC], -epoch["epoch"])) if history else None
+    last = history[-1] if history else {"epoch": 0}
+    return {
+        METRIC: best[EPOCH_METRIC] if best else 0.0,
+        "recall@20": best["epoch_recall@20"] if best else 0.0,
+        "best_epoch": best["epoch"] if best else 0,
+        "seconds": sum(epoch["epoch_seconds"] for epoch in history),
+        "peak_memory_mib": max((epoch["memory_mib"] for epoch in history), default=0.0),
+        "outcome": "",
+        "error": "",
+        HISTORY: json.dumps(history),
+        **last,
+    }
+
+
+def _ended(history: list[dict[str, Any]], began: float, outcome: str, error: str) -> dict[str, Any]:
+    """What a trial reports that ended within an epoch, the time since the beginning of which counts, too."""
+    report = summary(history)
+    seconds = report["seconds"] + time.perf_counter() - began
+    return report | {"seconds": seconds, "outcome": outcome, "error": error}
+
+
+def _epoch(trainer: Trainer, valid: Sessions, device: str) -> dict[str, Any]:
+    began = time.perf_counter()
+    report = trainer.run_epoch(most_rise=MOST_RISE)
+    quality = evaluate(trainer.network, valid, cutoffs=[20])
+    _give_memory_back()
+    return {
+        "epoch": trainer.epoch,
+        EPOCH_METRIC: quality.mrr[20],
+        "epoch_recall@20": quality.recall[20],
+        "loss": report.loss,
+        "events_per_second": report.n_pairs / max(report.seconds, 1e-9),
+        "epoch_seconds": time.perf_counter() - began,
+        "memory_mib": _peak_memory(device),
+    }
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """The epochs that a checkpoint was written after."""
+    history: list[dict[str, Any]] = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
+    return history
+
+
+def _give_memory_back() -> None:
+    """Return what is free to the system: glibc keeps it, and with every trial of a process would hold more of it."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return  # not glibc
+
+
+def _forget_peak_memory(device: str) -> None:
+    """Begin to measure anew: the process may have run another trial before."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return  # not Linux, or not allowed: the peak of the process' life is reported
+
+
+def _peak_memory(device: str) -> float:
+    """MiB: of the GPU where there is one, otherwise of the process."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.split("VmHWM:")[1].split()[0]) / 2**10
+    except (OSError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
