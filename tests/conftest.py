@@ -9,13 +9,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 from gru4rec.data.sessions import EncodedLog
-from tests.small_logs import frame_of, log_of, markov_sessions
+from tests.support.ray_fixture import plugged_in, ray_here  # noqa: F401
+from tests.support.small_logs import frame_of, log_of, markov_sessions
 
-collect_ignore = ["plugged_in.py"]  # looking for doctests in it would register its losses for all tests
+collect_ignore = ["support/example_plugin.py"]  # looking for doctests in it would register its losses for all tests
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background; processes under test inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts Ray, so that a quick run can leave it out."""
+    for item in items:
+        if "ray_here" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
 
 
 @pytest.fixture(scope="session")
