@@ -24,9 +24,9 @@ from typing import Any
 import pyarrow as pa
 
 from inference import Recommender, UserError
-from inference.common.atomic import written_folder
-from inference.common.columns import Columns
 from inference.files.sessions import FORMATS, check_beginning, read_sessions
+from inference.shared.atomic import written_folder
+from inference.shared.columns import Columns
 from tune.cluster.cluster import connected
 
 SESSIONS_PER_BATCH = 2048

@@ -14,7 +14,7 @@ Learning Two-tower Neural Networks in Recommendations, WWW 2020.
 import numpy as np
 
 from gru4rec.training.samplers import register_sampler
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 
 @register_sampler("mixed", search_ranges={"share": (0.0, 1.0)})

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference.common.atomic import written_file
+from inference.shared.atomic import written_file
 
 SAME = 0.01
 MAX_LOSSES = ("top1-max", "bpr-max")

@@ -20,7 +20,7 @@ from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.model.losses import get_loss
 from gru4rec.training.samplers import build_sampler
 from gru4rec.training.trainer import Trainer
-from inference.common.atomic import written_file
+from inference.shared.atomic import written_file
 
 PROBES = 8
 HELD_OUT_SESSIONS = 256

@@ -9,7 +9,7 @@ from typing import Any
 import paper_claims as claims
 from matplotlib.figure import Figure
 
-from inference.common.atomic import written_file
+from inference.shared.atomic import written_file
 from tune.outcome.plots import COLOURS
 
 MARKERS = "osD^vP*"

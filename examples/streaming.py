@@ -12,9 +12,9 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from inference import Recommender, SessionState, UserError
-from inference.common.columns import Columns
 from inference.files.table import delimiter_of, table_rows
 from inference.files.text import lines, opened
+from inference.shared.columns import Columns
 
 
 def clicks_of(path: str) -> Iterator[tuple[str, str]]:

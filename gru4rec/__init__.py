@@ -1,6 +1,63 @@
-"""GRU4Rec: the trainer.
+"""GRU4Rec: session-based recommendation with recurrent networks, from a click log to one ONNX file.
 
-Read in the order of the data: events → sessions → schedule → samplers → steps → model → losses → optim → trainer →
-evaluation → checkpoint → training (a whole run) → export. What training and scoring share is in `inference`, which
-knows nothing of this package.
+    from gru4rec import TrainConfig, encode, export, hold_out_last, read_events, train
+
+    log, valid = hold_out_last(encode(read_events("clicks.tsv")))
+    model = train(log, TrainConfig(loss="bpr-max"), valid=valid)
+    export(model.network, model.vocabulary, "model.onnx")
+
+The wings, in the order of the data: `data` → `preparation` → `model` → `training` → `evaluation` → `onnx_export`;
+`commands` are the command line, `config` describes a run, `kernels` are the compiled loops. What training and scoring
+share is in the package `inference`, which knows nothing of this one.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gru4rec.config.train_config import TrainConfig
+    from gru4rec.data.events import encode, hold_out_last, read_events
+    from gru4rec.evaluation.evaluate import evaluate
+    from gru4rec.model.losses import register_loss
+    from gru4rec.onnx_export.export import export
+    from gru4rec.training.checkpoint import load_model
+    from gru4rec.training.run import train
+    from gru4rec.training.samplers import register_sampler
+
+__all__ = [
+    "TrainConfig",
+    "encode",
+    "evaluate",
+    "export",
+    "hold_out_last",
+    "load_model",
+    "read_events",
+    "register_loss",
+    "register_sampler",
+    "train",
+]
+
+_MODULES = {
+    "TrainConfig": "gru4rec.config.train_config",
+    "encode": "gru4rec.data.events",
+    "hold_out_last": "gru4rec.data.events",
+    "read_events": "gru4rec.data.events",
+    "evaluate": "gru4rec.evaluation.evaluate",
+    "register_loss": "gru4rec.model.losses",
+    "export": "gru4rec.onnx_export.export",
+    "load_model": "gru4rec.training.checkpoint",
+    "train": "gru4rec.training.run",
+    "register_sampler": "gru4rec.training.samplers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for when it is asked for: help has to appear before torch is loaded."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """What is not loaded yet included, for completion in notebooks."""
+    return sorted({*globals(), *__all__})

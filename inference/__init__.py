@@ -10,11 +10,11 @@ for recommendation in recommender.recommend([["item 7", "item 9"]], k=5):
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 if TYPE_CHECKING:
-    from inference.common.vocabulary import Vocabulary
     from inference.model.recommender import Recommendation, Recommender, SessionState
+    from inference.shared.vocabulary import Vocabulary
 
 __all__ = ["Recommendation", "Recommender", "SessionState", "UserError", "Vocabulary"]
 
@@ -22,7 +22,7 @@ _MODULES = {
     "Recommendation": "inference.model.recommender",
     "Recommender": "inference.model.recommender",
     "SessionState": "inference.model.recommender",
-    "Vocabulary": "inference.common.vocabulary",
+    "Vocabulary": "inference.shared.vocabulary",
 }
 
 

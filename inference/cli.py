@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from inference.command.arguments import OUTPUT_SUFFIXES, PROGRAM, TOP_K, Mode, parsed
 from inference.command.output import output, refuse_what_is_read
-from inference.common.errors import UserError, unknown_item
-from inference.common.system import cores, hold_closed_streams
+from inference.shared.errors import UserError, unknown_item
+from inference.shared.system import cores, hold_closed_streams
 
 if TYPE_CHECKING:
     from inference.files.table import Session
@@ -143,9 +143,9 @@ def _similar(artifact: "Artifact", arguments: argparse.Namespace) -> None:
 
 def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> None:
     from inference.command.progress import progress
-    from inference.common.columns import Columns
     from inference.files.recommendations import writer
     from inference.files.sessions import read_sessions
+    from inference.shared.columns import Columns
 
     source: list[BinaryIO] = []
     sessions = read_sessions(
@@ -184,8 +184,8 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
 
 
 def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
-    from inference.common.atomic import reserved
     from inference.files.recommendations import json_line
+    from inference.shared.atomic import reserved
     from inference.streaming.clicks import answers, arriving_clicks
     from inference.streaming.states import SessionStates
 

@@ -18,19 +18,18 @@ from gru4rec.config.files import to_toml
 from gru4rec.config.train_config import TrainConfig, to_mapping
 from gru4rec.data.events import encode
 from gru4rec.evaluation.evaluate import evaluate
-from gru4rec.export.export import export
 from gru4rec.model.device import available
+from gru4rec.onnx_export.export import export
 from gru4rec.training.checkpoint import load_model
 from gru4rec.training.plugins import import_plugins
 from gru4rec.training.run import data_digest
 from gru4rec.training.trainer import Diverged
-from inference.common.atomic import written_file
-from inference.common.errors import UserError
+from inference.shared.atomic import written_file
+from inference.shared.errors import UserError
 from tune.cluster.cluster import Cluster, TrialResources, check_gpus, connected, places, trial_resources
 from tune.cluster.memory_fit import dearest, fitted
 from tune.cluster.node_check import check_nodes, marked
 from tune.cluster.storage import has_experiment, new_location
-from tune.data import SearchData, read_search_data
 from tune.outcome.folder import (
     BEST_FILE,
     MODEL_FILE,
@@ -53,6 +52,7 @@ from tune.space.search_space import SearchSpace
 from tune.studies.finals import Finalist, Finals
 from tune.studies.grid import Grid, by_point, runs
 from tune.studies.study import Ending, Runnable, Study, run_study
+from tune.trials.data import SearchData, read_search_data
 from tune.trials.results import TrialResult, read_trials, winner, winning_config
 from tune.trials.searchers import Experience
 from tune.trials.trial import EPOCH_METRIC, METRIC

@@ -15,7 +15,7 @@ try:
     from cyclopts import App, Parameter
 
     from gru4rec.commands.terminal import examples, our_version, run_app, say, use_threads
-    from inference.common.errors import UserError
+    from inference.shared.errors import UserError
     from tune.settings import Request
     from tune.space.flags import SpaceFlags, narrowed
 except ImportError as missing:  # the base install only scores

@@ -23,8 +23,8 @@ from spread import spread
 from gru4rec.config.train_config import TrainConfig, from_mapping
 from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.training.trainer import Trainer
-from inference.common.errors import UserError
-from inference.common.vocabulary import Vocabulary
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import Vocabulary
 from tune.space.published import DEVELOPED_WITH, PUBLISHED
 
 CONFIGS = {"rsc15": PUBLISHED["rsc15"], "retailrocket": PUBLISHED["retailrocket"], "whole-session": DEVELOPED_WITH}

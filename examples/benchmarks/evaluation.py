@@ -29,8 +29,8 @@ from gru4rec.evaluation.evaluate import metrics_of
 from gru4rec.evaluation.network_ranking import rank_all
 from gru4rec.model.network import Network
 from gru4rec.training.checkpoint import load_model
-from inference.common.errors import UserError
-from inference.common.vocabulary import Vocabulary
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import Vocabulary
 
 CUTOFF = 20
 OFFICIAL, OURS, WITH_BEST = "official", "ours", "ours, with the best 20"

@@ -35,7 +35,7 @@ from gru4rec.data.sessions import EncodedLog
 from gru4rec.data.synthetic import synthesize
 from gru4rec.model.precision import choose_precision
 from gru4rec.training.trainer import Trainer
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 from tune.space.published import PUBLISHED
 
 PARAMETERS = {**PUBLISHED["retailrocket"], "layers": [224]}

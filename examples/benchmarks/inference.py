@@ -28,10 +28,10 @@ import packages_first  # noqa: F401
 import torch
 
 from gru4rec.config.train_config import TrainConfig
-from gru4rec.export.export import export, export_with_scan
 from gru4rec.model.network import Network
+from gru4rec.onnx_export.export import export, export_with_scan
 from inference import Recommender, Vocabulary
-from inference.common.system import cores
+from inference.shared.system import cores
 
 LONGEST_SESSION = 50
 SMALLEST_SCAN = 100_000

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from gru4rec.config.files import read_config
 from gru4rec.model.network import Network
-from inference.common.errors import UserError
-from inference.common.vocabulary import Vocabulary
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import Vocabulary
 
 MODULE = "gru4rec_pytorch"
 PARAMETER_FILES = {

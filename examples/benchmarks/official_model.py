@@ -25,8 +25,8 @@ from gru4rec.evaluation.evaluate import evaluate
 from gru4rec.model.network import Network
 from gru4rec.training import checkpoint
 from gru4rec.training.run import data_digest
-from inference.common.atomic import written_folder
-from inference.common.errors import UserError
+from inference.shared.atomic import written_folder
+from inference.shared.errors import UserError
 
 
 def keep(arguments: argparse.Namespace) -> str:

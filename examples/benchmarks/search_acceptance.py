@@ -21,7 +21,7 @@ from typing import Any
 import official_code
 import polars as pl
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 from tune.trials.finished import read_finished
 
 

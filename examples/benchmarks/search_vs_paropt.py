@@ -31,7 +31,7 @@ from typing import Any, TextIO
 
 import official_code
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 SPACE = "gru4rec_bprmax_standard_parspace.json"
 FIXED = {"loss": "bpr-max", "n_sample": 2048, "constrained_embedding": True, "embedding": 0}

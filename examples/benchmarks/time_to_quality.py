@@ -29,7 +29,7 @@ from typing import Any
 import official_code
 
 from gru4rec.config.train_config import WHOLE_SESSION, from_mapping
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 
 def official_run(arguments: argparse.Namespace) -> None:

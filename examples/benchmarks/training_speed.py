@@ -30,7 +30,7 @@ from spread import spread
 from training_turns import Stopwatch, Turn, floor_turn, official_turn, our_turn
 
 from gru4rec.config.train_config import from_mapping
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 OFFICIAL, FLOOR = "official", "floor"
 

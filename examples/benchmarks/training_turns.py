@@ -9,7 +9,7 @@ import numpy as np
 import official_code
 
 from gru4rec.config.train_config import TrainConfig
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 
 class Enough(Exception):  # noqa: N818 - nothing is wrong

@@ -28,7 +28,7 @@ import official_code
 
 from gru4rec.config.files import read_config
 from gru4rec.config.train_config import from_mapping
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 OFFICIAL, SAME, RECIPE = "the authors' code", "ours, the same parameters", "ours, the recipe"
 PARTS = ("before", "epoch", "ranking")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from cyclopts import Parameter
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 if TYPE_CHECKING:
     from gru4rec.data.clicks import Clicks

@@ -21,7 +21,7 @@ from gru4rec.config.train_config import (
     from_mapping,
     values_for,
 )
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 _SPECIAL_TYPES: dict[str, Any] = {
     "layers": str,

@@ -21,9 +21,9 @@ from gru4rec.evaluation.assessment import Assessment, Group, Setting, assess, di
 from gru4rec.evaluation.baselines.registry import BASELINES, rank_with_baseline
 from gru4rec.evaluation.metrics import Interval
 from gru4rec.evaluation.rankings import Events, Rankings
-from inference.common.atomic import written_file
-from inference.common.errors import UserError
-from inference.common.vocabulary import Vocabulary
+from inference.shared.atomic import written_file
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import Vocabulary
 
 REPORTED = ("recall", "mrr")
 """The metrics by which models are compared in words."""

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from cyclopts import Parameter
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 if TYPE_CHECKING:
-    from gru4rec.export.scan_report import ScanReport
-    from inference.common.vocabulary import Vocabulary
+    from gru4rec.onnx_export.scan_report import ScanReport
+    from inference.shared.vocabulary import Vocabulary
 
 
 def export(
@@ -44,8 +44,8 @@ def export(
     if out.suffix != ".onnx":
         raise UserError(f"--out: expected a name that ends in .onnx, as other commands know a model file by, got {out}")
     from gru4rec.config.train_config import to_mapping
-    from gru4rec.export.export import export as export_exact
-    from gru4rec.export.export import export_with_scan
+    from gru4rec.onnx_export.export import export as export_exact
+    from gru4rec.onnx_export.export import export_with_scan
     from gru4rec.training.checkpoint import load_model
 
     loaded = load_model(model)
@@ -92,9 +92,9 @@ def calibration_sessions(path: Path, columns: tuple[str, str, str], vocabulary: 
         return [
             numbers.astype(np.int64) for numbers in np.split(sessions.items, sessions.offsets[1:-1]) if len(numbers)
         ]
-    from inference.common.columns import Columns as SessionColumns
-    from inference.common.vocabulary import MISSING
     from inference.files.sessions import read_sessions
+    from inference.shared.columns import Columns as SessionColumns
+    from inference.shared.vocabulary import MISSING
 
     known = []
     for session in read_sessions(str(path), columns=SessionColumns(*columns), group=True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,7 +107,7 @@ def prepare(
         out: folder for train.parquet, valid.parquet, test.parquet and stats.json; a new or an empty one
         preset: layout and official rules of a public log, as it is downloaded; flags win over it
     """
-    from inference.common.atomic import written_folder
+    from inference.shared.atomic import written_folder
 
     with written_folder(out) as folder:  # before any work is done
         parts = _prepare(folder, events, preset, reading, rules)

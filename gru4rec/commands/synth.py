@@ -14,7 +14,7 @@ def synth(*, out: Path, events: int = 100_000, items: int = 2_000, seed: int = 0
     """
     from gru4rec.data.event_files import system_errors
     from gru4rec.data.synthetic import synthesize
-    from inference.common.atomic import written_file
+    from inference.shared.atomic import written_file
 
     log = synthesize(events, items, seed)
     with written_file(out) as file, system_errors():

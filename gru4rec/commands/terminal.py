@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from inference.common.errors import UserError, one_line
-from inference.common.system import MOST_THREADS, hold_closed_streams
+from inference.shared.errors import UserError, one_line
+from inference.shared.system import MOST_THREADS, hold_closed_streams
 
 if TYPE_CHECKING:
     from cyclopts import App

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from gru4rec.commands.config_flags import ConfigFlags, configuration
 from gru4rec.commands.terminal import ProgressLines, use_threads
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 if TYPE_CHECKING:
     from gru4rec.data.events import Columns

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

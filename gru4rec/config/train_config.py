@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from inference.common.errors import UserError, unknown_choice
+from inference.shared.errors import UserError, unknown_choice
 
 LOSS_OPTION_FIELDS = ("bpreg", "elu_param", "logq")
 """Fields that belong to the loss; None means the loss's own default."""

@@ -1,1 +1,22 @@
-"""FACE."""
+"""Clicks and sessions: what everything else reads.
+
+Enters: click logs (TSV, CSV, JSON lines, parquet). Leaves: `EncodedLog`, sessions of item numbers with their
+vocabulary. Read `event_files` (opening a file) → `times` → `events` (rows to sessions) → `sessions`; `clicks` are the
+arrays that a preparation works on, `encoded_log` and `npy` keep them on disk, `synthetic` makes logs.
+"""
+
+from gru4rec.data.encoded_log import read_training_log
+from gru4rec.data.events import Columns, encode, hold_out_last, read_events
+from gru4rec.data.sessions import EncodedLog, Sessions
+from gru4rec.data.synthetic import synthesize
+
+__all__ = [
+    "Columns",
+    "EncodedLog",
+    "Sessions",
+    "encode",
+    "hold_out_last",
+    "read_events",
+    "read_training_log",
+    "synthesize",
+]

@@ -22,8 +22,8 @@ from gru4rec.data.clicks import Clicks
 from gru4rec.data.events import Columns, encode, read_events
 from gru4rec.data.npy import mapped_array, save_array
 from gru4rec.data.sessions import EncodedLog, Sessions
-from inference.common.errors import UserError
-from inference.common.vocabulary import Vocabulary
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import Vocabulary
 
 SCHEMA_VERSION = 1
 FOLDER = "encoded"

@@ -19,8 +19,8 @@ from typing import BinaryIO, Literal
 
 import polars as pl
 
-from inference.common.errors import UserError, one_line
 from inference.files.table import delimiter_of
+from inference.shared.errors import UserError, one_line
 
 Kind = Literal["text", "json", "parquet"]
 PACKED = (".gz", ".zst", ".zstd")

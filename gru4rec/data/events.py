@@ -17,8 +17,8 @@ import polars as pl
 from gru4rec.data.event_files import READING_ERRORS, EventFile, explained, open_event_file, unheard_panics
 from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.data.times import time_column
-from inference.common.errors import UserError
-from inference.common.vocabulary import Vocabulary
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.lib import format as npy
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 UNREADABLE = (OSError, ValueError, TypeError, EOFError, OverflowError, SyntaxError, TokenError, RecursionError)
 """What numpy raises for damaged files: their header is text, which it parses as a literal."""

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from inference.common.vocabulary import Vocabulary
+from inference.shared.vocabulary import Vocabulary
 
 NO_ITEM = -1
 """In the place of a click from before the session began."""

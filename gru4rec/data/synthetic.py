@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 CLICKS_PER_SESSION = 5.0
 FOLLOW, JUMP = 0.7, 0.25  # of the rest, the intent drifts

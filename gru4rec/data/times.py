@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 import polars as pl
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 Unit = Literal["s", "ms", "us", "ns", "order"]
 TICKS_PER_SECOND: dict[str, float] = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}

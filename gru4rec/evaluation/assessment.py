@@ -17,7 +17,7 @@ import numpy as np
 
 from gru4rec.evaluation.metrics import METRICS, Interval, check_cutoffs, intervals, worth
 from gru4rec.evaluation.rankings import Events, Rankings, Ties
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 USUAL_CUTOFF = 20
 TIES_THAT_MATTER = 0.01

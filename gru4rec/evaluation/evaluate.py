@@ -18,7 +18,7 @@ from gru4rec.evaluation.metrics import check_cutoffs, worth
 from gru4rec.evaluation.network_ranking import rank_all
 from gru4rec.evaluation.rankings import Ties, check_ties
 from gru4rec.model.network import Network
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 DEFAULT_CUTOFFS = (1, 5, 10, 20)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 METRICS = ("recall", "mrr", "ndcg")
 LEVEL = 0.95

@@ -18,7 +18,7 @@ from torch import Tensor
 from gru4rec.data.sessions import NO_ITEM, Sessions
 from gru4rec.evaluation.rankings import Rankings
 from gru4rec.model.network import Network
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 SESSIONS_PER_BATCH = 2048
 STATES_AT_ONCE = 1 << 14

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from gru4rec.data.sessions import Sessions
-from inference.common.errors import unknown_choice
+from inference.shared.errors import unknown_choice
 
 Ties = Literal["standard", "conservative", "median"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from gru4rec import kernels
 from gru4rec.config.train_config import LOSS_OPTION_FIELDS, WHOLE_SESSION, TrainConfig
 from gru4rec.model.bpr_max import BPRMaxGradient
-from inference.common.errors import UserError, unknown_choice
+from inference.shared.errors import UserError, unknown_choice
 
 LossFunction = Callable[..., Tensor]
 

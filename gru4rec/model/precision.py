@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 AMPERE = (8, 0)
 """Compute capability from which on NVIDIA's GPUs multiply bfloat16 and TF32; older ones only imitate bfloat16."""

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, fields
 
 from gru4rec.data.event_files import EventFile
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 KNOWN_NAMES = {
     "session": ("sessionid", "session", "sessionidhash", "usersession", "visitid", "visit", "sid"),

@@ -19,7 +19,7 @@ from gru4rec.data.times import Clock
 from gru4rec.preparation.filters import Rule, item_support, known_items, not_repeated, session_length
 from gru4rec.preparation.raw_log import RawLog
 from gru4rec.preparation.splits import Boundary, SplitBy, split
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 
 @dataclass(frozen=True)

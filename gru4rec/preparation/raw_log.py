@@ -18,7 +18,7 @@ from gru4rec.data.event_files import READING_ERRORS, EventFile, explained, unhea
 from gru4rec.data.events import check_id_type
 from gru4rec.data.times import DAY, Clock, clock_of, magnitude, plausible, time_column
 from gru4rec.preparation.columns import RawColumns, check_columns
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 SAMPLE_ROWS = 1000
 MILLISECONDS_PER_DAY = 86_400_000

@@ -16,7 +16,7 @@ import numpy as np
 
 from gru4rec.data.clicks import Clicks
 from gru4rec.data.times import DAY, Clock
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 SplitBy = Literal["start", "end", "cut"]
 

@@ -27,9 +27,9 @@ from gru4rec.config.train_config import TrainConfig, from_mapping
 from gru4rec.data.npy import mapped_array, save_array
 from gru4rec.model.network import Network
 from gru4rec.training.trainer import Trainer
-from inference.common.atomic import written_file, written_folder
-from inference.common.errors import UserError
-from inference.common.vocabulary import Vocabulary
+from inference.shared.atomic import written_file, written_folder
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import Vocabulary
 
 SCHEMA_VERSION = 1
 CONFIG_FILE = "config.toml"

@@ -19,7 +19,7 @@ from gru4rec.training.samplers import get_sampler
 from gru4rec.training.session_parallel.steps import INDICES_PER_BLOCK
 from gru4rec.training.whole_session.batching import STEPS_PER_BLOCK
 from gru4rec.training.whole_session.chunked_loss import SCORES_PER_CHUNK
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 GIB = 1 << 30
 LARGE = GIB

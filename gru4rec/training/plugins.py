@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.model.losses import Loss
-from inference.common.errors import UserError, one_line
+from inference.shared.errors import UserError, one_line
 
 
 def import_plugins(config: TrainConfig) -> None:

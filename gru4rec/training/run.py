@@ -22,7 +22,7 @@ from gru4rec.evaluation.evaluate import evaluate
 from gru4rec.training import checkpoint, memory
 from gru4rec.training.trainer import EpochReport, Trainer
 from gru4rec.training.warm_start import WarmStart
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 SELECTION_METRIC = "mrr@20"
 LOCK_FILE = ".lock"

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gru4rec.config.train_config import TrainConfig
-from inference.common.errors import UserError, unknown_choice
+from inference.shared.errors import UserError, unknown_choice
 
 
 class Sampler(Protocol):

@@ -25,7 +25,7 @@ from gru4rec.training.plugins import check_loss, import_plugins, plugin_failures
 from gru4rec.training.samplers import build_sampler
 from gru4rec.training.session_parallel.batching import SessionParallel
 from gru4rec.training.whole_session.batching import WholeSession
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 BATCHINGS: dict[str, type[SessionParallel] | type[WholeSession]] = {
     SESSION_PARALLEL: SessionParallel,

@@ -21,8 +21,8 @@ from gru4rec.data.encoded_log import file_digest
 from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.training import checkpoint
 from gru4rec.training.trainer import Trainer
-from inference.common.errors import UserError
-from inference.common.vocabulary import MISSING, Vocabulary
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import MISSING, Vocabulary
 
 MUST_AGREE = ("layers", "embedding", "constrained_embedding", "score", "optimizer", "n_recent")
 """What decides the shape and the meaning of what is carried over."""

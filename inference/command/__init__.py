@@ -1,1 +1,1 @@
-"""FACE."""
+"""What `gru4rec-infer` is made of besides scoring: its `arguments`, its `output`, its `progress`."""

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NoReturn, get_args
 
-from inference.common.errors import UserError
 from inference.files.sessions import FORMATS
 from inference.model.providers import PROVIDERS
+from inference.shared.errors import UserError
 
 PROGRAM = "gru4rec-infer"
 OUTPUT_SUFFIXES = {"": "table", ".txt": "table", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}

@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from inference.common.atomic import only_writer, written_file
-from inference.common.errors import UserError
+from inference.shared.atomic import only_writer, written_file
+from inference.shared.errors import UserError
 
 
 @contextmanager

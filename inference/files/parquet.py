@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from inference.common.columns import Columns
-from inference.common.errors import UserError
 from inference.files.table import Remark, Row, column_at, has_times, time_of
+from inference.shared.columns import Columns
+from inference.shared.errors import UserError
 
 ROWS_AT_ONCE = 1 << 16
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 from json.encoder import encode_basestring as quoted
 from typing import Any, Literal, TextIO, get_args
 
-from inference.common.errors import unknown_choice
 from inference.files.table import Session
 from inference.model.recommender import Recommendation
+from inference.shared.errors import unknown_choice
 
 Format = Literal["table", "jsonl", "csv"]
 FORMATS: tuple[Format, ...] = get_args(Format)

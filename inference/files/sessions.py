@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO, Literal, get_args
 
-from inference.common.columns import Columns
-from inference.common.errors import UserError, unknown_choice
 from inference.files.parquet import parquet_rows
 from inference.files.table import (
     DELIMITERS,
@@ -28,6 +26,8 @@ from inference.files.table import (
     table_rows,
 )
 from inference.files.text import Line, Watch, lines, opened, peeked, source_name
+from inference.shared.columns import Columns
+from inference.shared.errors import UserError, unknown_choice
 
 Format = Literal["csv", "tsv", "jsonl", "lines", "parquet"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inference.common.columns import Columns
-from inference.common.errors import UserError
 from inference.files.text import Line
+from inference.shared.columns import Columns
+from inference.shared.errors import UserError
 
 Time = int | float | datetime
 Remark = Callable[[str], None]

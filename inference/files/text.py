@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 LONGEST_LINE = 1 << 28
 """Bytes of the longest line that is read: about 20 million clicks."""

@@ -18,9 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from inference.common.errors import UserError, one_line, unknown_choice
-from inference.common.system import MOST_THREADS
-from inference.common.vocabulary import Vocabulary
 from inference.model.format import (
     FORMAT_VERSION,
     INPUTS,
@@ -37,6 +34,9 @@ from inference.model.format import (
 )
 from inference.model.onnx_reader import FLOAT, OnnxFile
 from inference.model.providers import runtime, started
+from inference.shared.errors import UserError, one_line, unknown_choice
+from inference.shared.system import MOST_THREADS
+from inference.shared.vocabulary import Vocabulary
 
 _INPUT_TYPES = ("tensor(int64)", "tensor(int64)", "tensor(float)", "tensor(int64)", "tensor(int64)")
 _OUTPUT_TYPES = ("tensor(int64)", "tensor(float)", "tensor(float)")

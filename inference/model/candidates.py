@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.common.errors import UserError
-from inference.common.vocabulary import MISSING
 from inference.model.artifact import Artifact
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import MISSING
 
 
 @dataclass(frozen=True)

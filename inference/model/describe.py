@@ -6,10 +6,10 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from inference.common.errors import UserError
-from inference.common.system import cores
 from inference.model.artifact import Artifact
 from inference.model.format import FORMAT_VERSION
+from inference.shared.errors import UserError
+from inference.shared.system import cores
 
 CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "sve", "i8mm")
 """Instructions that decide how fast matrix products are."""

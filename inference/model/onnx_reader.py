@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types of a protocol-buffer field."""

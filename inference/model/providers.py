@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from inference.common.errors import UserError, one_line, unknown_choice
+from inference.shared.errors import UserError, one_line, unknown_choice
 
 EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 PROVIDERS = ("auto", *EXECUTION_PROVIDERS)

@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from inference.common.errors import UserError, unknown_choice
-from inference.common.vocabulary import MISSING, Vocabulary
 from inference.model.artifact import Artifact
 from inference.model.candidates import Candidates
 from inference.model.providers import provider_of
 from inference.model.scorer import Scorer
+from inference.shared.errors import UserError, unknown_choice
+from inference.shared.vocabulary import MISSING, Vocabulary
 
 SCORES_PER_BATCH = 1 << 25
 """The default batch size keeps all score matrices together below this many numbers (128 MiB)."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from inference.common.errors import UserError, one_line
 from inference.model.artifact import Artifact
 from inference.model.candidates import Candidates
 from inference.model.format import INPUTS, OUTPUTS
+from inference.shared.errors import UserError, one_line
 
 CLICKS_PER_RUN = 1 << 15
 """Longer sessions are walked in several runs, so that one run takes at most this many clicks of a batch."""

@@ -6,9 +6,9 @@ cosine of the two rows, −1 … 1.
 
 import numpy as np
 
-from inference.common.errors import UserError
-from inference.common.vocabulary import MISSING
 from inference.model.artifact import Artifact
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import MISSING
 
 
 def similar_items(artifact: Artifact, item: str, k: int = 20) -> list[tuple[str, float]]:

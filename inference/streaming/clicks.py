@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
-from inference.common.errors import UserError, unknown_item
-from inference.common.vocabulary import Vocabulary
 from inference.files.sessions import json_id, json_object
 from inference.files.text import Line, decoded, opened, source_name
 from inference.model.recommender import Recommendation, SessionState
+from inference.shared.errors import UserError, unknown_item
+from inference.shared.vocabulary import Vocabulary
 from inference.streaming.states import SessionStates
 
 BYTES_AT_ONCE = 1 << 16

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from inference.common.atomic import replaced_file
-from inference.common.errors import UserError
 from inference.model.artifact import Artifact
 from inference.model.recommender import SessionState
+from inference.shared.atomic import replaced_file
+from inference.shared.errors import UserError
 
 FORMAT = "gru4rec session states"
 VERSION = 2

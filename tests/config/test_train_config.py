@@ -10,7 +10,7 @@ from gru4rec.commands.config_flags import ConfigFlags, configuration
 from gru4rec.commands.config_flags import given as flags_given
 from gru4rec.config.files import read_config, to_toml
 from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 from tests.support.paths import ROOT
 
 RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.toml"))

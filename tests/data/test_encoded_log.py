@@ -10,8 +10,8 @@ from gru4rec.cli import main
 from gru4rec.data.encoded_log import read_training_log
 from gru4rec.data.events import Columns, encode, read_events
 from gru4rec.data.synthetic import synthesize
-from inference.common.errors import UserError
-from tune.data import read_search_data
+from inference.shared.errors import UserError
+from tune.trials.data import read_search_data
 
 TRAINING = ("--layers", "8", "--n-sample", "16", "--batch-size", "8", "--n-epochs", "1")
 

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from gru4rec.data.events import Columns, encode, hold_out_last, read_events
-from inference.common.errors import UserError
-from inference.common.vocabulary import Vocabulary
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import Vocabulary
 from tests.support.small_logs import frame_of, log_of
 
 LINES = "SessionId\tItemId\tTime\n7\t007\t3\n7\t7\t1\n5\t007\t2\n"

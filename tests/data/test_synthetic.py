@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from gru4rec.data.synthetic import synthesize
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 
 def pairs_of(log: pl.DataFrame) -> pl.DataFrame:

@@ -9,7 +9,7 @@ import pytest
 
 from gru4rec.cli import main
 from gru4rec.data.times import Clock, TimeColumn, clock_of, magnitude, plausible, time_column
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 NOON = datetime.datetime(2024, 5, 6, 12, 0, 0)
 NOON_UTC = NOON.replace(tzinfo=datetime.UTC)

@@ -17,6 +17,8 @@ from gru4rec.config.train_config import (
 from gru4rec.model.losses import LOSSES
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.documents
+
 PARAMETERS = (ROOT / "gru4rec" / "PARAMETERS.md").read_text(encoding="utf-8")
 TROUBLESHOOTING = (ROOT / "gru4rec" / "TROUBLESHOOTING.md").read_text(encoding="utf-8")
 ROWS = {row[0].strip("`"): row for row in (

@@ -35,6 +35,8 @@ from tune.search import main as search_main
 from tune.space.builder import read_space, search_space
 from tune.space.flags import narrowed
 
+pytestmark = pytest.mark.documents
+
 SMALL = {
     "synth": {"--events": "3000", "--items": "300"},
     "train": {"--layers": "8", "--n-sample": "16", "--n-epochs": "1"},

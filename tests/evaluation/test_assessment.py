@@ -9,7 +9,7 @@ from gru4rec.data.sessions import Sessions
 from gru4rec.evaluation.assessment import Setting, assess, differences
 from gru4rec.evaluation.metrics import intervals, worth
 from gru4rec.evaluation.rankings import Events, Rankings
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 
 def rankings_of(above: list[int], best: list[list[int]] | None = None, tied: list[int] | None = None) -> Rankings:

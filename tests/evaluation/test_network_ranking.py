@@ -11,7 +11,7 @@ from gru4rec.data.sessions import Sessions
 from gru4rec.evaluation.evaluate import evaluate, metrics_of, ranks
 from gru4rec.evaluation.network_ranking import rank_all
 from gru4rec.model.network import Network
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 
 def network_of(n_items: int, layers=(8,), seed=0, **config) -> Network:

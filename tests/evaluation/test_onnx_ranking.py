@@ -11,10 +11,10 @@ from gru4rec.evaluation.evaluate import evaluate
 from gru4rec.evaluation.network_ranking import rank_all
 from gru4rec.evaluation.onnx_ranking import evaluate_artifact, rank_with_artifact
 from gru4rec.evaluation.rankings import Events
-from gru4rec.export.export import export
 from gru4rec.model.network import Network
-from inference.common.vocabulary import Vocabulary
+from gru4rec.onnx_export.export import export
 from inference.model.recommender import Recommender
+from inference.shared.vocabulary import Vocabulary
 
 N_ITEMS = 60
 

@@ -20,6 +20,8 @@ from tests.support.ray_cluster import end_session, processes_of, running_cluster
 from tests.support.small_logs import frame_of, markov_sessions
 from tune.trials.finished import read_finished
 
+pytestmark = pytest.mark.ray
+
 EXAMPLES = ROOT / "examples" / "cluster"
 SCHEMA = json.loads((ROOT / "tests" / "support" / "rayjob_schema.json").read_text())
 SMALL = ["--layers=16", "--n-sample=16", "--batch-size=8", "--no-seeds", "--threads=1"]

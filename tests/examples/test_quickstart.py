@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.ray
+
 
 def quickstart(output: Path, *arguments: str) -> str:
     """Run the script with the environment that the tests run in, and give what it shows."""

@@ -7,7 +7,7 @@ import torch
 
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.model.losses import LOSSES, correct_for_sampling, get_loss
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 from tests.support.small_logs import BUILT_IN_LOSSES
 
 ALL = BUILT_IN_LOSSES

@@ -10,7 +10,7 @@ from gru4rec.config.train_config import TrainConfig
 from gru4rec.model.losses import LOSSES, register_loss
 from gru4rec.model.precision import Precision, choose_precision, float32_products
 from gru4rec.training.trainer import Trainer
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 GPU_PRODUCTS = torch.backends.cuda.matmul
 CUDA = torch.device("cuda")

@@ -26,16 +26,18 @@ from gru4rec.data.sessions import EncodedLog
 from gru4rec.data.synthetic import synthesize
 from gru4rec.training.run import train
 from inference.cli import _ids
-from inference.common.errors import UserError
 from inference.files.sessions import FORMATS, read_sessions
 from inference.model.artifact import Artifact
 from inference.model.candidates import Candidates
 from inference.model.recommender import Recommender
+from inference.shared.errors import UserError
 from inference.streaming.states import SessionStates, _identity
 from tests.support.tiny_models import random_weights, save_model
 from tune.outcome.folder import Identity, Round, SearchFolder, SearchState
 from tune.space.builder import read_space, search_space
 from tune.space.dimensions import Choice, Span, read_dimension
+
+pytestmark = pytest.mark.fuzz
 
 TRAPS = [
     *(

@@ -18,6 +18,8 @@ from inference.model.artifact import Artifact
 from tests.support.forking import Forked
 from tune.trials.trial import as_text
 
+pytestmark = pytest.mark.ray
+
 KILLED = -signal.SIGKILL
 MOMENTS = (
     ("clicks,", 3.0),  # Ray starts

@@ -25,7 +25,7 @@ IMPORTED = (
     *(
         "onnxruntime",
         "gru4rec.data.encoded_log",
-        "gru4rec.export.export",
+        "gru4rec.onnx_export.export",
         "gru4rec.preparation.output",
         "gru4rec.preparation.raw_log",
     ),

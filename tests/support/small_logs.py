@@ -5,7 +5,7 @@ import polars as pl
 
 from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.model.losses import LOSSES
-from inference.common.vocabulary import Vocabulary
+from inference.shared.vocabulary import Vocabulary
 
 BUILT_IN_LOSSES = sorted(name for name, loss in LOSSES.items() if loss.function.__module__ == "gru4rec.model.losses")
 """Every loss of ours by name; other tests may have registered more."""

@@ -15,8 +15,8 @@ from gru4rec.training import memory
 from gru4rec.training.run import train
 from gru4rec.training.samplers import SAMPLERS, FullSampler, PopularitySampler, register_sampler
 from gru4rec.training.trainer import Trainer
-from inference.common.errors import UserError
-from inference.common.vocabulary import Vocabulary
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import Vocabulary
 from tests.support.paths import ROOT
 from tests.support.small_logs import log_of, markov_sessions
 

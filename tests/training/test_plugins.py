@@ -11,7 +11,7 @@ from gru4rec.model.losses import LOSSES
 from gru4rec.training.plugins import import_plugins, plugin_failures
 from gru4rec.training.samplers import SAMPLERS
 from gru4rec.training.trainer import Trainer
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 MODULE = """
 import numpy as np

@@ -18,7 +18,7 @@ from gru4rec.model.losses import LOSSES, register_loss
 from gru4rec.training import checkpoint
 from gru4rec.training.run import train
 from gru4rec.training.trainer import LOOKS_PER_EPOCH, Diverged, Trainer
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 from tests.support.small_logs import BUILT_IN_LOSSES, frame_of, log_of, markov_sessions
 
 CONFIGS = {

@@ -6,7 +6,7 @@ from scipy import stats
 
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.training.samplers import SAMPLERS, PopularitySampler, build_sampler, register_sampler
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 
 def chi_square_p_value(drawn: np.ndarray, weights: np.ndarray) -> float:

@@ -21,8 +21,8 @@ from gru4rec.training.samplers import PopularitySampler
 from gru4rec.training.trainer import Trainer
 from gru4rec.training.warm_start import WarmStart, place_beside_neighbours
 from inference.cli import main as infer
-from inference.common.errors import UserError
-from inference.common.vocabulary import Vocabulary
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import Vocabulary
 from tests.support.small_logs import frame_of, markov_sessions
 
 OLD_ITEMS, NEW_ITEMS = 100, 20

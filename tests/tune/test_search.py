@@ -16,11 +16,13 @@ from gru4rec.data.events import encode, read_events
 from gru4rec.evaluation.evaluate import evaluate
 from gru4rec.training.checkpoint import load_model
 from gru4rec.training.trainer import Diverged
-from inference.common.errors import UserError
 from inference.model.recommender import Recommender
+from inference.shared.errors import UserError
 from tests.support.small_logs import frame_of, markov_sessions
 from tune.outcome.folder import held
 from tune.search import main
+
+pytestmark = pytest.mark.ray
 
 SMALL = [
     *("--layers", "16", "--batch-size", "16", "--n-sample", "0,16", "--loss", "cross-entropy,bpr-max"),

@@ -15,7 +15,7 @@ from pathlib import Path
 import gru4rec
 import inference
 import tune
-from inference.common.errors import UserError, one_line
+from inference.shared.errors import UserError, one_line
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from gru4rec.config.train_config import TrainConfig, from_mapping
 from gru4rec.data.sessions import EncodedLog
 from gru4rec.training.memory import GIB, Forecast, forecast, how_many_fit
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 from tune.cluster.cluster import Cluster, TrialResources, places, trial_resources
 from tune.space.dimensions import Choice, Dimension
 from tune.space.search_space import SearchSpace

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gru4rec.commands.terminal import say
-from inference.common.errors import UserError, one_line
+from inference.shared.errors import UserError, one_line
 from tune.cluster.storage import filesystem_of
 
 MARKER = ".marker"

@@ -15,7 +15,7 @@ from typing import Any
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
-from inference.common.errors import UserError, one_line
+from inference.shared.errors import UserError, one_line
 
 STATE = "experiment_state-"
 """How the name of a state begins; the time follows at which the process that wrote it had started."""

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from gru4rec.training.run import LOCK_FILE, in_use
-from inference.common.atomic import written_file
-from inference.common.errors import UserError
+from inference.shared.atomic import written_file
+from inference.shared.errors import UserError
 from tune.cluster.storage import absolute
 from tune.outcome.overhead import Effort
 from tune.space.search_space import SearchSpace

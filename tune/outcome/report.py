@@ -16,7 +16,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from gru4rec.config.train_config import TrainConfig, to_mapping
-from inference.common.atomic import writing, written_file
+from inference.shared.atomic import writing, written_file
 from tune.outcome.overhead import Effort
 from tune.outcome.plots import all_plots
 from tune.settings import Request

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from gru4rec.config.train_config import to_mapping
 from gru4rec.data.event_files import system_errors
-from inference.common.atomic import written_file
+from inference.shared.atomic import written_file
 from tune.outcome.folder import versions
 from tune.studies.finals import Finalist
 from tune.trials.results import TrialResult, described, ranked

@@ -18,8 +18,8 @@ from gru4rec.data.sessions import EncodedLog
 from gru4rec.training import checkpoint
 from gru4rec.training import run as training
 from gru4rec.training.trainer import Trainer
-from inference.common.atomic import writing
-from inference.common.errors import UserError
+from inference.shared.atomic import writing
+from inference.shared.errors import UserError
 from tune.trials.results import TrialResult
 from tune.trials.trial import EPOCH_METRIC, TrialData
 

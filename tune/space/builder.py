@@ -29,7 +29,7 @@ from gru4rec.config.train_config import (
 )
 from gru4rec.model.losses import LOSSES, get_loss
 from gru4rec.training.samplers import SAMPLERS, SamplerChoice
-from inference.common.errors import UserError, unknown_choice
+from inference.shared.errors import UserError, unknown_choice
 from tune.space.dimensions import Choice, Dimension, Span, declared, ladder, read_dimension
 from tune.space.search_space import FIXED_FIELDS, Alternative, SearchSpace
 

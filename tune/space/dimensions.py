@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Union
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 LARGEST_LADDER = 10_000
 """Values that a range with a step may have."""

@@ -1,1 +1,5 @@
-"""FACE."""
+"""One trial, and which one comes next.
+
+Enters: a `SearchSpace`. Leaves: results of trials. Read `trial` (runs on a worker) → `searchers` (what to try next) →
+`schedulers` (what to stop early) → `results`; `finished` and `checkpoints` keep what a killed search needs.
+"""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from ray import tune as ray_tune
 
 from gru4rec.config.train_config import SESSION_PARALLEL, TrainConfig, from_mapping
-from inference.common.errors import UserError, one_line
+from inference.shared.errors import UserError, one_line
 from tune.cluster.storage import is_whole, newest_state
 from tune.space.search_space import MODEL
 from tune.trials.searchers import NUMBER

@@ -30,7 +30,7 @@ from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.evaluation.evaluate import evaluate
 from gru4rec.training.checkpoint import load_training_state, save_training_state
 from gru4rec.training.trainer import Diverged, Trainer
-from inference.common.errors import UserError, one_line
+from inference.shared.errors import UserError, one_line
 from tune.cluster.cluster import TrialPlace
 from tune.space.search_space import MODEL
 

@@ -1,1 +1,9 @@
-"""FACE."""
+"""Simple methods that a network has to beat, ranked in full like the network itself.
+
+Enters: training sessions. Leaves: rankings of test sessions. Read `registry` → `candidate_ranking` →
+`item_transitions`, `vsknn`.
+"""
+
+from gru4rec.evaluation.baselines.registry import BASELINES, rank_with_baseline
+
+__all__ = ["BASELINES", "rank_with_baseline"]

@@ -23,7 +23,7 @@ from gru4rec.training.session_parallel import compiled_step
 from gru4rec.training.session_parallel.compiled_step import StepGradients
 from gru4rec.training.session_parallel.schedule import SessionParallelSchedule
 from gru4rec.training.session_parallel.steps import Step, StepPreparation
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 
 class SessionParallel:

@@ -33,7 +33,7 @@ from gru4rec.training.samplers import Sampler, draw
 from gru4rec.training.sparse_rows import FirstOccurrence, Rows, described, different, rows_from
 from gru4rec.training.whole_session.batches import SessionBatches, SessionStep
 from gru4rec.training.whole_session.chunked_loss import Hits, Recent, score_loss
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 STEPS_PER_BLOCK = 16
 

@@ -10,8 +10,8 @@ import torch
 
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.model.network import Network
-from inference.common.errors import UserError
-from inference.common.vocabulary import Vocabulary
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import Vocabulary
 from tests.support.paths import ROOT
 
 FOLDER = ROOT / "examples" / "benchmarks"

@@ -6,7 +6,7 @@ import sys
 import polars as pl
 import pytest
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 from tests.support.paths import ROOT
 from tests.support.small_logs import frame_of, markov_sessions
 from tune.space.builder import RANGES, search_space

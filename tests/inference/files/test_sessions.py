@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import inference.files.text
-from inference.common.columns import Columns
-from inference.common.errors import UserError
 from inference.files.sessions import FORMATS, read_sessions
+from inference.shared.columns import Columns
+from inference.shared.errors import UserError
 
 TABLE = "SessionId\tItemId\tTime\ns1\t007\t1\ns1\t7\t2\ns2\ta b\t1\n"
 FROM_TABLE = [("s1", ("007", "7"), 2), ("s2", ("a b",), 4)]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from inference import Recommender, UserError
 from inference.cli import main
-from inference.common.atomic import reserved
+from inference.shared.atomic import reserved
 from inference.streaming.clicks import answers, arriving_clicks
 from inference.streaming.states import SessionStates
 from tests.support.tiny_models import TERMS, random_weights, save_model

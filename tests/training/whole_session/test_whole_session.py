@@ -18,7 +18,7 @@ from gru4rec.training.whole_session import batches as session_batches
 from gru4rec.training.whole_session.batches import SessionBatches
 from gru4rec.training.whole_session.batching import _hits, _hits_and_recent
 from gru4rec.training.whole_session.chunked_loss import Hits, Recent, score_loss
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 from tests.support.small_logs import BUILT_IN_LOSSES, log_of
 
 session_lists = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=9), min_size=1, max_size=40)

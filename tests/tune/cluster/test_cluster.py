@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 from tests.support.small_logs import frame_of, markov_sessions
 from tune.cluster.cluster import Cluster, Node, TrialResources, allowed_cpus, trial_resources
 from tune.cluster.node_check import NodeAnswer, check_nodes, judge, marked
+
+pytestmark = pytest.mark.ray
 
 LAPTOP = Cluster((Node(8, 0),), None)
 MIXED = Cluster((Node(64, 0), Node(16, 2), Node(4, 2)), "head:6379")

@@ -8,7 +8,7 @@ import torch
 
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.training.memory import GIB, Forecast, forecast
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 from tests.support.paths import ROOT
 from tests.support.small_logs import frame_of, log_of, markov_sessions
 from tests.tune.trials.test_trial import data_of, study_of
@@ -17,6 +17,8 @@ from tune.cluster.memory_fit import dearest, fitted
 from tune.space.builder import search_space
 from tune.studies.study import run_study
 from tune.trials.results import read_trials
+
+pytestmark = pytest.mark.ray
 
 LOG = log_of(markov_sessions(30, 12, seed=1))
 

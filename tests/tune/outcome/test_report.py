@@ -11,7 +11,7 @@ import pytest
 
 from gru4rec.config.train_config import from_mapping
 from gru4rec.data.events import Columns
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 from tune.outcome.overhead import Effort
 from tune.outcome.plots import all_plots, parameter_importance
 from tune.outcome.report import reproduction, write_report

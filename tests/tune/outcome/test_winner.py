@@ -10,7 +10,7 @@ from gru4rec.data.events import hold_out_last
 from gru4rec.evaluation.evaluate import evaluate
 from gru4rec.training.checkpoint import load_model
 from gru4rec.training.trainer import Trainer
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 from tests.support.small_logs import log_of, markov_sessions
 from tests.tune.outcome.test_report import trial_of
 from tune.outcome.winner import as_trained, keep, refit

@@ -5,7 +5,7 @@ import pytest
 
 from gru4rec.config.train_config import TrainConfig, from_mapping
 from gru4rec.training.trainer import Trainer
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 from tests.support.small_logs import log_of, markov_sessions
 from tune.space.builder import read_space, search_space
 from tune.space.dimensions import Choice, Span, ladder, read_dimension

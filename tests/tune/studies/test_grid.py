@@ -5,7 +5,7 @@ import pytest
 
 from gru4rec.config.train_config import TrainConfig, from_mapping
 from gru4rec.model.losses import LOSSES
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 from tests.tune.studies.test_resume import log_file
 from tune.search import main
 from tune.space.builder import search_space

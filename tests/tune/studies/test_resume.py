@@ -15,7 +15,7 @@ import pytest
 from pyarrow.fs import LocalFileSystem
 from ray.tune import ExperimentAnalysis
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 from tests.support.paths import ROOT
 from tests.support.small_logs import frame_of, markov_sessions
 from tests.tune.trials.test_trial import ONE_CPU, data_of, study_of
@@ -27,6 +27,8 @@ from tune.studies.progress import SearchView
 from tune.studies.study import run_study
 from tune.trials.finished import FinishedTrials, last_reports, read_finished
 from tune.trials.searchers import NUMBER
+
+pytestmark = pytest.mark.ray
 
 SMALL = {
     "--loss": "bpr-max,top1",

@@ -12,15 +12,15 @@ from onnx import numpy_helper
 
 from gru4rec.cli import main
 from gru4rec.config.train_config import TrainConfig
-from gru4rec.export.export import export, export_with_scan
-from gru4rec.export.int8_scan import CANDIDATES, LARGEST_BIAS, quantised
 from gru4rec.model.network import Network
+from gru4rec.onnx_export.export import export, export_with_scan
+from gru4rec.onnx_export.int8_scan import CANDIDATES, LARGEST_BIAS, quantised
 from inference.cli import main as infer
-from inference.common.errors import UserError
-from inference.common.vocabulary import Vocabulary
 from inference.model.artifact import Artifact
 from inference.model.format import SCAN_BLOCK, SCAN_SCALE, SCAN_WEIGHT
 from inference.model.recommender import Recommender
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import Vocabulary
 
 N = 3000  # many more than the candidates
 TERMS = [f"item-{number:04}" for number in range(N)]
@@ -29,7 +29,7 @@ TERMS = [f"item-{number:04}" for number in range(N)]
 @pytest.fixture(autouse=True)
 def few_turns(monkeypatch):
     """Times are not what is tested."""
-    monkeypatch.setattr("gru4rec.export.scan_report.SECONDS", 0.0)
+    monkeypatch.setattr("gru4rec.onnx_export.scan_report.SECONDS", 0.0)
 
 
 def network_of(n_items=N, bias=True, **config):
@@ -151,7 +151,7 @@ def test_a_scan_that_loses_items_is_refused_with_the_figures_and_nothing_is_left
     def coarse(table, bias, largest_query):
         return quantised(np.zeros_like(table), bias, largest_query)
 
-    monkeypatch.setattr("gru4rec.export.export.quantised", coarse)
+    monkeypatch.setattr("gru4rec.onnx_export.export.quantised", coarse)
     with pytest.raises(UserError, match=r"top 20 of 30 sessions a share of 0\.\d+ agrees .* at least 0\.999"):
         both(tmp_path, network_of())
     assert [file.name for file in tmp_path.iterdir()] == ["exact.onnx"]
@@ -190,7 +190,7 @@ def test_the_file_keeps_its_form(tmp_path):
 
 
 def test_weights_of_a_scan_may_lie_in_another_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("gru4rec.export.onnx_writer.LARGEST_FILE", 1000)
+    monkeypatch.setattr("gru4rec.onnx_export.onnx_writer.LARGEST_FILE", 1000)
     exact, scan = both(tmp_path, network_of())
     assert len(list(tmp_path.glob("scan.onnx.*.data"))) == 1
     assert_equal_up_to_near_ties(*(one.recommend([TERMS[:3]]) for one in (scan, exact)))

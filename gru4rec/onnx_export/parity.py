@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from gru4rec.model.precision import float32_products
-from inference.common.errors import UserError
 from inference.model.format import INPUTS, OUTPUTS
+from inference.shared.errors import UserError
 
 TOLERANCE = 1e-4
 """How far scores may differ, relative to the largest of them or to 1; states, which lie in -1 … 1, absolutely."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 fcntl: Any
 try:

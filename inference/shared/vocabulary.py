@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 
 MISSING = -1
 """The number given to an item that is not in the vocabulary."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from inference.common.atomic import only_writer, reserved, written_file, written_folder
-from inference.common.errors import UserError
+from inference.shared.atomic import only_writer, reserved, written_file, written_folder
+from inference.shared.errors import UserError
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -84,7 +84,7 @@ def test_where_there_are_no_locks_what_is_flushed_is_open_for_writing(tmp_path, 
     def flush_as_on_windows(descriptor):
         assert fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
 
-    monkeypatch.setattr("inference.common.atomic.fcntl", None)
+    monkeypatch.setattr("inference.shared.atomic.fcntl", None)
     monkeypatch.setattr(os, "fsync", flush_as_on_windows)
     with written_file(tmp_path / "out") as temporary:
         temporary.write_text("all of it")

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from inference.common.atomic import behind_links, replaced_file, written_file
+from inference.shared.atomic import behind_links, replaced_file, written_file
 
 OPSET = 20  # the GRU of opset 22 has no CUDA kernel in onnxruntime
 

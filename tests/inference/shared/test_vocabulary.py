@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.common.errors import UserError
-from inference.common.vocabulary import MISSING, Vocabulary
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import MISSING, Vocabulary
 
 ids = st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1)
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from gru4rec.config.train_config import TrainConfig
-from gru4rec.export.export import build_graph, export
-from gru4rec.export.parity import TOLERANCE, check_parity
 from gru4rec.model.network import Network
-from inference.common.errors import UserError
-from inference.common.vocabulary import Vocabulary
+from gru4rec.onnx_export.export import build_graph, export
+from gru4rec.onnx_export.parity import TOLERANCE, check_parity
 from inference.model.artifact import Artifact
 from inference.model.recommender import Recommender
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import Vocabulary
 from tests.support.tiny_models import TERMS, plain_scores, random_weights, save_model
 
 N = len(TERMS)
@@ -236,8 +236,8 @@ def test_k_of_zero_gives_the_state_alone(tmp_path):
 
 @pytest.fixture
 def small_files(monkeypatch):
-    monkeypatch.setattr("gru4rec.export.onnx_writer.LARGEST_FILE", 1000)
-    monkeypatch.setattr("gru4rec.export.onnx_writer.SMALLEST_OUTSIDE", 100)
+    monkeypatch.setattr("gru4rec.onnx_export.onnx_writer.LARGEST_FILE", 1000)
+    monkeypatch.setattr("gru4rec.onnx_export.onnx_writer.SMALLEST_OUTSIDE", 100)
 
 
 def test_weights_that_do_not_fit_into_one_file_go_beside_it(tmp_path, small_files, monkeypatch):
@@ -271,7 +271,7 @@ def test_an_export_replaces_the_weights_of_the_model_that_was_there(tmp_path, sm
 
 
 def test_an_export_that_fails_leaves_no_weights(tmp_path, small_files, monkeypatch):
-    monkeypatch.setattr("gru4rec.export.parity.TOLERANCE", 0.0)
+    monkeypatch.setattr("gru4rec.onnx_export.parity.TOLERANCE", 0.0)
     with pytest.raises(UserError, match="differs"):
         export(small_network(), Vocabulary(TERMS), tmp_path / "model.onnx", config={}, metrics={})
     assert not list(tmp_path.iterdir())

@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 import onnx
 
-from gru4rec.export.graph import scoring_graph
-from gru4rec.export.int8_scan import quantised
-from gru4rec.export.onnx_writer import _model, _unfinished, _version
-from gru4rec.export.parity import Parity, check_parity
-from gru4rec.export.scan_report import ScanReport, compared, spread, states_after
 from gru4rec.model.network import Network, ScoringWeights
-from inference.common.atomic import only_writer
-from inference.common.errors import UserError
-from inference.common.vocabulary import Vocabulary
+from gru4rec.onnx_export.graph import scoring_graph
+from gru4rec.onnx_export.int8_scan import quantised
+from gru4rec.onnx_export.onnx_writer import _model, _unfinished, _version
+from gru4rec.onnx_export.parity import Parity, check_parity
+from gru4rec.onnx_export.scan_report import ScanReport, compared, spread, states_after
 from inference.model.artifact import Artifact
 from inference.model.format import FORMAT_VERSION, RECENT_BIAS
 from inference.model.scorer import Scorer
+from inference.shared.atomic import only_writer
+from inference.shared.errors import UserError
+from inference.shared.vocabulary import Vocabulary
 
 SCORE_ACTIVATION = "linear"
 LARGEST_CATALOGUE = 1 << 24

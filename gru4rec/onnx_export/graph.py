@@ -20,8 +20,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from gru4rec.export.int8_scan import Scan, ranking_nodes
 from gru4rec.model.network import LayerWeights, ScoringWeights
+from gru4rec.onnx_export.int8_scan import Scan, ranking_nodes
 from inference.model.format import (
     MINUS_INFINITY,
     OUTPUT_BIAS,

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.common.errors import UserError
 from inference.model.candidates import Candidates
 from inference.model.scorer import Scorer
+from inference.shared.errors import UserError
 
 LEAST_AGREEMENT = 0.999
 RANKS = 20

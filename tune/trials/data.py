@@ -9,7 +9,7 @@ from gru4rec.data.encoded_log import read_training_log
 from gru4rec.data.events import Columns, encode, hold_out_last, read_events
 from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.training.run import data_digest
-from inference.common.errors import UserError
+from inference.shared.errors import UserError
 from tune.trials.trial import TrialData
 
 HELD_OUT = 0.1
