@@ -16,8 +16,8 @@ from pathlib import Path
 from gru4rec.config.train_config import TrainConfig, to_mapping
 from gru4rec.data.events import encode, hold_out_last, read_events
 from gru4rec.data.synthetic import synthesize
-from gru4rec.evaluation.evaluate import evaluate
-from gru4rec.onnx_export.export import export
+from gru4rec.evaluation.evaluator import evaluate
+from gru4rec.onnx_export.exporter import export
 from gru4rec.training.run import train
 from inference import Recommender, UserError
 

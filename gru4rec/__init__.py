@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gru4rec.config.train_config import TrainConfig
     from gru4rec.data.events import encode, hold_out_last, read_events
-    from gru4rec.evaluation.evaluate import evaluate
+    from gru4rec.evaluation.evaluator import evaluate
     from gru4rec.model.losses import register_loss
-    from gru4rec.onnx_export.export import export
+    from gru4rec.onnx_export.exporter import export
     from gru4rec.training.checkpoint import load_model
     from gru4rec.training.run import train
     from gru4rec.training.samplers import register_sampler
@@ -42,9 +42,9 @@ _MODULES = {
     "encode": "gru4rec.data.events",
     "hold_out_last": "gru4rec.data.events",
     "read_events": "gru4rec.data.events",
-    "evaluate": "gru4rec.evaluation.evaluate",
+    "evaluate": "gru4rec.evaluation.evaluator",
     "register_loss": "gru4rec.model.losses",
-    "export": "gru4rec.onnx_export.export",
+    "export": "gru4rec.onnx_export.exporter",
     "load_model": "gru4rec.training.checkpoint",
     "train": "gru4rec.training.run",
     "register_sampler": "gru4rec.training.samplers",

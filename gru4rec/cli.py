@@ -1,15 +1,11 @@
-"""The command line of the trainer: synth, prepare, audit, train, evaluate, export.
+"""The command line of the trainer: which subcommands there are. Each is a module of `gru4rec.commands`.
 
-Only this module prints. Everything heavy (torch, polars) is imported inside the commands, so that help is there at
+Everything heavy (torch, polars) is imported inside the commands, so that help is there at
 once.
 """
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 TRAINING_PACKAGES = ("torch", "polars", "onnx", "tomli_w", "filelock")
 TRAINING_PACKAGES_MISSING = "error: this command needs the training packages: pip install '.[train]' in its folder\n"
@@ -80,9 +76,19 @@ app.command(
     ),
 )
 app.command(
+    "tune.search:run",
+    name="search",
+    sort_key=5,
+    help="Search for the best model with Ray Tune, train it on all of the log and export it.",
+    help_epilogue=examples(
+        "gru4rec search --train data --out search",
+        "gru4rec search --train clicks.tsv --out search --loss bpr-max --layers 100,200 --epochs 5",
+    ),
+)
+app.command(
     "gru4rec.commands.evaluate:evaluate",
     name="evaluate",
-    sort_key=5,
+    sort_key=6,
     help="Recall, MRR and more on a test log, every item ranked; beside simple baselines and another model.",
     help_epilogue=examples(
         "gru4rec evaluate model --test test.parquet",
@@ -94,7 +100,7 @@ app.command(
 app.command(
     "gru4rec.commands.export:export",
     name="export",
-    sort_key=6,
+    sort_key=7,
     help="Write a model as one self-contained ONNX file, checked against torch before it appears.",
     help_epilogue=examples(
         "gru4rec export model --out model.onnx",
@@ -106,7 +112,7 @@ app.command(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `gru4rec`; gives the exit code."""
     if "" not in sys.path:
-        sys.path.insert(0, "")  # plug-ins of the present folder, as with `python -m gru4rec`
+        sys.path.insert(0, "")  # plug-ins of the present folder, as with `python -m gru4rec.cli`
     try:
         return run_app(app, arguments)
     except ModuleNotFoundError as missing:
@@ -114,3 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(TRAINING_PACKAGES_MISSING)
         return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

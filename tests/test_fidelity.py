@@ -15,7 +15,7 @@ import torch
 
 from gru4rec.config.train_config import from_mapping
 from gru4rec.data.events import encode
-from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.evaluation.evaluator import evaluate
 from gru4rec.model.losses import LOSSES, correct_for_sampling
 from gru4rec.training.samplers import SAMPLERS, register_sampler
 from gru4rec.training.trainer import Trainer

@@ -17,9 +17,9 @@ from gru4rec.commands.terminal import ProgressLines, say
 from gru4rec.config.files import to_toml
 from gru4rec.config.train_config import TrainConfig, to_mapping
 from gru4rec.data.events import encode
-from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.evaluation.evaluator import evaluate
 from gru4rec.model.device import available
-from gru4rec.onnx_export.export import export
+from gru4rec.onnx_export.exporter import export
 from gru4rec.training.checkpoint import load_model
 from gru4rec.training.plugins import import_plugins
 from gru4rec.training.run import data_digest

@@ -25,7 +25,7 @@ import official_code
 import torch
 
 from gru4rec.data.events import encode, read_events
-from gru4rec.evaluation.evaluate import metrics_of
+from gru4rec.evaluation.evaluator import metrics_of
 from gru4rec.evaluation.network_ranking import rank_all
 from gru4rec.model.network import Network
 from gru4rec.training.checkpoint import load_model

@@ -29,7 +29,7 @@ import torch
 
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.model.network import Network
-from gru4rec.onnx_export.export import export, export_with_scan
+from gru4rec.onnx_export.exporter import export, export_with_scan
 from inference import Recommender, Vocabulary
 from inference.shared.system import cores
 

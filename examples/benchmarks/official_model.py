@@ -21,7 +21,7 @@ import torch
 
 from gru4rec.config.train_config import from_mapping
 from gru4rec.data.events import encode, read_events
-from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.evaluation.evaluator import evaluate
 from gru4rec.model.network import Network
 from gru4rec.training import checkpoint
 from gru4rec.training.run import data_digest

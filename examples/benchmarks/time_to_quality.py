@@ -49,7 +49,7 @@ def our_run(arguments: argparse.Namespace) -> None:
     """Train with ours; a line of JSON after every epoch."""
     from gru4rec.data.encoded_log import read_training_log
     from gru4rec.data.events import encode, read_events
-    from gru4rec.evaluation.evaluate import evaluate
+    from gru4rec.evaluation.evaluator import evaluate
     from gru4rec.training.trainer import Trainer
 
     config = our_config(arguments)

@@ -62,7 +62,7 @@ def our_turn(arguments: argparse.Namespace) -> dict[str, float]:
     """Seconds of ours."""
     from gru4rec.data.encoded_log import read_training_log
     from gru4rec.data.events import encode, read_events
-    from gru4rec.evaluation.evaluate import evaluate
+    from gru4rec.evaluation.evaluator import evaluate
     from gru4rec.training.trainer import Trainer
 
     values = (

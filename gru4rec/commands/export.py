@@ -44,8 +44,8 @@ def export(
     if out.suffix != ".onnx":
         raise UserError(f"--out: expected a name that ends in .onnx, as other commands know a model file by, got {out}")
     from gru4rec.config.train_config import to_mapping
-    from gru4rec.onnx_export.export import export as export_exact
-    from gru4rec.onnx_export.export import export_with_scan
+    from gru4rec.onnx_export.exporter import export as export_exact
+    from gru4rec.onnx_export.exporter import export_with_scan
     from gru4rec.training.checkpoint import load_model
 
     loaded = load_model(model)

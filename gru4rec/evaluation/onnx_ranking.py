@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gru4rec.data.sessions import Sessions
-from gru4rec.evaluation.evaluate import Evaluation, metrics_of
+from gru4rec.evaluation.evaluator import Evaluation, metrics_of
 from gru4rec.evaluation.metrics import check_cutoffs
 from gru4rec.evaluation.rankings import Rankings, Ties, check_ties
 from inference.model.recommender import Recommendation, Recommender

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from gru4rec.config.files import read_config
 from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
 from gru4rec.data.sessions import EncodedLog, Sessions
-from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.evaluation.evaluator import evaluate
 from gru4rec.training import checkpoint, memory
 from gru4rec.training.trainer import EpochReport, Trainer
 from gru4rec.training.warm_start import WarmStart

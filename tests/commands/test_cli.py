@@ -212,7 +212,7 @@ def test_interrupt_ends_with_130(folder, tmp_path):
     out = tmp_path / "model"
     command = ["train", "--train", str(folder / "clicks.tsv"), "--out", str(out)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "gru4rec", *command, *quick("--n-epochs", "100000")], stderr=subprocess.PIPE
+        [sys.executable, "-m", "gru4rec.cli", *command, *quick("--n-epochs", "100000")], stderr=subprocess.PIPE
     )
     deadline = time.monotonic() + 60
     while not (out / "metrics.json").exists():
@@ -262,7 +262,7 @@ def test_a_reader_of_standard_output_may_leave(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
 def test_standard_output_on_a_full_disk_is_one_line(tmp_path):
-    command = [sys.executable, "-m", "gru4rec", "synth", "--out", str(tmp_path / "clicks.tsv"), "--events", "100"]
+    command = [sys.executable, "-m", "gru4rec.cli", "synth", "--out", str(tmp_path / "clicks.tsv"), "--events", "100"]
     with open("/dev/full", "w") as full:
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     line = "error: cannot read or write standard output or a file: No space left on device\n"
@@ -271,7 +271,7 @@ def test_standard_output_on_a_full_disk_is_one_line(tmp_path):
 
 def test_what_standard_output_has_no_letter_for_is_written_in_its_place(folder):
     ended = subprocess.run(
-        [sys.executable, "-m", "gru4rec", "evaluate", str(folder / "model"), "--test", str(folder / "clicks.tsv")],
+        [sys.executable, "-m", "gru4rec.cli", "evaluate", str(folder / "model"), "--test", str(folder / "clicks.tsv")],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
@@ -286,7 +286,7 @@ def test_closed_standard_streams_change_nothing_but_what_is_heard(closed, folder
         for number in closed:
             os.close(number)
 
-    command = [sys.executable, "-m", "gru4rec", "train", "--train", str(folder / "clicks.tsv")]
+    command = [sys.executable, "-m", "gru4rec.cli", "train", "--train", str(folder / "clicks.tsv")]
     for out, code in ((tmp_path / "model", 0), (folder / "model", 2)):
         assert subprocess.run([*command, "--out", str(out), *QUICK], preexec_fn=close).returncode == code
     assert (tmp_path / "model" / "metrics.json").exists()

@@ -8,7 +8,7 @@ import torch
 
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.data.sessions import Sessions
-from gru4rec.evaluation.evaluate import evaluate, metrics_of, ranks
+from gru4rec.evaluation.evaluator import evaluate, metrics_of, ranks
 from gru4rec.evaluation.network_ranking import rank_all
 from gru4rec.model.network import Network
 from inference.shared.errors import UserError

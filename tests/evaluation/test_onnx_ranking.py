@@ -7,12 +7,12 @@ import torch
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.data.sessions import Sessions
 from gru4rec.evaluation.assessment import Setting, assess
-from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.evaluation.evaluator import evaluate
 from gru4rec.evaluation.network_ranking import rank_all
 from gru4rec.evaluation.onnx_ranking import evaluate_artifact, rank_with_artifact
 from gru4rec.evaluation.rankings import Events
 from gru4rec.model.network import Network
-from gru4rec.onnx_export.export import export
+from gru4rec.onnx_export.exporter import export
 from inference.model.recommender import Recommender
 from inference.shared.vocabulary import Vocabulary
 

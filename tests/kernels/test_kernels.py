@@ -30,7 +30,7 @@ COMPILED = {
 @pytest.fixture
 def without_kernels(monkeypatch):
     """A function that makes the torch code run from then on."""
-    return lambda: monkeypatch.setattr(kernels, "AVAILABLE", False)
+    return lambda: monkeypatch.setattr("gru4rec.kernels.api.AVAILABLE", False)
 
 
 def tensor(*shape, seed=0, scale=1.0):

@@ -13,7 +13,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gru4rec import kernels
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.training.sparse_rows import FixedRows
 from gru4rec.training.trainer import Trainer
@@ -62,7 +61,7 @@ def on_meta(monkeypatch):
 
     def trainer(config, log):
         with monkeypatch.context() as patched:
-            patched.setattr("gru4rec.model.device.choose_device", lambda name: device)
+            patched.setattr("gru4rec.training.trainer.choose_device", lambda name: device)
             patched.setattr(torch, "Generator", OnTheHost)
             return Trainer(config, log)
 
@@ -111,7 +110,7 @@ def test_the_watch_notices_what_it_should(does, short_log, on_meta):
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by torch, while compiling
 @pytest.mark.parametrize("kind", ["bpr-max, dropout, momentum", "separate, two layers", "one-hot, in-batch", "full"])
 def test_full_steps_are_one_graph_that_is_made_once(kind, short_log, monkeypatch):
-    monkeypatch.setattr(kernels, "AVAILABLE", False)  # as on a GPU
+    monkeypatch.setattr("gru4rec.kernels.api.AVAILABLE", False)  # as on a GPU
     graphs = []
 
     def count(graph, inputs):

@@ -8,7 +8,7 @@ import torch
 
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.model.network import Network
-from gru4rec.onnx_export.export import build_graph, export
+from gru4rec.onnx_export.exporter import build_graph, export
 from gru4rec.onnx_export.parity import TOLERANCE, check_parity
 from inference.model.artifact import Artifact
 from inference.model.recommender import Recommender

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from gru4rec.cli import main
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.model.network import Network
-from gru4rec.onnx_export.export import export, export_with_scan
+from gru4rec.onnx_export.exporter import export, export_with_scan
 from gru4rec.onnx_export.int8_scan import CANDIDATES, LARGEST_BIAS, quantised
 from inference.cli import main as infer
 from inference.model.artifact import Artifact
@@ -151,7 +151,7 @@ def test_a_scan_that_loses_items_is_refused_with_the_figures_and_nothing_is_left
     def coarse(table, bias, largest_query):
         return quantised(np.zeros_like(table), bias, largest_query)
 
-    monkeypatch.setattr("gru4rec.onnx_export.export.quantised", coarse)
+    monkeypatch.setattr("gru4rec.onnx_export.exporter.quantised", coarse)
     with pytest.raises(UserError, match=r"top 20 of 30 sessions a share of 0\.\d+ agrees .* at least 0\.999"):
         both(tmp_path, network_of())
     assert [file.name for file in tmp_path.iterdir()] == ["exact.onnx"]

@@ -270,7 +270,7 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "gru4rec",
+        "gru4rec.cli",
         "prepare",
         str(tmp_path / "log.parquet"),
         "--out",

@@ -25,7 +25,7 @@ IMPORTED = (
     *(
         "onnxruntime",
         "gru4rec.data.encoded_log",
-        "gru4rec.onnx_export.export",
+        "gru4rec.onnx_export.exporter",
         "gru4rec.preparation.output",
         "gru4rec.preparation.raw_log",
     ),

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from gru4rec.model.network import LayerWeights, ScoringWeights
-from gru4rec.onnx_export.export import build_graph
+from gru4rec.onnx_export.exporter import build_graph
 from inference.shared.vocabulary import Vocabulary
 
 TERMS = ("007", "7", "a b", 'qu"ote', "semi;colon", "tab\there", "with,comma", "zürich", "日本", "🛒")

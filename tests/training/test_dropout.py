@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from gru4rec import kernels
 from gru4rec.kernels import drop_limit
 from gru4rec.training.dropout import DropNumbers, dropped, splitmix64
 
@@ -53,7 +52,7 @@ def test_a_sequence_goes_on_from_draw_to_draw_and_begins_anew_when_told():
 def test_numbers_are_those_of_splitmix64_with_and_without_numba(monkeypatch):
     assert int(splitmix64(1234567, 0, 1)) == 6457827717110365317  # as in other implementations
     drawn = numbers(5, 9, seed=2**62 + 1)
-    monkeypatch.setattr(kernels, "AVAILABLE", False)
+    monkeypatch.setattr("gru4rec.kernels.api.AVAILABLE", False)
     assert torch.equal(numbers(5, 9, seed=2**62 + 1), drawn)
 
 

@@ -11,6 +11,7 @@ import torch
 from gru4rec.cli import main
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.data.sessions import EncodedLog, Sessions
+from gru4rec.model import device
 from gru4rec.training import memory
 from gru4rec.training.run import train
 from gru4rec.training.samplers import SAMPLERS, FullSampler, PopularitySampler, register_sampler
@@ -82,7 +83,7 @@ def test_what_is_not_drawn_is_not_counted_and_every_item_is(batching):
 
 MEASURED_RUN = """
 import sys
-from gru4rec import memory
+from gru4rec.training import memory
 from gru4rec.config import TrainConfig
 from gru4rec.training import train
 from tests.training.test_memory import catalogue_of
@@ -112,10 +113,10 @@ def test_a_million_items_take_what_was_forecast_and_less_than_the_promised_amoun
 LONG_RUN = """
 import numpy as np
 from gru4rec.config import TrainConfig
-from gru4rec.memory import resident
-from gru4rec.samplers import SAMPLERS, FullSampler, PopularitySampler, register_sampler
-from gru4rec.sessions import EncodedLog, Sessions
-from gru4rec.trainer import Trainer
+from gru4rec.model.device import resident
+from gru4rec.training.samplers import SAMPLERS, FullSampler, PopularitySampler, register_sampler
+from gru4rec.data.sessions import EncodedLog, Sessions
+from gru4rec.training.trainer import Trainer
 from tests.training.test_memory import catalogue_of
 
 generator = np.random.default_rng(0)
@@ -159,7 +160,7 @@ def test_run_that_cannot_fit_is_refused_with_its_numbers():
     ):
         memory.check(expected, free=int(1.5 * GIB))
     memory.check(expected, free=100 * GIB)
-    memory.check(expected, free=None if memory.available(torch.device("cpu")) is None else 100 * GIB)
+    memory.check(expected, free=None if device.available(torch.device("cpu")) is None else 100 * GIB)
 
 
 def test_training_on_the_command_line_is_refused_before_anything_is_made(tmp_path, monkeypatch, capsys):
@@ -193,7 +194,7 @@ def linux_folders(folder: Path, files: dict[str, str]) -> tuple[Path, Path]:
 
 def test_available_memory_is_what_the_system_says_where_no_group_limits_it(tmp_path):
     files = {"proc/self/cgroup": "0::/user\n", "cgroup/user/memory.max": "max\n", "cgroup/user/memory.current": "5\n"}
-    assert memory.available_to_processes(*linux_folders(tmp_path, files)) == 800 * 1024
+    assert device.available_to_processes(*linux_folders(tmp_path, files)) == 800 * 1024
 
 
 def test_limit_of_an_outer_group_counts_and_its_reclaimable_files_are_free(tmp_path):
@@ -203,7 +204,7 @@ def test_limit_of_an_outer_group_counts_and_its_reclaimable_files_are_free(tmp_p
         "cgroup/pod/memory.current": "700\n",
         "cgroup/pod/memory.stat": "anon 1\ninactive_file 200\n",
     }
-    assert memory.available_to_processes(*linux_folders(tmp_path, files)) == 1000 - 700 + 200
+    assert device.available_to_processes(*linux_folders(tmp_path, files)) == 1000 - 700 + 200
 
 
 def test_old_control_groups_limit_too(tmp_path):
@@ -213,11 +214,11 @@ def test_old_control_groups_limit_too(tmp_path):
         "cgroup/memory/memory.usage_in_bytes": "4000\n",
         "cgroup/memory/memory.stat": "total_inactive_file 50\n",
     }
-    assert memory.available_to_processes(*linux_folders(tmp_path, files)) == 5050
+    assert device.available_to_processes(*linux_folders(tmp_path, files)) == 5050
 
 
 def test_elsewhere_nothing_is_known_and_nothing_refused(tmp_path):
-    assert memory.available_to_processes(tmp_path / "proc", tmp_path / "cgroup") is None
+    assert device.available_to_processes(tmp_path / "proc", tmp_path / "cgroup") is None
 
 
 def test_training_in_a_program_is_refused_too(monkeypatch):

@@ -15,8 +15,8 @@ from inference.shared.errors import UserError
 
 MODULE = """
 import numpy as np
-from gru4rec.losses import cross_entropy, register_loss
-from gru4rec.samplers import FullSampler, PopularitySampler, register_sampler
+from gru4rec.model.losses import cross_entropy, register_loss
+from gru4rec.training.samplers import FullSampler, PopularitySampler, register_sampler
 
 @register_loss("raises")
 def raises(scores, positive, excluded=None, *, power=1):

@@ -13,7 +13,7 @@ from gru4rec.commands.config_flags import ConfigFlags, configuration
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.data.events import encode
 from gru4rec.data.sessions import EncodedLog, Sessions
-from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.evaluation.evaluator import evaluate
 from gru4rec.model.network import Network
 from gru4rec.training import checkpoint
 from gru4rec.training.run import train

@@ -13,7 +13,7 @@ from gru4rec import cli
 from gru4rec.config.files import read_config
 from gru4rec.config.train_config import from_mapping
 from gru4rec.data.events import encode, read_events
-from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.evaluation.evaluator import evaluate
 from gru4rec.training.checkpoint import load_model
 from gru4rec.training.trainer import Diverged
 from inference.model.recommender import Recommender

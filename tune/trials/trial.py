@@ -27,7 +27,7 @@ from ray import tune as ray_tune
 from gru4rec.commands.terminal import out_of_memory
 from gru4rec.config.train_config import from_mapping
 from gru4rec.data.sessions import EncodedLog, Sessions
-from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.evaluation.evaluator import evaluate
 from gru4rec.training.checkpoint import load_training_state, save_training_state
 from gru4rec.training.trainer import Diverged, Trainer
 from inference.shared.errors import UserError, one_line

@@ -10,7 +10,7 @@ import inference.model.recommender
 import inference.model.scorer
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.model.network import Network
-from gru4rec.onnx_export.export import export
+from gru4rec.onnx_export.exporter import export
 from inference import Recommender, SessionState, UserError, Vocabulary
 from inference.model.candidates import Candidates
 from tests.support.tiny_models import TERMS, plain_scores, random_weights, save_model

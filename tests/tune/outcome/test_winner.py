@@ -7,7 +7,7 @@ import pytest
 
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.data.events import hold_out_last
-from gru4rec.evaluation.evaluate import evaluate
+from gru4rec.evaluation.evaluator import evaluate
 from gru4rec.training.checkpoint import load_model
 from gru4rec.training.trainer import Trainer
 from inference.shared.errors import UserError
