@@ -15,12 +15,13 @@ from gru4rec.config.train_config import (
     field_names,
 )
 from gru4rec.model.losses import LOSSES
+from tests.support.document_blocks import DOCUMENTS
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.documents
 
-PARAMETERS = (ROOT / "gru4rec" / "PARAMETERS.md").read_text(encoding="utf-8")
-TROUBLESHOOTING = (ROOT / "gru4rec" / "TROUBLESHOOTING.md").read_text(encoding="utf-8")
+PARAMETERS = (ROOT / "gru4rec" / "config" / "README.md").read_text(encoding="utf-8")
+TROUBLESHOOTING = (ROOT / "examples" / "TROUBLESHOOTING.md").read_text(encoding="utf-8")
 ROWS = {row[0].strip("`"): row for row in (
     [cell.strip() for cell in line.strip("| ").split("|")] for line in re.findall(r"^\| `.*$", PARAMETERS, re.MULTILINE)
 )}  # fmt: skip
@@ -107,8 +108,12 @@ def test_most_of_the_document_on_trouble_is_messages():
     assert len(MESSAGES) == len(set(MESSAGES)) > 40
 
 
-@pytest.mark.parametrize("name", ["METHOD.md", "EVALUATION.md", "PARAMETERS.md", "MIGRATION.md"])
+MEASURED = ("README.md", "examples/benchmarks/RESULTS.md", "examples/benchmarks/ABLATIONS.md", "examples/README.md")
+"""The documents in which a figure stands next to the command that measures it."""
+
+
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name not in MEASURED and "benchmarks" not in name])
 def test_what_was_measured_stands_where_its_command_stands(name):
-    measured = [(ROOT / path).read_text(encoding="utf-8") for path in ("README.md", "examples/ABLATIONS.md")]
-    figures = re.findall(r"(?<!\d)\.\d{4}\b", (ROOT / "gru4rec" / name).read_text(encoding="utf-8"))
+    measured = [(ROOT / path).read_text(encoding="utf-8") for path in MEASURED]
+    figures = re.findall(r"(?<!\d)\.\d{4}\b", (ROOT / name).read_text(encoding="utf-8"))
     assert [figure for figure in figures if figure not in "".join(measured)] == []

