@@ -27,9 +27,10 @@ from paper_report import Results, write_report
 
 from gru4rec.commands.terminal import say
 from gru4rec.config.train_config import TrainConfig
-from gru4rec.data.events import Columns, encode, hold_out_last, read_events
+from gru4rec.data.events import encode, hold_out_last, read_events
 from gru4rec.data.sessions import EncodedLog, Sessions
 from inference.shared.atomic import writing, written_file
+from inference.shared.columns import Columns
 from inference.shared.errors import UserError
 from tune.cluster.cluster import connected
 from tune.pipeline import run_search

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 try:
     from cyclopts import App, Parameter
 
+    from gru4rec.commands.column_flags import ColumnFlags
     from gru4rec.commands.terminal import examples, our_version, run_app, say, use_threads
     from inference.shared.errors import UserError
     from tune.settings import Request
@@ -78,9 +79,7 @@ def run(
     space: Path | None = None,
     plugin: Annotated[list[str] | None, Parameter(negative=())] = None,
     threads: int | None = None,
-    session_column: str = "SessionId",
-    item_column: str = "ItemId",
-    time_column: str = "Time",
+    columns: ColumnFlags = ColumnFlags(),
     flags: Flags = NO_FLAGS,
 ) -> int:
     """Search, train the winner again, export it.
@@ -111,9 +110,6 @@ def run(
         space: TOML file that narrows the search space (learning_rate = {low = 0.01, high = 0.1}); flags win over it
         plugin: module that registers losses or samplers
         threads: CPU threads of the final training and evaluation [default: as many as a trial has]
-        session_column: name of the column with the session ids
-        item_column: name of the column with the item ids
-        time_column: name of the column with the times
     """
     counts = {"trials": trials, "epochs": epochs, "repeats": repeats, "cpus-per-trial": cpus_per_trial}
     for name, value in counts.items():
@@ -128,14 +124,12 @@ def run(
             "repeats: expected --finalists or --grid beside it, whose runs it counts; give one or leave it out"
         )
     use_threads(threads)
-    from gru4rec.data.events import Columns
-
     request = Request(
         train=train,
         valid=valid,
         test=test,
         out=out,
-        columns=Columns(session_column, item_column, time_column),
+        columns=columns.columns(),
         grid=None if grid is None else tuple(name.replace("-", "_") for part in grid for name in part.split(",")),
         search=search or "optuna",
         scheduler=scheduler or ("asha" if grid is None else "none"),

@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from inference.shared.columns import Columns
 
 Search = Literal["optuna", "random"]
 
 
 Rule = Literal["asha", "median", "none"]
-
-
-if TYPE_CHECKING:  # Ray takes seconds to import; help should not
-    from gru4rec.data.events import Columns
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Request:
     valid: Path | None
     test: Path | None
     out: Path
-    columns: "Columns"
+    columns: Columns
     grid: tuple[str, ...] | None
     search: Search
     scheduler: Rule

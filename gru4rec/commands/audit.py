@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from cyclopts import Parameter
 
+from gru4rec.commands.column_flags import ColumnFlags
 from inference.shared.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ def audit(
     *,
     test: Path | None = None,
     strict: bool = False,
-    session_column: str | None = None,
-    item_column: str | None = None,
-    time_column: str | None = None,
+    columns: ColumnFlags = ColumnFlags(),
     time_format: str = "auto",
 ) -> int:
     """Look for what is wrong with a click log, and with the evaluation on its test.
@@ -37,9 +36,6 @@ def audit(
         file: click log (TSV, CSV, JSON lines, parquet), or prepared folder, of which training and test are compared
         test: click log that a model of the first one is to be evaluated on
         strict: exit with 4 where something makes such an evaluation invalid
-        session_column: name of the column with the session ids [default: recognised]
-        item_column: name of the column with the item ids [default: recognised]
-        time_column: name of the column with the times [default: recognised]
         time_format: s, ms, us, ns, order, iso or a pattern, where it is not recognised
     """
     import polars as pl
@@ -55,9 +51,9 @@ def audit(
         test = file / "test.parquet" if test is None else test
         file = file / "train.parquet"
     files = [open_event_file(path) for path in (file, test) if path is not None]
-    given = RawColumns(session=session_column, item=item_column, time=time_column)
-    columns = recognised_columns(files[0], given, by_user=False, with_event=False)
-    raw = read_raw(files, Reading(columns, time_format=time_format))
+    given = RawColumns(session=columns.session_column, item=columns.item_column, time=columns.time_column)
+    recognised = recognised_columns(files[0], given, by_user=False, with_event=False)
+    raw = read_raw(files, Reading(recognised, time_format=time_format))
     first = len(raw.clicks) if test is None else files[0].frame.select(pl.len()).collect(engine="streaming").item()
     train = _part("train", raw.clicks.keep(slice(0, first)))
     tested = None if test is None else _part("test", raw.clicks.keep(slice(first, None)))
@@ -68,7 +64,7 @@ def audit(
     console = Console()
     with console.capture() as profile:  # and printed as all else is: a console ends the program where nobody reads on
         console.print(_profile(parts, raw.clock))
-    print(f"columns: {columns.described()}\ntimes: {raw.clock.described()}\n\n{profile.get()}", end="")
+    print(f"columns: {recognised.described()}\ntimes: {raw.clock.described()}\n\n{profile.get()}", end="")
     for finding in findings:
         print(f"{finding.severity}: {finding.text}")
     invalid = sum(finding.severity == "invalid" for finding in findings)

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from gru4rec.commands.column_flags import ColumnFlags
 from gru4rec.commands.terminal import use_threads
-from gru4rec.data.events import Columns, encode, read_events
+from gru4rec.data.events import encode, read_events
 from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.evaluation.assessment import Assessment, Group, Setting, assess, differences
 from gru4rec.evaluation.baselines.registry import BASELINES, rank_with_baseline
@@ -41,9 +42,7 @@ def evaluate(
     bootstrap: int = 1000,
     seed: int = 0,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
-    session_column: str = "SessionId",
-    item_column: str = "ItemId",
-    time_column: str = "Time",
+    columns: ColumnFlags = ColumnFlags(),
     threads: int | None = None,
     device: str = "auto",
 ) -> None:
@@ -61,9 +60,6 @@ def evaluate(
         bootstrap: resamples of the sessions, for the intervals
         seed: of the resamples
         json_file: write the figures here, too
-        session_column: name of the column with the session ids
-        item_column: name of the column with the item ids
-        time_column: name of the column with the times
         threads: CPU threads
         device: auto, cpu or cuda
     """
@@ -71,9 +67,8 @@ def evaluate(
     if device not in ("auto", "cpu") and all(path.suffix == ".onnx" for path in (model, versus) if path is not None):
         raise UserError(f"device: an exported model is evaluated with onnxruntime on the CPU, got {device!r}")
     setting = Setting(_cutoffs(cutoffs), ties, bootstrap, seed)
-    columns = Columns(session_column, item_column, time_column)
     with written_file(json_file) if json_file is not None else nullcontext() as file:
-        clicks = read_events(test, columns, part="test")
+        clicks = read_events(test, columns.columns(), part="test")
         first = _Judged.read(model, threads, device)
         second = _Judged.read(versus, threads, device) if versus is not None else None
         if second is not None and second.vocabulary != first.vocabulary:
@@ -83,7 +78,7 @@ def evaluate(
             )
         log, train = encode(clicks, first.vocabulary), None
         if baselines is not None:
-            train = encode(read_events(baselines, columns, part="train"), log.vocabulary)
+            train = encode(read_events(baselines, columns.columns(), part="train"), log.vocabulary)
             if not train.sessions.n_pairs:
                 raise UserError(
                     f"{baselines}: expected the log that {model} was trained on, got none of the model's items"

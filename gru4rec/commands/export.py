@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from cyclopts import Parameter
 
+from gru4rec.commands.column_flags import ColumnFlags
 from inference.shared.errors import UserError
 
 if TYPE_CHECKING:
     from gru4rec.onnx_export.scan_report import ScanReport
+    from inference.shared.columns import Columns
     from inference.shared.vocabulary import Vocabulary
 
 
@@ -20,9 +22,7 @@ def export(
     out: Path,
     scan: Literal["int8"] | None = None,
     calibration: Path | None = None,
-    session_column: str = "SessionId",
-    item_column: str = "ItemId",
-    time_column: str = "Time",
+    columns: ColumnFlags = ColumnFlags(),
 ) -> None:
     """Write a model as one self-contained ONNX file, checked against torch before it appears.
 
@@ -35,9 +35,6 @@ def export(
             scores of the best. Refused where it would lose items.
         calibration: sessions to fit and to measure the scan on: a click log, a prepared folder, or a session file as
             gru4rec-infer reads it
-        session_column: name of the column with the session ids, of --calibration
-        item_column: name of the column with the item ids, of --calibration
-        time_column: name of the column with the times, of --calibration
     """
     if (scan is None) != (calibration is None):
         raise UserError("--scan int8 and --calibration SESSIONS go together: the scan is measured on real sessions")
@@ -55,7 +52,7 @@ def export(
     if calibration is None:
         export_exact(network, vocabulary, out, **description)
     else:
-        sessions = calibration_sessions(calibration, (session_column, item_column, time_column), vocabulary)
+        sessions = calibration_sessions(calibration, columns.columns(), vocabulary)
         report = export_with_scan(network, vocabulary, out, **description, calibration=sessions)
     print(f"{out}: {len(vocabulary):,} items, {out.stat().st_size / 2**20:.1f} MiB, equal to torch")
     if report is not None:
@@ -74,30 +71,29 @@ def _print_report(report: "ScanReport") -> None:
         print("  exact scores are faster for a catalogue of this size: leave --scan out")
 
 
-def calibration_sessions(path: Path, columns: tuple[str, str, str], vocabulary: "Vocabulary") -> list[np.ndarray]:
+def calibration_sessions(path: Path, columns: "Columns", vocabulary: "Vocabulary") -> list[np.ndarray]:
     """The sessions of a click log or a session file as item numbers; unknown items and empty sessions are left out.
 
     Args:
         path: parquet, a prepared folder, or a file of any format that `gru4rec-infer` reads.
-        columns: names of its session, item and time columns.
+        columns: the names of its columns.
         vocabulary: the items.
 
     Raises:
         UserError: it cannot be read, or is not of such a form.
     """
     if path.is_dir() or path.suffix == ".parquet":
-        from gru4rec.data.events import Columns, encode, read_events
+        from gru4rec.data.events import encode, read_events
 
-        sessions = encode(read_events(path, Columns(*columns), part="test"), vocabulary).sessions
+        sessions = encode(read_events(path, columns, part="test"), vocabulary).sessions
         return [
             numbers.astype(np.int64) for numbers in np.split(sessions.items, sessions.offsets[1:-1]) if len(numbers)
         ]
     from inference.files.sessions import read_sessions
-    from inference.shared.columns import Columns as SessionColumns
     from inference.shared.vocabulary import MISSING
 
     known = []
-    for session in read_sessions(str(path), columns=SessionColumns(*columns), group=True):
+    for session in read_sessions(str(path), columns=columns, group=True):
         numbers = vocabulary.numbers(session.items)
         if (numbers != MISSING).any():
             known.append(numbers[numbers != MISSING])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from gru4rec.commands.column_flags import ColumnFlags
 from inference.shared.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,26 +30,21 @@ def _flag(text: str, group: str, **options: Any) -> Any:
     return Parameter(help=text, group=group, **options)
 
 
-@Parameter(name="*")
+@Parameter(name="*", group="Reading")
 @dataclass(frozen=True, kw_only=True)
-class ReadingFlags:
+class ReadingFlags(ColumnFlags):
     """How the files are read; what is not given is recognised and reported."""
 
-    session_column: Annotated[str | None, _flag("column with the session ids", "Reading")] = None
-    user_column: Annotated[str | None, _flag("column with user ids, to make sessions from", "Reading")] = None
-    item_column: Annotated[str | None, _flag("column with the item ids", "Reading")] = None
-    time_column: Annotated[str | None, _flag("column with the times", "Reading")] = None
-    event_column: Annotated[str | None, _flag("column with the kinds of events", "Reading")] = None
-    event_kinds: Annotated[str | None, _flag("kinds of events to keep, e.g. view,click [default: all]", "Reading")] = (
-        None
-    )
-    delimiter: Annotated[str | None, _flag("of text files: one character, or 'tab'", "Reading")] = None
+    user_column: Annotated[str | None, Parameter(help="column with user ids, to make sessions from")] = None
+    event_column: Annotated[str | None, Parameter(help="column with the kinds of events")] = None
+    event_kinds: Annotated[str | None, Parameter(help="kinds of events to keep, e.g. view,click [default: all]")] = None
+    delimiter: Annotated[str | None, Parameter(help="of text files: one character, or 'tab'")] = None
     time_format: Annotated[
-        str | None, _flag("s, ms, us or ns since 1970, order, iso, or a pattern such as %d.%m.%Y", "Reading")
+        str | None, Parameter(help="s, ms, us or ns since 1970, order, iso, or a pattern such as %d.%m.%Y")
     ] = None
     time_zone: Annotated[
         str | None,
-        _flag("of times that name none, here too, e.g. Europe/Berlin [default: they stay without]", "Reading"),
+        Parameter(help="of times that name none, here too, e.g. Europe/Berlin [default: they stay without]"),
     ] = None
 
 

@@ -2,25 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from gru4rec.commands.column_flags import ColumnFlags
 from gru4rec.commands.config_flags import ConfigFlags, configuration
 from gru4rec.commands.terminal import ProgressLines, use_threads
 from inference.shared.errors import UserError
-
-if TYPE_CHECKING:
-    from gru4rec.data.events import Columns
-
-SessionColumn = Annotated[str, Parameter(help="name of the column with the session ids")]
-
-
-ItemColumn = Annotated[str, Parameter(help="name of the column with the item ids")]
-
-
-TimeColumn = Annotated[str, Parameter(help="name of the column with the times")]
-
 
 Flags = Annotated[ConfigFlags, Parameter(name="*", group="Configuration")]  # type: ignore[valid-type]
 
@@ -40,9 +29,7 @@ def train(
     resume: bool = False,
     init: Path | None = None,
     drop_gone_items: Annotated[bool, Parameter(negative=())] = False,
-    session_column: SessionColumn = "SessionId",
-    item_column: ItemColumn = "ItemId",
-    time_column: TimeColumn = "Time",
+    columns: ColumnFlags = ColumnFlags(),
     threads: Threads = None,
     flags: Flags = NO_FLAGS,
 ) -> None:
@@ -71,8 +58,8 @@ def train(
     start = WarmStart.read(init) if init else None
     settings = configuration(flags, config, start.config if start else None)
     use_threads(threads)
-    columns = _columns(session_column, item_column, time_column)
-    log = read_training_log(train, columns)
+    names = columns.columns()
+    log = read_training_log(train, names)
     sessions = log.sessions
     sys.stderr.write(
         f"{train}: {sessions.n_clicks:,} clicks, {sessions.n_sessions:,} sessions, {len(log.vocabulary):,} items\n"
@@ -81,7 +68,7 @@ def train(
         log = start.extended(log, drop_gone=drop_gone_items)
         kept, new, gone = start.counts(log.vocabulary)
         sys.stderr.write(f"{init}: {kept:,} items kept, {new:,} new, {gone:,} dropped\n")
-    valid_sessions = encode(read_events(valid, columns, part="valid"), log.vocabulary).sessions if valid else None
+    valid_sessions = encode(read_events(valid, names, part="valid"), log.vocabulary).sessions if valid else None
     expected = memory.forecast(log, settings, validates=valid is not None)
     if expected.is_large:
         sys.stderr.write(f"memory: {expected}\n")
@@ -90,9 +77,3 @@ def train(
             log, settings, valid=valid_sessions, directory=out, resume=resume, watcher=progress, start=start
         )
     print(f"{out}: epoch {model.metrics['best_epoch']} of {settings.n_epochs} kept; see {out / METRICS_FILE}")
-
-
-def _columns(session: str, item: str, time: str) -> "Columns":
-    from gru4rec.data.events import Columns
-
-    return Columns(session, item, time)

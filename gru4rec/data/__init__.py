@@ -6,12 +6,11 @@ arrays that a preparation works on, `encoded_log` and `npy` keep them on disk, `
 """
 
 from gru4rec.data.encoded_log import read_training_log
-from gru4rec.data.events import Columns, encode, hold_out_last, read_events
+from gru4rec.data.events import encode, hold_out_last, read_events
 from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.data.synthetic import synthesize
 
 __all__ = [
-    "Columns",
     "EncodedLog",
     "Sessions",
     "encode",

@@ -19,9 +19,10 @@ import numpy as np
 import polars as pl
 
 from gru4rec.data.clicks import Clicks
-from gru4rec.data.events import Columns, encode, read_events
+from gru4rec.data.events import encode, read_events
 from gru4rec.data.npy import mapped_array, save_array
 from gru4rec.data.sessions import EncodedLog, Sessions
+from inference.shared.columns import Columns
 from inference.shared.errors import UserError
 from inference.shared.vocabulary import Vocabulary
 

@@ -8,7 +8,6 @@ integers, floats or datetimes and only their order matters here. What is rawer t
 keeping the file's order where times are equal.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +16,9 @@ import polars as pl
 from gru4rec.data.event_files import READING_ERRORS, EventFile, explained, open_event_file, unheard_panics
 from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.data.times import time_column
+from inference.shared.columns import Columns
 from inference.shared.errors import UserError
 from inference.shared.vocabulary import Vocabulary
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The names of a log's columns."""
-
-    session: str = "SessionId"
-    item: str = "ItemId"
-    time: str = "Time"
-
-    @property
-    def names(self) -> tuple[str, str, str]:
-        """Session, item and time column."""
-        return self.session, self.item, self.time
 
 
 def read_events(path: str | Path, columns: Columns = Columns(), *, part: str = "train") -> pl.DataFrame:

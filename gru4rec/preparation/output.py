@@ -22,9 +22,9 @@ import polars as pl
 from gru4rec.data.clicks import Clicks, Names
 from gru4rec.data.encoded_log import FOLDER, encode_clicks, file_digest, write_encoded
 from gru4rec.data.event_files import system_errors
-from gru4rec.data.events import Columns
 from gru4rec.data.times import Clock
 from gru4rec.preparation.pipeline import Prepared
+from inference.shared.columns import Columns
 
 SCHEMA_VERSION = 1
 STATS_FILE = "stats.json"

@@ -10,3 +10,8 @@ class Columns:
     session: str = "SessionId"
     item: str = "ItemId"
     time: str = "Time"
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Session, item and time column."""
+        return self.session, self.item, self.time

@@ -8,8 +8,9 @@ import pytest
 
 from gru4rec.cli import main
 from gru4rec.data.encoded_log import read_training_log
-from gru4rec.data.events import Columns, encode, read_events
+from gru4rec.data.events import encode, read_events
 from gru4rec.data.synthetic import synthesize
+from inference.shared.columns import Columns
 from inference.shared.errors import UserError
 from tune.trials.data import read_search_data
 

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from gru4rec.data.events import Columns, encode, hold_out_last, read_events
+from gru4rec.data.events import encode, hold_out_last, read_events
+from inference.shared.columns import Columns
 from inference.shared.errors import UserError
 from inference.shared.vocabulary import Vocabulary
 from tests.support.small_logs import frame_of, log_of

@@ -6,9 +6,10 @@ from pathlib import Path
 import polars as pl
 
 from gru4rec.data.encoded_log import read_training_log
-from gru4rec.data.events import Columns, encode, hold_out_last, read_events
+from gru4rec.data.events import encode, hold_out_last, read_events
 from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.training.run import data_digest
+from inference.shared.columns import Columns
 from inference.shared.errors import UserError
 from tune.trials.trial import TrialData
 

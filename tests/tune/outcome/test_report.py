@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from gru4rec.config.train_config import from_mapping
-from gru4rec.data.events import Columns
+from inference.shared.columns import Columns
 from inference.shared.errors import UserError
 from tune.outcome.overhead import Effort
 from tune.outcome.plots import all_plots, parameter_importance
