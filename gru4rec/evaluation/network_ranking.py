@@ -200,11 +200,9 @@ def _states(network: Network, sessions: Sessions) -> Iterator[_Events]:
         for step in range(steps):
             live = np.flatnonzero(pairs > step)  # sessions are sorted by length: always a tail
             rows = torch.from_numpy(live).to(device)
-            clicked = items[start[rows] + step]
-            output = network.embedded(network.input_table[clicked])
-            for number, layer in enumerate(network.layers):
-                output = layer(output, state[number][rows])
-                state[number][rows] = output
             clicks = start[rows] + step
+            following = network.advance(items[clicks], [hidden[rows] for hidden in state])
+            for hidden, after in zip(state, following, strict=True):
+                hidden[rows] = after
             recent = items[(clicks[:, None] - back).clamp_min(0)].long().masked_fill(back > step, NO_ITEM)
-            yield place_of_session[batch[live]] + step, output, items[clicks + 1].long(), recent
+            yield place_of_session[batch[live]] + step, following[-1], items[clicks + 1].long(), recent

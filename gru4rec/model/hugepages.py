@@ -1,8 +1,8 @@
-"""Room for the matrices over items.
+"""Memory in huge pages for the matrices over items.
 
-A step reads and writes some two thousand rows, here and there in matrices of hundreds of megabytes. In pages of 4 KiB
-nearly every one of them has its address translated anew; in pages of 2 MiB hardly any has. Linux gives those to memory
-that asks for them.
+A step reads and writes some two thousand rows, scattered over matrices of hundreds of megabytes. With pages of 4 KiB
+nearly every row needs an address translation of its own; with pages of 2 MiB hardly any does. Linux gives huge pages to
+memory that asks for them.
 """
 
 import math
@@ -16,10 +16,10 @@ FLOAT = 4
 CPU = torch.device("cpu")
 
 
-def room(*shape: int, device: torch.device = CPU) -> Tensor:
-    """float32 zeros of this shape; many of them on a processor are asked to be in huge pages, if the system has them.
+def zeros(*shape: int, device: torch.device = CPU) -> Tensor:
+    """float32 zeros of this shape, in huge pages where the tensor is large, on a CPU, and the system has them.
 
-    Such a tensor is a view into memory that cannot be resized.
+    A tensor in huge pages is a view into memory that cannot be resized.
     """
     count = math.prod(shape)
     if device.type != "cpu" or count * FLOAT < 2 * HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
@@ -27,7 +27,7 @@ def room(*shape: int, device: torch.device = CPU) -> Tensor:
     try:
         memory = mmap.mmap(-1, count * FLOAT + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         memory.madvise(mmap.MADV_HUGEPAGE)
-    except OSError:  # a kernel without them; or no memory, which torch says better
+    except OSError:  # no huge pages, or no memory: torch has the better message
         return torch.zeros(*shape)
     numbers = torch.frombuffer(memory, dtype=torch.float32)  # keeps the memory
     first = -numbers.data_ptr() % HUGE_PAGE // FLOAT

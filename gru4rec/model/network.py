@@ -27,7 +27,7 @@ here ever holds a gradient of the size of the catalogue.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,7 +36,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gru4rec.config.train_config import TrainConfig
-from gru4rec.model import hugepages as tables
+from gru4rec.model import hugepages
 from gru4rec.model.gru import GRULayer
 
 
@@ -80,6 +80,30 @@ class ScoringWeights:
     recent_bias: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
 
 
+def parameter_shapes(n_items: int, config: TrainConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter by name, in the order of `Network.tensors`: first the tables, then `Network.dense`.
+
+    Args:
+        n_items: size of the catalogue, N.
+        config: layers and embedding mode.
+    """
+    first, last = config.layers[0], config.layers[-1]
+    shapes: dict[str, tuple[int, ...]] = {"output_table": (n_items, last), "output_bias": (n_items,)}
+    width_in = last
+    if config.embedding_mode != "constrained":
+        width_in = config.embedding if config.embedding_mode == "separate" else 3 * first
+        shapes["input_table"] = n_items, width_in
+    for number, width in enumerate(config.layers):
+        if number or config.embedding_mode != "one-hot":
+            shapes[f"gru.{number}.weight_ih"] = 3 * width, width_in
+        shapes[f"gru.{number}.weight_hh"] = 3 * width, width
+        shapes[f"gru.{number}.bias_ih"] = shapes[f"gru.{number}.bias_hh"] = (3 * width,)
+        width_in = width
+    if config.n_recent:
+        shapes["recent.weight"], shapes["recent.bias"] = (config.n_recent, last), (config.n_recent,)
+    return shapes
+
+
 class Network:
     """The parameters of a model and its forward pass.
 
@@ -109,37 +133,25 @@ class Network:
         self._normalises_inputs = config.score == "cosine" and config.embedding_mode != "one-hot"
         generator = torch.Generator().manual_seed(config.seed)
 
-        def uniform(rows: int, columns: int, gates: int = 1) -> Tensor:
-            bound = math.sqrt(6.0 / (rows + columns))  # of each gate's own matrix
-            return tables.room(gates * rows, columns).uniform_(-bound, bound, generator=generator)
+        def uniform(shape: tuple[int, ...], gates: int = 1) -> Tensor:
+            bound = math.sqrt(6.0 / (shape[0] // gates + shape[1]))  # of each gate's own matrix
+            return hugepages.zeros(*shape).uniform_(-bound, bound, generator=generator)
 
-        first, last = config.layers[0], config.layers[-1]
-        self.output_table = uniform(n_items, last).to(device)
-        self.output_bias = torch.zeros(n_items, device=device)
-        if config.embedding_mode == "constrained":
-            self.input_table = self.output_table
-        elif config.embedding_mode == "separate":
-            self.input_table = uniform(n_items, config.embedding).to(device)
-        else:
-            self.input_table = tables.room(n_items, 3 * first)
-            for gate in torch.split(self.input_table, first, dim=1):
-                gate.copy_(uniform(n_items, first))
+        shapes = parameter_shapes(n_items, config)
+        self.output_table = uniform(shapes.pop("output_table")).to(device)
+        self.output_bias = torch.zeros(shapes.pop("output_bias"), device=device)
+        self.input_table = self.output_table
+        if config.embedding_mode == "separate":
+            self.input_table = uniform(shapes.pop("input_table")).to(device)
+        elif config.embedding_mode == "one-hot":
+            self.input_table = hugepages.zeros(*shapes.pop("input_table"))
+            for gate in torch.split(self.input_table, config.layers[0], dim=1):
+                gate.copy_(uniform(tuple(gate.shape)))
             self.input_table = self.input_table.to(device)
 
-        named: dict[str, Tensor] = {}
-        width_in = None if config.embedding_mode == "one-hot" else self.input_table.shape[1]
-        for number, width in enumerate(config.layers):
-            if width_in is not None:
-                named[f"gru.{number}.weight_ih"] = uniform(width, width_in, gates=3)
-            named[f"gru.{number}.weight_hh"] = uniform(width, width, gates=3)
-            named[f"gru.{number}.bias_ih"] = torch.zeros(3 * width)
-            named[f"gru.{number}.bias_hh"] = torch.zeros(3 * width)
-            width_in = width
-        if self.n_recent:
-            named["recent.weight"] = torch.zeros(self.n_recent, last)
-            named["recent.bias"] = torch.zeros(self.n_recent)
-        self._shapes = {name: tensor.shape for name, tensor in named.items()}
-        self.dense = torch.cat([tensor.flatten() for tensor in named.values()]).to(device)
+        self._shapes = shapes
+        drawn = [uniform(shape, gates=3) if "weight_" in name else torch.zeros(shape) for name, shape in shapes.items()]
+        self.dense = torch.cat([tensor.flatten() for tensor in drawn]).to(device)
         self.layers = self.layers_from(self.dense)
 
     def layers_from(self, dense: Tensor) -> list[GRULayer]:
@@ -156,8 +168,7 @@ class Network:
         ]
 
     def _views(self, dense: Tensor) -> dict[str, Tensor]:
-        sizes = [shape.numel() for shape in self._shapes.values()]
-        pieces = torch.split(dense, sizes)
+        pieces = torch.split(dense, [math.prod(shape) for shape in self._shapes.values()])
         return {name: piece.view(shape) for (name, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -219,28 +230,19 @@ class Network:
         """The parts of the state, one per layer and one for the recent clicks, and the width of the widest."""
         return len(self.widths) + bool(self.n_recent), max(*self.widths, self.n_recent)
 
-    @torch.no_grad()
-    def encode(self, items: Tensor, lengths: Tensor, state: list[Tensor]) -> Iterator[tuple[Tensor, list[Tensor]]]:
-        """Walk a batch of sessions click by click, without dropout.
+    def advance(self, items: Tensor, state: list[Tensor]) -> list[Tensor]:
+        """The state per layer [B, H] after one click of every session, without dropout.
 
         Args:
-            items: int64 [B, T]; what stands behind a session's end is ignored.
-            lengths: int64 [B], clicks per session.
-            state: per layer [B, H], the state to begin from.
-
-        Yields:
-            After each click t: bool [B] (which sessions have such a click) and the state per layer [B, H]; sessions
-            that have ended keep their state.
+            items: int64 [B], the items clicked.
+            state: per layer [B, H], before the click.
         """
-        for step in range(items.shape[1]):
-            live = lengths > step
-            output = self.embedded(self.input_table[items[:, step].clamp(0, self.n_items - 1)])
-            following = []
-            for layer, hidden in zip(self.layers, state, strict=True):
-                output = layer(output, hidden)
-                following.append(torch.where(live.unsqueeze(1), output, hidden))
-            state = following
-            yield live, state
+        following: list[Tensor] = []
+        output = self.embedded(self.input_table[items])
+        for layer, hidden in zip(self.layers, state, strict=True):
+            output = layer(output, hidden)
+            following.append(output)
+        return following
 
     @torch.no_grad()
     def score(self, items: Tensor, lengths: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -257,8 +259,10 @@ class Network:
             scores [B, N] and the state after the last click, shaped like `hidden`, zero in unused columns.
         """
         state = [hidden[number, :, :width] for number, width in enumerate(self.widths)]
-        for _, following in self.encode(items, lengths, state):
-            state = following
+        for click in range(items.shape[1]):
+            following = self.advance(items[:, click].clamp(0, self.n_items - 1), state)
+            live = (lengths > click).unsqueeze(1)  # sessions that have ended keep their state
+            state = [torch.where(live, after, before) for after, before in zip(following, state, strict=True)]
         scores = self.query(state[-1]) @ self.scoring(self.output_table).T + self.output_bias
         if self.n_recent:
             clicks = torch.cat([hidden[-1, :, : self.n_recent].long(), (items + 1) % (self.n_items + 1)], dim=1)

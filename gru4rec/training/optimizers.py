@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from gru4rec import kernels
-from gru4rec.model import hugepages as tables
+from gru4rec.model import hugepages
 from gru4rec.model.network import Network
 from gru4rec.training.sparse_rows import DistinctRows, Rows
 
@@ -52,7 +52,9 @@ class RowOptimiser(ABC):
             self._parameters["input_table"] = network.input_table
         self._parameters["dense"] = network.dense
         self._state = {
-            slot: {name: tables.room(*tensor.shape, device=tensor.device) for name, tensor in self._parameters.items()}
+            slot: {
+                name: hugepages.zeros(*tensor.shape, device=tensor.device) for name, tensor in self._parameters.items()
+            }
             for slot in slots
         }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gru4rec.model.hugepages import HUGE_PAGE, room
+from gru4rec.model.hugepages import HUGE_PAGE, zeros
 
 SWITCH = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 LARGE = (3 * HUGE_PAGE // 256, 64)  # one and a half of the smallest size that gets them
@@ -27,8 +27,8 @@ def in_huge_pages(table):
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (7,), LARGE, (0, 4)])
-def test_room_is_zeros_that_can_be_written(shape):
-    table = room(*shape)
+def test_zeros_that_can_be_written(shape):
+    table = zeros(*shape)
     assert table.shape == shape
     assert table.dtype is torch.float32
     assert table.is_contiguous()
@@ -39,7 +39,7 @@ def test_room_is_zeros_that_can_be_written(shape):
 
 @pytest.mark.skipif(not SWITCH.exists() or "[never]" in SWITCH.read_text(), reason="no huge pages are given here")
 def test_large_tables_are_in_huge_pages():
-    table = room(*LARGE).fill_(1)
+    table = zeros(*LARGE).fill_(1)
     assert table.data_ptr() % HUGE_PAGE == 0
     assert in_huge_pages(table) >= HUGE_PAGE >> 10
 
@@ -49,14 +49,14 @@ def test_a_system_that_refuses_huge_pages_gives_ordinary_memory(monkeypatch):
         raise OSError(errno.EINVAL, "Invalid argument")
 
     monkeypatch.setattr(mmap, "mmap", refused)
-    table = room(*LARGE)
+    table = zeros(*LARGE)
     assert table.shape == LARGE
     assert not table.any()
 
 
 def test_tables_outlive_what_they_were_made_from():
-    part = room(*LARGE)[5:9]
+    part = zeros(*LARGE)[5:9]
     part.fill_(3)
-    other = [room(*LARGE).fill_(number) for number in range(3)]
+    other = [zeros(*LARGE).fill_(number) for number in range(3)]
     assert len(other) == 3
     assert float(part.sum()) == 3 * part.numel()

@@ -8,7 +8,7 @@ import torch
 
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.model.gru import GRULayer
-from gru4rec.model.network import Network
+from gru4rec.model.network import Network, parameter_shapes
 
 CONFIGS = {
     "constrained": TrainConfig(layers=(6,)),
@@ -93,6 +93,12 @@ def test_initial_range_is_that_of_each_gates_own_matrix():
     one_hot = Network(50, TrainConfig(layers=(40,), constrained_embedding=False))
     assert one_hot.input_table.shape == (50, 120)
     assert one_hot.input_table.abs().max().item() <= math.sqrt(6 / 90)
+
+
+@pytest.mark.parametrize("config", [*CONFIGS.values(), TrainConfig(batching="whole-session", n_recent=3)])
+def test_shapes_are_known_before_the_network_exists(config):
+    shapes = {name: tuple(tensor.shape) for name, tensor in Network(20, config).tensors().items()}
+    assert parameter_shapes(20, config) == shapes
 
 
 def test_constrained_embedding_is_one_matrix():
