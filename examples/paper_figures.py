@@ -32,7 +32,7 @@ from gru4rec.data.sessions import EncodedLog, Sessions
 from inference.shared.atomic import writing, written_file
 from inference.shared.columns import Columns
 from inference.shared.errors import UserError
-from tune.cluster.cluster import connected
+from tune.cluster.cluster import connect
 from tune.pipeline import run_search
 from tune.settings import Request
 from tune.trials.results import TrialResult
@@ -264,7 +264,7 @@ def run(flags: argparse.Namespace) -> None:
     study = Study(flags.out, log, test, flags)
     (flags.out / "grids").mkdir(exist_ok=True)
     try:
-        with connected(None, log.sessions.items.nbytes + 64 * len(log.vocabulary)):
+        with connect(None, log.sessions.items.nbytes + 64 * len(log.vocabulary)):
             rate_rows = learning_rates(study)
             rates = best_rates(study, rate_rows)
             sample_rows = over_samples(study, rates)

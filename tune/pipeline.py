@@ -26,9 +26,9 @@ from gru4rec.training.run import data_digest
 from gru4rec.training.trainer import Diverged
 from inference.shared.atomic import written_file
 from inference.shared.errors import UserError
-from tune.cluster.cluster import Cluster, TrialResources, check_gpus, connected, places, trial_resources
-from tune.cluster.memory_fit import dearest, fitted
-from tune.cluster.node_check import check_nodes, marked
+from tune.cluster.cluster import Cluster, TrialResources, check_gpus, connect, count_concurrent, trial_resources
+from tune.cluster.memory_fit import forecast_largest, plan_resources
+from tune.cluster.node_check import check_nodes, place_marker
 from tune.cluster.storage import has_experiment, new_location
 from tune.outcome.folder import (
     BEST_FILE,
@@ -38,13 +38,13 @@ from tune.outcome.folder import (
     Round,
     SearchFolder,
     SearchState,
-    held,
+    lock_folder,
     round_name,
 )
-from tune.outcome.overhead import Effort, effort
+from tune.outcome.leaderboard import write_results
+from tune.outcome.overhead import Overhead, measure_overhead
 from tune.outcome.report import write_report
-from tune.outcome.tables import write_results
-from tune.outcome.winner import as_trained, keep, refit
+from tune.outcome.winner import refit, restore_trainer, save_model
 from tune.settings import Request
 from tune.space.builder import search_space
 from tune.space.published import first_points
@@ -78,7 +78,7 @@ class Outcome:
     finalists: Sequence[Finalist]
     only_finals_left: bool
     test: dict[str, Any]
-    effort: Effort
+    effort: Overhead
 
     @property
     def n_over(self) -> int:
@@ -99,7 +99,7 @@ def run_search(request: Request) -> Outcome:
     if request.grid is not None:
         request = replace(request, n_trials=len(runs(space, request.repeats)))
     check_gpus(request.gpus_per_trial, request.address)
-    with held(request.out) as folder:
+    with lock_folder(request.out) as folder:
         state = folder.read()
         if state is not None and not request.resume:
             raise UserError(f"{request.out} holds a search already; go on with it (--resume) or choose another folder")
@@ -149,11 +149,11 @@ def _run(
     if all(part.complete for part in rounds) and not _finals_to_run(request, folder, state):
         return state, "complete"
     began = time.time()
-    with connected(request.address, data.n_bytes) as cluster:
+    with connect(request.address, data.n_bytes) as cluster:
         until = None if request.time_budget is None else time.monotonic() + request.time_budget
         resources = _resources(request, cluster, space, data)
-        n_places = places(cluster, resources)
-        with marked(state.storage or str(request.out.absolute())) as (marker, token):
+        n_places = count_concurrent(cluster, resources)
+        with place_marker(state.storage or str(request.out.absolute())) as (marker, token):
             if cluster.address or request.plugins:
                 check_nodes(marker, token, request.plugins)
         state = replace(state, rounds=rounds, threads=resources.cpus)
@@ -166,7 +166,7 @@ def _run(
             left = None if until is None else max(until - time.monotonic(), 0.0)
             ending = run_study(study, data.trial, resources, location, left, n_places)
             after, ended = read_trials(location), time.time()
-            spent = effort(before, after, began=began, ended=ended, n_places=n_places)
+            spent = measure_overhead(before, after, began=began, ended=ended, n_places=n_places)
             state, began = replace(state, effort=state.effort + spent), ended
             folder.write(state)
             return state, ending
@@ -204,12 +204,12 @@ def _resources(request: Request, cluster: Cluster, space: SearchSpace, data: Sea
     """What each trial gets; the user is told where memory limits how many run at once."""
     asked: dict[str, Any] = {"gpus": request.gpus_per_trial, "cpus": request.cpus_per_trial}
     on_gpu_here = cluster.address is None and trial_resources(cluster, **asked, n_trials=1).gpus > 0
-    expected = dearest(space, data.trial.train, "cuda" if on_gpu_here else "cpu")
+    expected = forecast_largest(space, data.trial.train, "cuda" if on_gpu_here else "cpu")
     free_gpu = available(expected.device) if on_gpu_here else None
-    fitting = fitted(cluster, expected, **asked, n_trials=request.n_trials, free_gpu=free_gpu)
-    if fitting.note:
-        say(fitting.note)
-    return fitting.resources
+    plan = plan_resources(cluster, expected, **asked, n_trials=request.n_trials, free_gpu=free_gpu)
+    if plan.note:
+        say(plan.note)
+    return plan.resources
 
 
 def _finals_to_run(request: Request, folder: SearchFolder, state: SearchState) -> Finals | None:
@@ -296,7 +296,7 @@ def _make_model(
         with ProgressLines(config.n_epochs) as progress:
             refit(data.everything, here, directory, progress)
     else:
-        keep(*as_trained(data.trial, here, best), directory)
+        save_model(*restore_trainer(data.trial, here, best), directory)
     model = load_model(directory)
     test: dict[str, Any] = {}
     if data.test is not None:

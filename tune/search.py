@@ -173,7 +173,7 @@ def _told(request: Request, outcome: "Outcome") -> int:
     """Say how a search ended; gives the exit code."""
     from rich.console import Console
 
-    from tune.outcome.tables import leaderboard
+    from tune.outcome.leaderboard import build_leaderboard
 
     progress = f"after {outcome.n_over} of {outcome.n_trials} trials; the same command goes on"
     if outcome.only_finals_left:
@@ -183,7 +183,9 @@ def _told(request: Request, outcome: "Outcome") -> int:
         return 130
     if outcome.ending == "out of time":
         say(f"the time is up {progress}, for as long again")
-    Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES).print(leaderboard(outcome.trials, outcome.finalists))
+    Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES).print(
+        build_leaderboard(outcome.trials, outcome.finalists)
+    )
     for finalist in outcome.finalists:
         if finalist.failures:
             say(

@@ -16,7 +16,7 @@ from gru4rec.data.synthetic import synthesize
 from gru4rec.training.checkpoint import load_model
 from inference.model.artifact import Artifact
 from tests.support.forking import Forked
-from tune.trials.trial import as_text
+from tune.trials.trial import serialize_model
 
 pytestmark = pytest.mark.ray
 
@@ -53,7 +53,7 @@ def check_whole(out):
 def reports_in(out):
     """What the notes of trials that are over say, by model."""
     notes = [json.loads(path.read_text()) for path in out.glob("trials/*/finished/*.json")]
-    return {as_text(note["model"]): note["report"] for note in notes}
+    return {serialize_model(note["model"]): note["report"] for note in notes}
 
 
 def processes_with(mark):

@@ -19,7 +19,7 @@ from gru4rec.training.trainer import Diverged
 from inference.model.recommender import Recommender
 from inference.shared.errors import UserError
 from tests.support.small_logs import frame_of, markov_sessions
-from tune.outcome.folder import held
+from tune.outcome.folder import lock_folder
 from tune.search import main
 
 pytestmark = pytest.mark.ray
@@ -236,7 +236,7 @@ def test_a_folder_that_another_search_uses_is_refused(logs, tmp_path, capsys):
 
 def test_a_new_folder_that_is_gone_when_the_input_is_refused_changes_nothing_of_the_refusal(tmp_path):
     def refusing():
-        with held(tmp_path / "new"):
+        with lock_folder(tmp_path / "new"):
             shutil.rmtree(tmp_path / "new")
             raise UserError("refused")
 

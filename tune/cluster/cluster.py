@@ -41,7 +41,7 @@ QUIET = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-MOST_THREADS = 4
+MAX_TRIAL_THREADS = 4
 """More threads than that hardly make the steps of a trial faster; more trials side by side do."""
 SMALLEST_STORE = 80 << 20
 
@@ -99,7 +99,7 @@ class TrialResources:
 
 
 @contextmanager
-def connected(address: str | None, n_bytes: int) -> Iterator[Cluster]:
+def connect(address: str | None, n_bytes: int) -> Iterator[Cluster]:
     """A Ray to run trials on, for as long as the block lasts.
 
     Args:
@@ -116,7 +116,7 @@ def connected(address: str | None, n_bytes: int) -> Iterator[Cluster]:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     started = not ray.is_initialized()
     if started and (address or in_a_job()):
-        _connect(address)
+        _connect_to_cluster(address)
     elif started:
         try:
             ray.init(
@@ -125,7 +125,7 @@ def connected(address: str | None, n_bytes: int) -> Iterator[Cluster]:
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
                 object_store_memory=max(SMALLEST_STORE, 2 * n_bytes),
-                num_cpus=allowed_cpus(),
+                num_cpus=count_cpus(),
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
@@ -144,7 +144,7 @@ def connected(address: str | None, n_bytes: int) -> Iterator[Cluster]:
             ray.shutdown()
 
 
-def allowed_cpus() -> int:
+def count_cpus() -> int:
     """Processors that a Ray of our own may take: as many as Ray finds, which knows the quota of a container, or those
     that this process was bound to, of which it does not know, where they are fewer; at least one."""
     from ray._private.utils import get_num_cpus
@@ -159,7 +159,7 @@ def in_a_job() -> bool:
     return bool(os.environ.get("RAY_ADDRESS"))
 
 
-def _connect(address: str | None) -> None:
+def _connect_to_cluster(address: str | None) -> None:
     """Connect to a running cluster.
 
     A job brings its own runtime environment. From outside a job, our packages are sent along, for the nodes need not
@@ -203,7 +203,7 @@ def trial_resources(cluster: Cluster, *, gpus: str, cpus: int | None, n_trials: 
     Args:
         cluster: where they run.
         gpus: "auto" (one where there are any), or a number: 0, a share such as 0.25, or a whole number.
-        cpus: None shares them evenly among the trials that can run at once, up to `MOST_THREADS` each.
+        cpus: None shares them evenly among the trials that can run at once, up to `MAX_TRIAL_THREADS` each.
         n_trials: of the search.
 
     Raises:
@@ -225,15 +225,15 @@ def trial_resources(cluster: Cluster, *, gpus: str, cpus: int | None, n_trials: 
     all_cpus = sum(node.cpus for node in usable)
     places = sum(math.floor(node.gpus / share) for node in usable) if share else all_cpus
     even = all_cpus // max(min(n_trials, places), 1)
-    return TrialResources(cpus or max(1, min(MOST_THREADS, even, most_cpus)), share)
+    return TrialResources(cpus or max(1, min(MAX_TRIAL_THREADS, even, most_cpus)), share)
 
 
-def places(cluster: Cluster, resources: TrialResources) -> int:
+def count_concurrent(cluster: Cluster, resources: TrialResources) -> int:
     """How many trials can run at the same time."""
-    return sum(_places(node, resources) for node in cluster.nodes)
+    return sum(_count_on_node(node, resources) for node in cluster.nodes)
 
 
-def _places(node: Node, resources: TrialResources) -> int:
+def _count_on_node(node: Node, resources: TrialResources) -> int:
     limits = [node.cpus // resources.cpus]
     if resources.gpus:
         limits.append(math.floor(node.gpus / resources.gpus))

@@ -12,7 +12,7 @@ from gru4rec.config.train_config import TrainConfig, from_mapping
 from gru4rec.data.sessions import EncodedLog
 from gru4rec.training.memory import GIB, Forecast, forecast, how_many_fit
 from inference.shared.errors import UserError
-from tune.cluster.cluster import Cluster, TrialResources, places, trial_resources
+from tune.cluster.cluster import Cluster, TrialResources, count_concurrent, trial_resources
 from tune.space.dimensions import Choice, Dimension
 from tune.space.search_space import SearchSpace
 
@@ -21,7 +21,7 @@ _TAKE_MORE = ("cosine", "adamw")
 
 
 @dataclass(frozen=True)
-class Fitting:
+class ResourcePlan:
     """What trials get, so that they fit.
 
     Attributes:
@@ -33,7 +33,7 @@ class Fitting:
     note: str
 
 
-def dearest(space: SearchSpace, log: EncodedLog, device: str) -> Forecast:
+def forecast_largest(space: SearchSpace, log: EncodedLog, device: str) -> Forecast:
     """What the model of a space that takes most memory takes.
 
     Args:
@@ -70,9 +70,9 @@ def _size(value: Any) -> float:
     return float(value in _TAKE_MORE if isinstance(value, str) else value or 0)
 
 
-def fitted(
+def plan_resources(
     cluster: Cluster, expected: Forecast, *, gpus: str, cpus: int | None, n_trials: int, free_gpu: int | None = None
-) -> Fitting:
+) -> ResourcePlan:
     """What each trial gets; where memory allows only a few at once, those share all processors.
 
     Args:
@@ -87,7 +87,7 @@ def fitted(
     """
     wanted = trial_resources(cluster, gpus=gpus, cpus=cpus, n_trials=n_trials)
     host = expected.peak if expected.device.type == "cpu" else expected.held
-    fitting = replace(wanted, memory=host)
+    plan = replace(wanted, memory=host)
     usable = [node for node in cluster.nodes if node.cpus >= wanted.cpus and node.gpus >= wanted.gpus]
     most = max(host if node.memory is None else node.memory for node in usable)
     if most < host:
@@ -96,13 +96,13 @@ def fitted(
         fit = how_many_fit(expected, free_gpu) or 0
         if not fit:
             raise _too_large(expected, f"the graphics card has {_gib(free_gpu)}")
-        fitting = replace(fitting, gpus=max(wanted.gpus, int(10_000 / fit) / 10_000))  # Ray counts ten-thousandths
-    before, at_once = places(cluster, wanted), places(cluster, fitting)
+        plan = replace(plan, gpus=max(wanted.gpus, int(10_000 / fit) / 10_000))  # Ray counts ten-thousandths
+    before, at_once = count_concurrent(cluster, wanted), count_concurrent(cluster, plan)
     if at_once >= min(before, n_trials):
-        return Fitting(fitting, "")
-    shared = trial_resources(cluster, gpus=f"{fitting.gpus:g}", cpus=cpus, n_trials=at_once)
-    return Fitting(
-        replace(fitting, cpus=shared.cpus),
+        return ResourcePlan(plan, "")
+    shared = trial_resources(cluster, gpus=f"{plan.gpus:g}", cpus=cpus, n_trials=at_once)
+    return ResourcePlan(
+        replace(plan, cpus=shared.cpus),
         f"memory: a trial may take {_gib(max(host, expected.needed))}, so {at_once} run at once "
         f"instead of {min(before, n_trials)}",
     )

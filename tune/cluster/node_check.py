@@ -22,7 +22,7 @@ MARKER = ".marker"
 SECONDS_TO_ANSWER = 900
 """Installing the packages of a job's runtime environment, or importing torch from a slow disk, takes its time."""
 
-SECONDS_UNTIL_SAID = 20
+SECONDS_BEFORE_NOTICE = 20
 """Until the user is told what the search is waiting for."""
 
 
@@ -42,7 +42,7 @@ class NodeAnswer:
 
 
 @contextmanager
-def marked(storage: str) -> Iterator[tuple[str, str]]:
+def place_marker(storage: str) -> Iterator[tuple[str, str]]:
     """A file in a storage that is there for as long as the block lasts: its location, and what it says.
 
     Args:
@@ -90,13 +90,13 @@ def check_nodes(marker: str, token: str, plugins: Sequence[str]) -> None:
     asked = [look.options(scheduling_strategy=strategy).remote() for strategy in pinned]
     names = [node["NodeManagerAddress"] for node in nodes]
     try:
-        late = ray.wait(asked, num_returns=len(asked), timeout=SECONDS_UNTIL_SAID)[1]
+        late = ray.wait(asked, num_returns=len(asked), timeout=SECONDS_BEFORE_NOTICE)[1]
         if late:
             say(
                 f"waiting for {_late(late, asked, names)}; "
                 "what a job's runtime environment names is installed there first"
             )
-            late = ray.wait(asked, num_returns=len(asked), timeout=SECONDS_TO_ANSWER - SECONDS_UNTIL_SAID)[1]
+            late = ray.wait(asked, num_returns=len(asked), timeout=SECONDS_TO_ANSWER - SECONDS_BEFORE_NOTICE)[1]
         if late:
             raise UserError(
                 f"address: {_late(late, asked, names)} did not answer within {SECONDS_TO_ANSWER} s; "
@@ -109,10 +109,10 @@ def check_nodes(marker: str, token: str, plugins: Sequence[str]) -> None:
             "see `ray status`"
         ) from None
     storage = marker.rpartition("/")[0]
-    judge([NodeAnswer(name, *answer) for name, answer in zip(names, answers, strict=True)], storage)
+    check_answers([NodeAnswer(name, *answer) for name, answer in zip(names, answers, strict=True)], storage)
 
 
-def judge(answers: Sequence[NodeAnswer], storage: str) -> None:
+def check_answers(answers: Sequence[NodeAnswer], storage: str) -> None:
     """Fail if a node cannot run trials.
 
     Raises:

@@ -75,7 +75,7 @@ def is_cut_off(location: str | Path) -> bool:
     return bool(sessions) and sessions[max(sessions)]
 
 
-def can_go_on(location: str | Path) -> bool:
+def is_resumable(location: str | Path) -> bool:
     """Whether Ray can go on from the state that it wrote down last: it is whole, and there are trials in it."""
     if is_cut_off(location):
         return False
@@ -157,7 +157,7 @@ def forget(location: str | Path, but: str) -> None:
 
 
 @contextmanager
-def kept(location: str | Path) -> Iterator[None]:
+def storage_errors(location: str | Path) -> Iterator[None]:
     """Run what writes to a location, and check that nothing is cut off afterwards.
 
     Raises:

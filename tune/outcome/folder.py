@@ -24,7 +24,7 @@ from gru4rec.training.run import LOCK_FILE, in_use
 from inference.shared.atomic import written_file
 from inference.shared.errors import UserError
 from tune.cluster.storage import absolute
-from tune.outcome.overhead import Effort
+from tune.outcome.overhead import Overhead
 from tune.space.search_space import SearchSpace
 
 SCHEMA_VERSION = 1
@@ -94,7 +94,7 @@ class SearchState:
     finals: tuple[str, ...] = ()
     outcome: Mapping[str, Any] = field(default_factory=dict)
     storage: str = ""
-    effort: Effort = field(default_factory=Effort)
+    effort: Overhead = field(default_factory=Overhead)
 
     @property
     def n_trials(self) -> int:
@@ -147,7 +147,7 @@ class SearchFolder:
                 finals,
                 content["outcome"],
                 content["storage"],
-                Effort(**content["effort"]),
+                Overhead(**content["effort"]),
             )
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(
@@ -218,7 +218,7 @@ def _short(value: Any) -> str:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[SearchFolder]:
+def lock_folder(path: Path) -> Iterator[SearchFolder]:
     """Hold the folder of a search, so that no other works in it; the lock goes with the process, however it ends.
 
     Raises:

@@ -12,7 +12,7 @@ from tune.trials.results import TrialResult
 
 
 @dataclass(frozen=True)
-class Effort:
+class Overhead:
     """Where the time of a search went.
 
     Attributes:
@@ -25,21 +25,21 @@ class Effort:
     available: float = 0.0
     worked: float = 0.0
 
-    def __add__(self, other: "Effort") -> "Effort":
-        return Effort(self.seconds + other.seconds, self.available + other.available, self.worked + other.worked)
+    def __add__(self, other: "Overhead") -> "Overhead":
+        return Overhead(self.seconds + other.seconds, self.available + other.available, self.worked + other.worked)
 
     @property
-    def overhead(self) -> float:
+    def share(self) -> float:
         """Share of the available time, from 0 to 1, that was neither training nor validation."""
         return min(max(1 - self.worked / self.available, 0.0), 1.0) if self.available else 0.0
 
     def __str__(self) -> str:
-        return f"trials took {self.seconds:.0f} s, {self.overhead:.0%} of it neither training nor validation"
+        return f"trials took {self.seconds:.0f} s, {self.share:.0%} of it neither training nor validation"
 
 
-def effort(
+def measure_overhead(
     before: Sequence[TrialResult], after: Sequence[TrialResult], *, began: float, ended: float, n_places: int
-) -> Effort:
+) -> Overhead:
     """Where the time of some trials went.
 
     Args:
@@ -55,7 +55,7 @@ def effort(
         now = end
     available += ended - now
     worked = sum(trial.seconds for trial in after) - sum(trial.seconds for trial in before)
-    return Effort(ended - began, available, worked)
+    return Overhead(ended - began, available, worked)
 
 
 def _end(metrics: Mapping[str, Any], status: str, began: float, ended: float) -> float:

@@ -16,8 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from tune.space.search_space import SearchSpace
-from tune.trials.results import TrialResult, ranked
-from tune.trials.searchers import as_optuna_trial
+from tune.trials.results import TrialResult, rank
+from tune.trials.searchers import to_optuna_trial
 from tune.trials.trial import EPOCH_METRIC
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#555555")
@@ -67,7 +67,7 @@ def learning_curves(trials: Sequence[TrialResult]) -> Figure:
     """MRR@20 of every epoch of every trial, the best one drawn bold."""
     figure, axes = _figure()
     colours = _colours(trials)
-    best = ranked(trials)[0]
+    best = rank(trials)[0]
     for trial in trials:
         is_best = trial is best
         axes.plot(
@@ -145,7 +145,7 @@ def parameter_importance(trials: Sequence[TrialResult], space: SearchSpace) -> M
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
     for trial in trials:
-        told = as_optuna_trial(space, trial.config, trial.mrr)
+        told = to_optuna_trial(space, trial.config, trial.mrr)
         if told is not None:
             study.add_trial(told)
     with warnings.catch_warnings():

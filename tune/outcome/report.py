@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 
 from gru4rec.config.train_config import TrainConfig, to_mapping
 from inference.shared.atomic import writing, written_file
-from tune.outcome.overhead import Effort
+from tune.outcome.overhead import Overhead
 from tune.outcome.plots import all_plots
 from tune.settings import Request
 from tune.space.search_space import SearchSpace
 from tune.studies.finals import Finalist
-from tune.trials.results import TrialResult, described, ranked
+from tune.trials.results import TrialResult, describe_model, rank
 
 REPORT_FILE = "report.html"
 PLOTS_FOLDER = "plots"
@@ -51,7 +51,7 @@ def write_report(
     finalists: Sequence[Finalist],
     made: TrainConfig | None,
     test: Mapping[str, Any],
-    effort: Effort,
+    effort: Overhead,
 ) -> None:
     """Write report.html and plots/ into the folder of a search.
 
@@ -97,16 +97,16 @@ def reproduction(request: Request) -> str:
 
 
 def _summary(
-    trials: Sequence[TrialResult], finalists: Sequence[Finalist], test: Mapping[str, Any], effort: Effort
+    trials: Sequence[TrialResult], finalists: Sequence[Finalist], test: Mapping[str, Any], effort: Overhead
 ) -> str:
-    best = finalists[0].as_winner if finalists else ranked(trials)[0]
+    best = finalists[0].as_winner if finalists else rank(trials)[0]
     counts = {status: sum(trial.status == status for trial in trials) for status in (trial.status for trial in trials)}
     parts = ", ".join(f"{count} {status}" for status, count in counts.items())
     figures = [("validation MRR@20", f"{best.mrr:.4f}"), ("validation Recall@20", f"{best.recall:.4f}")]
     if test:
         figures += [("test MRR@20", f"{test['mrr@20']:.4f}"), ("test Recall@20", f"{test['recall@20']:.4f}")]
     boxes = "".join(f"<div><b>{value}</b>{escape(name)}</div>" for name, value in figures)
-    text = f"{len(trials)} trials ({parts}); the best is trial {best.number}: {described(best.config)}."
+    text = f"{len(trials)} trials ({parts}); the best is trial {best.number}: {describe_model(best.config)}."
     text += f" The {effort}." if effort.available else ""
     return f"<p>{escape(text)}</p><div class=figures>{boxes}</div>"
 
@@ -127,7 +127,7 @@ def _table(trials: Sequence[TrialResult]) -> str:
     head = ("trial", "MRR@20", "Recall@20", "best epoch", "epochs", "seconds", "status", "model", "error")
     numbers = range(6)
     rows = []
-    for trial in ranked(trials):
+    for trial in rank(trials):
         values = (
             str(trial.number),
             f"{trial.mrr:.4f}",
@@ -136,7 +136,7 @@ def _table(trials: Sequence[TrialResult]) -> str:
             str(trial.epochs),
             f"{trial.seconds:.0f}",
             trial.status,
-            described(trial.config),
+            describe_model(trial.config),
             trial.error,
         )
         rows.append(_cells("td", values, numbers))
@@ -153,7 +153,7 @@ def _finals(finalists: Sequence[Finalist]) -> str:
             f"{finalist.recall:.4f}",
             str(finalist.repeats) + "".join(f"; one failed: {reason}" for reason in finalist.failures),
             str(finalist.best_epoch),
-            described(finalist.trial.config),
+            describe_model(finalist.trial.config),
         )
         for finalist in finalists
     ]

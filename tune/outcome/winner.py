@@ -57,7 +57,7 @@ def _is_trained(directory: Path, config: TrainConfig, data: str) -> bool:
     return model.config == config and metrics["data_sha256"] == data and metrics["last_epoch"] == config.n_epochs
 
 
-def as_trained(
+def restore_trainer(
     data: TrialData, config: TrainConfig, trial: TrialResult
 ) -> tuple[Trainer, list[Mapping[str, float | None]]]:
     """A trial as it stood after its best epoch, and its epochs up to there.
@@ -97,7 +97,7 @@ def _as_result(epoch: Mapping[str, Any]) -> training.EpochResult:
     )
 
 
-def keep(trainer: Trainer, history: Sequence[Mapping[str, float | None]], directory: Path) -> None:
+def save_model(trainer: Trainer, history: Sequence[Mapping[str, float | None]], directory: Path) -> None:
     """Make a model directory of what a trainer holds.
 
     Args:

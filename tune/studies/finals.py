@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from gru4rec.config.train_config import TrainConfig, to_mapping
-from tune.trials.results import TrialResult, ranked
-from tune.trials.searchers import GivenModels
-from tune.trials.trial import EPOCH_METRIC, as_text
+from tune.trials.results import TrialResult, rank
+from tune.trials.searchers import ModelList
+from tune.trials.trial import EPOCH_METRIC, serialize_model
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Finals:
         cls, trials: Sequence[TrialResult], n_finalists: int, repeats: int, over: Sequence[TrialResult] = ()
     ) -> "Finals":
         """The finals of the best trials of a search that finished an epoch."""
-        return cls(tuple(trial for trial in ranked(trials) if trial.best_epoch)[:n_finalists], repeats, over)
+        return cls(tuple(trial for trial in rank(trials) if trial.best_epoch)[:n_finalists], repeats, over)
 
     def configs_of(self, trial: TrialResult) -> list[TrainConfig]:
         """Of all runs of a finalist."""
@@ -73,7 +73,7 @@ class Finals:
 
     def searcher(self, over: Sequence[Mapping[str, Any]] = ()) -> Any:
         """Gives the missing runs one after the other, those that were over before a kill like all others."""
-        return GivenModels([to_mapping(config) for config in self.missing])
+        return ModelList([to_mapping(config) for config in self.missing])
 
     def scheduler(self) -> Any:
         """None: every run is finished, or an average would mean little."""
@@ -141,4 +141,4 @@ def finalist_of(trial: TrialResult, runs: Sequence[TrialResult]) -> Finalist:
 
 
 def _key(config: TrainConfig) -> str:
-    return as_text(to_mapping(config))
+    return serialize_model(to_mapping(config))

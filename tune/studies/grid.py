@@ -18,7 +18,7 @@ from tune.space.search_space import SearchSpace, model_key
 from tune.studies.finals import Finalist, finalist_of
 from tune.trials.results import TrialResult
 from tune.trials.schedulers import scheduler
-from tune.trials.searchers import GivenModels
+from tune.trials.searchers import ModelList
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Grid:
 
     def searcher(self, over: Sequence[Mapping[str, Any]] = ()) -> Any:
         """Gives the runs one after the other, those that were over before like all others."""
-        return GivenModels(self.models, first_number=self.n_before + 1)
+        return ModelList(self.models, first_number=self.n_before + 1)
 
     def scheduler(self) -> Any:
         """The rule."""

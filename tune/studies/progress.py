@@ -15,7 +15,7 @@ from rich.text import Text
 
 from gru4rec.config.train_config import from_mapping
 from tune.space.search_space import MODEL
-from tune.trials.results import described
+from tune.trials.results import describe_model
 from tune.trials.searchers import NUMBER
 from tune.trials.trial import EPOCH_METRIC, METRIC
 
@@ -111,7 +111,7 @@ class SearchView(ray_tune.Callback):  # type: ignore[misc]  # Ray is untyped
         best = f"best {self._best[0]:.4f} (trial {self._best[1]})" if self._best[1] else "no best yet"
         self._console.print(
             f"trial {trial.config[NUMBER]}/{self._n_trials} {ended}  {quality}  {result.get('seconds', 0.0):.0f} s  "
-            f"[{described(from_mapping(trial.config[MODEL]))}]  {best}",
+            f"[{describe_model(from_mapping(trial.config[MODEL]))}]  {best}",
             markup=False,
             soft_wrap=True,
         )
@@ -135,7 +135,7 @@ class SearchView(ray_tune.Callback):  # type: ignore[misc]  # Ray is untyped
                 f"{len(curve)}/{self._n_epochs}",
                 f"{curve[-1]:.4f}" if curve else "",
                 sparkline(curve),
-                described(from_mapping(trial.config[MODEL])),
+                describe_model(from_mapping(trial.config[MODEL])),
             )
         return Group(Text(f"{done}/{self._n_trials} trials done, {best}, {elapsed / 60:.1f} min, {left}"), table)
 

@@ -21,15 +21,15 @@ from typing import Any, Literal, Protocol
 from ray import tune as ray_tune
 
 from tune.cluster.cluster import TrialResources
-from tune.cluster.storage import can_go_on, forget, kept
+from tune.cluster.storage import forget, is_resumable, storage_errors
 from tune.settings import Rule, Search
 from tune.space.search_space import SearchSpace
 from tune.studies.progress import SearchView
 from tune.trials.checkpoints import CheckpointSweeper
-from tune.trials.finished import FINISHED_FOLDER, FinishedTrials, last_reports
+from tune.trials.finished import FINISHED_FOLDER, FinishedTrials, read_last_reports
 from tune.trials.schedulers import scheduler
-from tune.trials.searchers import NUMBER, DistinctSuggestions, Experience, SealedSuggestions
-from tune.trials.trial import METRIC, TrialData, as_text, run_trial
+from tune.trials.searchers import NUMBER, CheckedSearchGenerator, DistinctSuggestions, Experience
+from tune.trials.trial import METRIC, TrialData, run_trial, serialize_model
 
 Ending = Literal["complete", "interrupted", "out of time"]
 
@@ -130,15 +130,18 @@ def run_study(
         UserError: something could not be written to the location.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, min(n_places, study.n_trials)))
-    with kept(location):
-        over = last_reports(location)
+    with storage_errors(location):
+        over = read_last_reports(location)
         trainable = ray_tune.with_resources(
             ray_tune.with_parameters(
-                run_trial, data=data, place=resources.place, over={as_text(model): report for model, report in over}
+                run_trial,
+                data=data,
+                place=resources.place,
+                over={serialize_model(model): report for model, report in over},
             ),
             {"cpu": resources.cpus, "gpu": resources.gpus, "memory": resources.memory},
         )
-        goes_on = can_go_on(location)
+        goes_on = is_resumable(location)
         if not goes_on:
             forget(location, but=FINISHED_FOLDER)
         tuner = _new_tuner(study, trainable, str(location), [model for model, _ in over])
@@ -154,7 +157,7 @@ def _new_tuner(study: Runnable, trainable: Any, location: str, over: Sequence[Ma
         tune_config=ray_tune.TuneConfig(
             num_samples=study.n_trials,
             reuse_actors=True,
-            search_alg=SealedSuggestions(study.searcher(over)),
+            search_alg=CheckedSearchGenerator(study.searcher(over)),
             scheduler=study.scheduler(),
             trial_dirname_creator=_trial_folder,
         ),

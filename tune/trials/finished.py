@@ -14,7 +14,7 @@ from ray import tune as ray_tune
 from tune.cluster.storage import read_files
 from tune.space.search_space import MODEL
 from tune.trials.searchers import NUMBER
-from tune.trials.trial import REPORTED, as_text
+from tune.trials.trial import REPORTED, serialize_model
 
 FINISHED_FOLDER = "finished"
 
@@ -47,7 +47,9 @@ def read_finished(location: str | Path) -> list[dict[str, Any]]:
     return notes
 
 
-def last_reports(location: str | Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def read_last_reports(location: str | Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Every model of an experiment whose trial is over, with its last report, in the order of the trials' numbers."""
     notes = sorted(read_finished(location), key=lambda note: note.get("number", 0))
-    return [(note["model"], note["report"]) for note in {as_text(note["model"]): note for note in notes}.values()]
+    return [
+        (note["model"], note["report"]) for note in {serialize_model(note["model"]): note for note in notes}.values()
+    ]

@@ -145,7 +145,7 @@ def _status(ray_status: str, metrics: dict[str, Any], config: TrainConfig) -> St
     return "finished" if metrics.get("epoch", 0) >= config.n_epochs else "stopped"
 
 
-def ranked(trials: Iterable[TrialResult]) -> list[TrialResult]:
+def rank(trials: Iterable[TrialResult]) -> list[TrialResult]:
     """The trials, best MRR@20 first; of equals the earlier one."""
     return sorted(trials, key=lambda trial: (-trial.mrr, trial.number))
 
@@ -156,7 +156,7 @@ def winner(trials: Sequence[TrialResult]) -> TrialResult:
     Raises:
         UserError: no trial got as far as the end of an epoch.
     """
-    best = next((trial for trial in ranked(trials) if trial.best_epoch), None)
+    best = next((trial for trial in rank(trials) if trial.best_epoch), None)
     if best is None:
         reason = next((trial.error for trial in trials if trial.error), "its time was up; the same command goes on")
         raise UserError(f"no trial finished an epoch, so there is no model to keep; the first reason: {reason}")
@@ -178,7 +178,7 @@ def winning_config(trial: TrialResult, *, refit: bool = True) -> TrainConfig:
     return trial.config.replace(n_epochs=trial.best_epoch)
 
 
-def described(config: TrainConfig) -> str:
+def describe_model(config: TrainConfig) -> str:
     """A model in a few words: its loss, what it samples, its size and rates."""
     sampling = f"{config.n_sample} samples" + (f" α {config.sample_alpha:g}" if config.n_sample else "")
     way = "" if config.batching == SESSION_PARALLEL else f"{config.batching}, "

@@ -79,7 +79,7 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
             sampler=TPESampler(seed=sampler_seed) if search == "optuna" else self._at_random,
         )
         for trial in experience:
-            told = as_optuna_trial(space, from_mapping(trial.model), trial.values[-1]) if trial.values else None
+            told = to_optuna_trial(space, from_mapping(trial.model), trial.values[-1]) if trial.values else None
             if told is not None:
                 self._ot_study.add_trial(told)
 
@@ -105,7 +105,7 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
         """An epoch is over: Optuna would only use it to stop trials, and takes none twice from one that goes on."""
 
 
-class GivenModels(Searcher):  # type: ignore[misc]  # Ray is untyped
+class ModelList(Searcher):  # type: ignore[misc]  # Ray is untyped
     """Suggests models of a list, in its order.
 
     Args:
@@ -140,7 +140,7 @@ class GivenModels(Searcher):  # type: ignore[misc]  # Ray is untyped
         self._given = json.loads(Path(checkpoint_path).read_text(encoding="utf-8"))
 
 
-class SealedSuggestions(SearchGenerator):  # type: ignore[misc]  # Ray is untyped
+class CheckedSearchGenerator(SearchGenerator):  # type: ignore[misc]  # Ray is untyped
     """Makes trials of what a searcher suggests, as Ray does, and seals the state of both; see `tune.cluster.storage`.
 
     Args:
@@ -174,7 +174,7 @@ class SealedSuggestions(SearchGenerator):  # type: ignore[misc]  # Ray is untype
         write_seal(Path(dirpath), session_str, self._trials, [name.format(session_str) for name in names])
 
 
-def as_optuna_trial(space: SearchSpace, config: TrainConfig, value: float) -> FrozenTrial | None:
+def to_optuna_trial(space: SearchSpace, config: TrainConfig, value: float) -> FrozenTrial | None:
     """A finished trial as Optuna would have it; None if the space does not hold the model.
 
     Args:

@@ -89,13 +89,12 @@ def run_trial(
     Args:
         config: the trial's configuration; the model's is under MODEL.
         data, place: of the search.
-        over: the last report of trials that are over, by their model `as_text`; such a trial reports it again and does
-            nothing.
+        over: the last report of finished trials, by their serialized model; such a trial only reports it again.
 
     Raises:
         Exception: whatever is worth another attempt.
     """
-    report = over.get(as_text(config[MODEL]))
+    report = over.get(serialize_model(config[MODEL]))
     if report is not None:
         ray_tune.report(report)
         return
@@ -130,7 +129,7 @@ def run_trial(
         ray_tune.report(_ended(history, began, "failed", f"out of memory: {one_line(error)}"))
 
 
-def as_text(model: Mapping[str, Any]) -> str:
+def serialize_model(model: Mapping[str, Any]) -> str:
     """What tells a trial's model from all others."""
     return json.dumps(model, sort_keys=True)
 

@@ -10,8 +10,8 @@ import pytest
 
 from inference.shared.errors import UserError
 from tests.support.small_logs import frame_of, markov_sessions
-from tune.cluster.cluster import Cluster, Node, TrialResources, allowed_cpus, trial_resources
-from tune.cluster.node_check import NodeAnswer, check_nodes, judge, marked
+from tune.cluster.cluster import Cluster, Node, TrialResources, count_cpus, trial_resources
+from tune.cluster.node_check import NodeAnswer, check_answers, check_nodes, place_marker
 
 pytestmark = pytest.mark.ray
 
@@ -59,30 +59,30 @@ def test_a_search_takes_no_more_processors_than_its_container_and_its_binding_al
     if len(every) < 2:
         pytest.skip("there is only one processor")
     monkeypatch.setattr("ray._private.utils._get_docker_cpus", lambda: 2.5)
-    assert allowed_cpus() == 2
+    assert count_cpus() == 2
     monkeypatch.setattr("ray._private.utils._get_docker_cpus", lambda: 0.5)
-    assert allowed_cpus() == 1
+    assert count_cpus() == 1
     monkeypatch.setattr("ray._private.utils._get_docker_cpus", lambda: None)
     try:
         os.sched_setaffinity(0, {min(every)})
-        assert allowed_cpus() == 1
+        assert count_cpus() == 1
     finally:
         os.sched_setaffinity(0, every)
-    assert allowed_cpus() == len(every)
+    assert count_cpus() == len(every)
 
 
 def test_nodes_that_can_run_trials_are_accepted(tmp_path, ray_here, plugged_in):
-    with marked(str(tmp_path)) as (marker, token):
+    with place_marker(str(tmp_path)) as (marker, token):
         check_nodes(marker, token, [plugged_in])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_marker_that_a_killed_search_left_does_not_stay(tmp_path):
-    with marked(str(tmp_path)) as (marker, _):
+    with place_marker(str(tmp_path)) as (marker, _):
         left = tmp_path / Path(marker).name
         content = left.read_text()
     left.write_text(content)
-    with marked(str(tmp_path)) as (_, token):
+    with place_marker(str(tmp_path)) as (_, token):
         assert token != content
     assert list(tmp_path.iterdir()) == []
 
@@ -90,7 +90,7 @@ def test_a_marker_that_a_killed_search_left_does_not_stay(tmp_path):
 def test_a_plugin_that_only_the_driver_can_import_is_refused(tmp_path, ray_here):
     with (
         pytest.raises(UserError, match="cannot run trials: cannot import 'only_on_the_laptop'"),
-        marked(str(tmp_path)) as (marker, token),
+        place_marker(str(tmp_path)) as (marker, token),
     ):
         check_nodes(marker, token, ["only_on_the_laptop"])
     assert list(tmp_path.iterdir()) == []
@@ -99,7 +99,7 @@ def test_a_plugin_that_only_the_driver_can_import_is_refused(tmp_path, ray_here)
 def test_a_plugin_that_fails_in_another_way_than_by_its_absence_is_refused(tmp_path, ray_here):
     with (
         pytest.raises(UserError, match=r"cannot run trials: cannot import '\.relative' \(TypeError: "),
-        marked(str(tmp_path)) as (marker, token),
+        place_marker(str(tmp_path)) as (marker, token),
     ):
         check_nodes(marker, token, [".relative"])
 
@@ -111,7 +111,7 @@ def test_a_process_that_dies_as_its_node_is_asked_is_one_line(tmp_path, ray_here
 
     with (
         pytest.raises(UserError, match=r"a node of the cluster could not be asked whether it can run trials \(.*died"),
-        marked(str(tmp_path)) as (marker, token),
+        place_marker(str(tmp_path)) as (marker, token),
     ):
         check_nodes(marker, Ending(token), [])
 
@@ -122,8 +122,8 @@ def test_what_a_search_waits_for_is_said_until_it_is_given_up(tmp_path, ray_here
             time.sleep(3)
             return super().encode()
 
-    monkeypatch.setattr("tune.cluster.node_check.SECONDS_UNTIL_SAID", 0.1)
-    with marked(str(tmp_path)) as (marker, token):
+    monkeypatch.setattr("tune.cluster.node_check.SECONDS_BEFORE_NOTICE", 0.1)
+    with place_marker(str(tmp_path)) as (marker, token):
         check_nodes(marker, Slow(token), [])
         assert "waiting for 1 of 1 nodes (first " in capsys.readouterr().err
         monkeypatch.setattr("tune.cluster.node_check.SECONDS_TO_ANSWER", 0.5)
@@ -134,7 +134,7 @@ def test_what_a_search_waits_for_is_said_until_it_is_given_up(tmp_path, ray_here
 def test_a_storage_that_gives_back_something_else_is_refused(tmp_path, ray_here):
     with (
         pytest.raises(UserError, match=r"storage: 1 of 1 nodes \(first .*\) do not see "),
-        marked(f"file://{tmp_path}") as (marker, _),
+        place_marker(f"file://{tmp_path}") as (marker, _),
     ):
         check_nodes(marker, "another token", [])
 
@@ -150,7 +150,7 @@ def test_a_storage_that_gives_back_something_else_is_refused(tmp_path, ray_here)
     ],
 )
 def test_a_storage_that_cannot_be_used_is_refused(storage, message):
-    with pytest.raises(UserError, match=message), marked(storage):
+    with pytest.raises(UserError, match=message), place_marker(storage):
         pass
 
 
@@ -159,8 +159,8 @@ def test_a_folder_that_some_nodes_do_not_see_is_refused(tmp_path):
     with pytest.raises(
         UserError, match=r"2 of 3 nodes \(first 10.0.0.2\) do not see .*: choose --out, or --storage, on"
     ):
-        judge(answers, str(tmp_path))
-    judge(answers[:1], str(tmp_path))
+        check_answers(answers, str(tmp_path))
+    check_answers(answers[:1], str(tmp_path))
 
 
 @pytest.mark.slow

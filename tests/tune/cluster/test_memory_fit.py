@@ -12,8 +12,8 @@ from inference.shared.errors import UserError
 from tests.support.paths import ROOT
 from tests.support.small_logs import frame_of, log_of, markov_sessions
 from tests.tune.trials.test_trial import data_of, study_of
-from tune.cluster.cluster import Cluster, Node, TrialResources, places
-from tune.cluster.memory_fit import dearest, fitted
+from tune.cluster.cluster import Cluster, Node, TrialResources, count_concurrent
+from tune.cluster.memory_fit import forecast_largest, plan_resources
 from tune.space.builder import search_space
 from tune.studies.study import run_study
 from tune.trials.results import read_trials
@@ -33,35 +33,35 @@ def here(cpus, gib, gpus=0):
 
 
 def fit(cluster, expected, gpus="0", cpus=None, n_trials=20, **free):
-    return fitted(cluster, expected, gpus=gpus, cpus=cpus, n_trials=n_trials, **free)
+    return plan_resources(cluster, expected, gpus=gpus, cpus=cpus, n_trials=n_trials, **free)
 
 
 def test_where_all_fit_nothing_changes_and_nothing_is_said():
-    fitting = fit(here(8, 17), taking(2))
-    assert fitting.resources == TrialResources(1, 0, 2 * GIB)
-    assert fitting.note == ""
+    plan = fit(here(8, 17), taking(2))
+    assert plan.resources == TrialResources(1, 0, 2 * GIB)
+    assert plan.note == ""
     assert fit(here(8, 5), taking(2), n_trials=2).note == ""  # more are not to be run
 
 
 def test_fewer_at_once_share_the_processors():
     cluster = here(8, 5)
-    fitting = fit(cluster, taking(2))
-    assert places(cluster, fitting.resources) == 2
-    assert fitting.resources.cpus == 4
-    assert fitting.note == "memory: a trial may take 2.0 GiB, so 2 run at once instead of 8"
+    plan = fit(cluster, taking(2))
+    assert count_concurrent(cluster, plan.resources) == 2
+    assert plan.resources.cpus == 4
+    assert plan.note == "memory: a trial may take 2.0 GiB, so 2 run at once instead of 8"
     assert fit(cluster, taking(2), cpus=1).resources.cpus == 1  # as asked for
 
 
 def test_every_node_runs_as_many_as_fit_on_it():
     cluster = Cluster((Node(8, 0, 5 * GIB), Node(8, 0, 1 * GIB), Node(2, 0, 64 * GIB)), "head:6379")
-    fitting = fit(cluster, taking(2), cpus=1)
-    assert places(cluster, fitting.resources) == 2 + 0 + 2
+    plan = fit(cluster, taking(2), cpus=1)
+    assert count_concurrent(cluster, plan.resources) == 2 + 0 + 2
 
 
 def test_a_share_of_a_graphics_card_is_raised_until_its_trials_fit():
-    fitting = fit(here(16, 64, gpus=2), taking(2, "cuda"), gpus="0.1", free_gpu=5 * GIB)
-    assert fitting.resources.gpus == 0.3333  # 1.5 GiB each on the card
-    assert places(here(16, 64, gpus=2), fitting.resources) == 6
+    plan = fit(here(16, 64, gpus=2), taking(2, "cuda"), gpus="0.1", free_gpu=5 * GIB)
+    assert plan.resources.gpus == 0.3333  # 1.5 GiB each on the card
+    assert count_concurrent(here(16, 64, gpus=2), plan.resources) == 6
     with pytest.raises(UserError, match=r"the graphics card has 1\.0 GiB available"):
         fit(here(16, 64, gpus=2), taking(2, "cuda"), gpus="1", free_gpu=GIB)
 
@@ -98,7 +98,7 @@ def test_memory_of_a_node_that_cannot_run_a_trial_does_not_count(gpus, idle):
     ],
 )
 def test_what_counts_is_the_largest_model_of_the_space(narrowed, config):
-    expected = dearest(search_space(narrowed, n_epochs=1, seed=1), LOG, "cpu")
+    expected = forecast_largest(search_space(narrowed, n_epochs=1, seed=1), LOG, "cpu")
     assert expected.needed == forecast(LOG, config, validates=True).needed
 
 

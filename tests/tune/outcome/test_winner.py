@@ -13,7 +13,7 @@ from gru4rec.training.trainer import Trainer
 from inference.shared.errors import UserError
 from tests.support.small_logs import log_of, markov_sessions
 from tests.tune.outcome.test_report import trial_of
-from tune.outcome.winner import as_trained, keep, refit
+from tune.outcome.winner import refit, restore_trainer, save_model
 from tune.trials.results import winning_config
 from tune.trials.trial import TrialData
 
@@ -39,7 +39,7 @@ def test_a_winner_without_checkpoint_is_kept_as_it_was_validated(config, data, t
         quality.append(evaluate(validated.network, data.valid, cutoffs=[20]).mrr[20])
     trial = replace(trial_of(1, config, lambda _: quality[-1]), best_epoch=2, checkpoints={})
 
-    keep(*as_trained(data, winning_config(trial, refit=False), trial), tmp_path / "model")
+    save_model(*restore_trainer(data, winning_config(trial, refit=False), trial), tmp_path / "model")
 
     model = load_model(tmp_path / "model")
     for name, tensor in validated.network.tensors().items():
@@ -55,7 +55,7 @@ def test_a_winner_without_checkpoint_is_kept_as_it_was_validated(config, data, t
 def test_a_folder_that_a_winner_cannot_be_kept_in_is_one_line(data, tmp_path):
     trainer = Trainer(TrainConfig(layers=(8,), n_sample=16, batch_size=16), data.train)
     with pytest.raises(UserError, match=r"cannot write .*gone/\.model\.kept\.partial: No such file or directory$"):
-        keep(trainer, [], tmp_path / "gone" / "model")
+        save_model(trainer, [], tmp_path / "gone" / "model")
 
 
 def test_a_refit_that_was_whole_when_the_search_was_killed_is_not_run_again(data, tmp_path, monkeypatch):
@@ -78,5 +78,5 @@ def test_a_refit_that_was_whole_when_the_search_was_killed_is_not_run_again(data
 
 def test_a_winner_that_is_kept_leaves_nothing_of_a_refit_that_diverged(data, tmp_path):
     (tmp_path / ".model.0123456789ab.partial").mkdir()
-    keep(Trainer(TrainConfig(layers=(8,), n_sample=16, batch_size=16), data.train), [], tmp_path / "model")
+    save_model(Trainer(TrainConfig(layers=(8,), n_sample=16, batch_size=16), data.train), [], tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

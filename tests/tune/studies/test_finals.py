@@ -12,7 +12,7 @@ from tests.tune.outcome.test_report import trial_of
 from tests.tune.studies.test_resume import command_of, log_file
 from tune.search import main
 from tune.studies.finals import Finals, finalist_of
-from tune.trials.searchers import GivenModels
+from tune.trials.searchers import ModelList
 
 CONFIG = TrainConfig(n_epochs=3, seed=7)
 
@@ -83,10 +83,10 @@ def test_of_runs_that_were_stopped_early_only_what_all_reached_counts():
 
 def test_given_models_come_in_their_order_also_after_an_interruption(tmp_path):
     models = [{"seed": seed} for seed in (1, 2, 3)]
-    searcher = GivenModels(models)
+    searcher = ModelList(models)
     assert [searcher.suggest(name)["model"]["seed"] for name in ("a", "b")] == [1, 2]
     searcher.save(str(tmp_path / "state"))
-    another = GivenModels(models)
+    another = ModelList(models)
     another.restore(str(tmp_path / "state"))
     assert another.suggest("c") == {"number": 3, "model": {"seed": 3}}
     assert another.suggest("d") == "FINISHED"

@@ -19,13 +19,13 @@ from inference.shared.errors import UserError
 from tests.support.paths import ROOT
 from tests.support.small_logs import frame_of, markov_sessions
 from tests.tune.trials.test_trial import ONE_CPU, data_of, study_of
-from tune.cluster.storage import can_go_on, has_experiment, kept, newest_state
+from tune.cluster.storage import has_experiment, is_resumable, newest_state, storage_errors
 from tune.pipeline import read_trials
 from tune.search import main, seconds_of
 from tune.space.search_space import MODEL
 from tune.studies.progress import SearchView
 from tune.studies.study import run_study
-from tune.trials.finished import FinishedTrials, last_reports, read_finished
+from tune.trials.finished import FinishedTrials, read_finished, read_last_reports
 from tune.trials.searchers import NUMBER
 
 pytestmark = pytest.mark.ray
@@ -143,7 +143,10 @@ def test_where_a_full_disk_cut_off_what_ray_wrote_what_is_over_only_reports_agai
     assert len(list(folder.glob("experiment_state-*.json"))) == 2
     cut_off_newest("callback-states-*.pkl")
     assert read_trials(folder)[0].trial_id == anew.trial_id
-    with pytest.raises(UserError, match=r"the state of the search is cut off; is the disk full\? Make"), kept(folder):
+    with (
+        pytest.raises(UserError, match=r"the state of the search is cut off; is the disk full\? Make"),
+        storage_errors(folder),
+    ):
         pass
     newest = ran()
     assert newest.trial_id != anew.trial_id
@@ -161,18 +164,18 @@ def test_files_of_two_moments_are_not_gone_on_from_and_every_trial_that_is_over_
         return [(trial.config, trial.seconds) for trial in read_trials(folder)]
 
     first = ran()
-    assert can_go_on(folder)
+    assert is_resumable(folder)
     (state,) = folder.glob("experiment_state-*.json")
     content = json.loads(state.read_text())
     state.write_text(json.dumps({**content, "trial_data": content["trial_data"][:1]}))  # without the second trial
-    assert not can_go_on(folder)
+    assert not is_resumable(folder)
     assert ran() == first
     (searcher,) = folder.glob("searcher-state-*.pkl")
     searcher.write_bytes(b"\x80\x04}.")  # whole, but another
-    assert not can_go_on(folder)
+    assert not is_resumable(folder)
     assert ran() == first
     next(folder.glob("searcher-state-*.pkl")).unlink()
-    assert not can_go_on(folder)
+    assert not is_resumable(folder)
     assert ran() == first
 
 
@@ -184,7 +187,7 @@ def test_a_note_that_is_written_again_is_the_old_or_the_new(tmp_path):
     trial.last_result = {"mrr@20": object()}
     with pytest.raises(TypeError, match="not JSON serializable"):  # it ends in the middle
         FinishedTrials().on_trial_complete(0, [trial], trial)
-    assert last_reports(tmp_path) == [({"layers": [8]}, {"mrr@20": 0.5})]
+    assert read_last_reports(tmp_path) == [({"layers": [8]}, {"mrr@20": 0.5})]
 
 
 def test_a_place_of_trials_that_cannot_be_read_is_one_line(tmp_path):

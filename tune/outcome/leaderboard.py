@@ -14,7 +14,7 @@ from gru4rec.data.event_files import system_errors
 from inference.shared.atomic import written_file
 from tune.outcome.folder import versions
 from tune.studies.finals import Finalist
-from tune.trials.results import TrialResult, described, ranked
+from tune.trials.results import TrialResult, describe_model, rank
 from tune.trials.trial import METRIC
 
 
@@ -78,14 +78,14 @@ def _repeats(finalist: Finalist | None) -> dict[str, Any]:
     }
 
 
-def leaderboard(trials: Sequence[TrialResult], finalists: Sequence[Finalist] = (), rows: int = 10) -> Table:
+def build_leaderboard(trials: Sequence[TrialResult], finalists: Sequence[Finalist] = (), rows: int = 10) -> Table:
     """A table of the best trials for people; finalists come first, in the order of their means."""
     table = Table(title=f"best of {len(trials)} trials", title_justify="left")
     again = [f"mean of {finalists[0].repeats} runs"] if finalists else []
     for name in ("trial", METRIC, *again, "recall@20", "epochs", "status", "s", "model"):
         table.add_column(name, justify="left" if name in ("status", "model") else "right", overflow="fold")
     first = {finalist.trial.number: finalist for finalist in finalists}
-    order = [*(finalist.trial for finalist in finalists), *(t for t in ranked(trials) if t.number not in first)]
+    order = [*(finalist.trial for finalist in finalists), *(t for t in rank(trials) if t.number not in first)]
     for trial in order[:rows]:
         finalist = first.get(trial.number)
         mean = f"{finalist.mrr:.4f} ± {finalist.spread:.4f}" if finalist else ""
@@ -97,6 +97,6 @@ def leaderboard(trials: Sequence[TrialResult], finalists: Sequence[Finalist] = (
             f"{trial.best_epoch}/{trial.epochs}",
             trial.status,
             f"{trial.seconds:.0f}",
-            described(trial.config),
+            describe_model(trial.config),
         )
     return table
