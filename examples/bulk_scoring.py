@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from inference import Recommender, UserError
 from inference.files.sessions import FORMATS, check_beginning, read_sessions
-from inference.shared.atomic import written_folder
+from inference.shared.atomic import atomic_folder
 from inference.shared.columns import Columns
 from tune.cluster.cluster import connect
 
@@ -99,7 +99,7 @@ def score(arguments: argparse.Namespace) -> None:
         remark=lambda line: print(line, file=sys.stderr),
     )
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    with written_folder(arguments.out) as folder, connect(arguments.address, OBJECT_STORE) as cluster:
+    with atomic_folder(arguments.out) as folder, connect(arguments.address, OBJECT_STORE) as cluster:
         import ray.data
 
         context = ray.data.DataContext.get_current()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference.shared.atomic import written_file
+from inference.shared.atomic import atomic_file
 
 SAME = 0.01
 MAX_LOSSES = ("top1-max", "bpr-max")
@@ -167,7 +167,7 @@ def write_page(file: Path, parts: Sequence[tuple[str, str, Sequence[Claim]]], ru
             lines += ["| the paper | here | agrees |", "|---|---|---|"]
             lines += [f"| {claim.paper} | {claim.found} | {'yes' if claim.agrees else '**no**'} |" for claim in claims]
             lines += [""]
-    with written_file(file) as temporary:
+    with atomic_file(file) as temporary:
         temporary.write_text("\n".join(lines), encoding="utf-8")
 
 

@@ -29,7 +29,7 @@ from gru4rec.commands.terminal import say
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.data.events import encode, hold_out_last, read_events
 from gru4rec.data.sessions import EncodedLog, Sessions
-from inference.shared.atomic import writing, written_file
+from inference.shared.atomic import atomic_file, write_errors
 from inference.shared.columns import Columns
 from inference.shared.errors import UserError
 from tune.cluster.cluster import connect
@@ -214,11 +214,11 @@ def read_logs(flags: argparse.Namespace) -> tuple[EncodedLog, Sessions]:
     ]
     test = Sessions.from_lists(items)
     folder = flags.out / "data"
-    with writing(folder):
+    with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for name, frame in (("train", events), ("test", _events(log, test))):
         names = {"session": "SessionId", "item": "ItemId", "time": "Time"}
-        with written_file(folder / f"{name}.parquet") as file:
+        with atomic_file(folder / f"{name}.parquet") as file:
             frame.rename(names).write_parquet(file)
     return log, test
 
@@ -272,7 +272,7 @@ def run(flags: argparse.Namespace) -> None:
         probes = over_training(study, rates)
     finally:
         seconds = before + time.time() - began
-        with written_file(clock) as file:
+        with atomic_file(clock) as file:
             file.write_text(json.dumps(seconds))
     run_in_words = (
         f"{log.sessions.n_clicks:,} clicks to train on ({log.sessions.n_sessions:,} sessions, "

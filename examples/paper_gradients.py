@@ -20,7 +20,7 @@ from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.model.losses import get_loss
 from gru4rec.training.samplers import build_sampler
 from gru4rec.training.trainer import Trainer
-from inference.shared.atomic import written_file
+from inference.shared.atomic import atomic_file
 
 PROBES = 8
 HELD_OUT_SESSIONS = 256
@@ -65,7 +65,7 @@ def probes_over_training(config: TrainConfig, log: EncodedLog, held_out: Session
                 probes.append(probe(trainer, held_out, (before + done) / trainer.n_steps))
 
         trainer.run_epoch(look)
-    with written_file(file) as temporary:
+    with atomic_file(file) as temporary:
         content = {"config": described, "pairs": log.sessions.n_pairs, "probes": [asdict(each) for each in probes]}
         temporary.write_text(json.dumps(content))
     return probes

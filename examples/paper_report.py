@@ -9,7 +9,7 @@ from typing import Any
 import paper_claims as claims
 from matplotlib.figure import Figure
 
-from inference.shared.atomic import written_file
+from inference.shared.atomic import atomic_file
 from tune.outcome.plots import COLOURS
 
 MARKERS = "osD^vP*"
@@ -135,12 +135,12 @@ def picture(
         axes.set(xlabel=x, ylabel=y)
         axes.grid(alpha=0.3)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
-    with written_file(file) as temporary:
+    with atomic_file(file) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 
 
 def _write(file: Path, rows: Sequence[Row]) -> None:
-    with written_file(file) as temporary, open(temporary, "w", newline="", encoding="utf-8") as text:
+    with atomic_file(file) as temporary, open(temporary, "w", newline="", encoding="utf-8") as text:
         table = csv.DictWriter(text, list(rows[0]))
         table.writeheader()
         table.writerows(rows)

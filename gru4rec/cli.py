@@ -7,7 +7,7 @@ once.
 import sys
 from collections.abc import Sequence
 
-TRAINING_PACKAGES = ("torch", "polars", "onnx", "tomli_w", "filelock")
+TRAINING_PACKAGES = ("torch", "polars", "onnx", "tomli_w")
 TRAINING_PACKAGES_MISSING = "error: this command needs the training packages: pip install '.[train]' in its folder\n"
 
 try:

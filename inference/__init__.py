@@ -1,4 +1,4 @@
-"""Recommendations from an exported GRU4Rec model, with numpy and onnxruntime and nothing else.
+"""Recommendations from an exported GRU4Rec model, with numpy and onnxruntime, without torch.
 
 from inference import Recommender
 

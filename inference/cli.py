@@ -185,7 +185,7 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
 
 def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
     from inference.files.recommendations import json_line
-    from inference.shared.atomic import reserved
+    from inference.shared.atomic import output_lock
     from inference.streaming.clicks import answers, arriving_clicks
     from inference.streaming.states import SessionStates
 
@@ -198,7 +198,7 @@ def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
     known = recommender.vocabulary if arguments.unknown == "error" else None
     state_file = Path(arguments.state) if arguments.state else None
     n_clicks = n_unknown = 0
-    with reserved(state_file) if state_file else nullcontext():
+    with output_lock(state_file) if state_file else nullcontext():
         if state_file and state_file.exists():
             states = SessionStates.load(state_file, recommender.artifact, arguments.max_sessions)
         else:

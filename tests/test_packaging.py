@@ -28,7 +28,7 @@ def base_distributions() -> dict[str, str]:
 
 def test_base_install_is_small_and_holds_nothing_built_in_rust():
     found = base_distributions()
-    assert {"numpy", "rich"} < set(found)
+    assert {"numpy", "rich", "filelock"} < set(found)
     assert {"onnxruntime", "onnxruntime-gpu"} & set(found)
     assert not {"torch", "polars", "ray", "onnx", "cyclopts"} & set(found)
     for name, wheel in found.items():

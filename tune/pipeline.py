@@ -24,7 +24,7 @@ from gru4rec.training.checkpoint import load_model
 from gru4rec.training.plugins import import_plugins
 from gru4rec.training.run import data_digest
 from gru4rec.training.trainer import Diverged
-from inference.shared.atomic import written_file
+from inference.shared.atomic import atomic_file
 from inference.shared.errors import UserError
 from tune.cluster.cluster import Cluster, TrialResources, check_gpus, connect, count_concurrent, trial_resources
 from tune.cluster.memory_fit import forecast_largest, plan_resources
@@ -304,7 +304,7 @@ def _make_model(
     validation = {METRIC: best.mrr, "recall@20": best.recall}
     metrics = {**model.metrics, "validation": validation} | ({"test": test} if test else {})
     export(model.network, model.vocabulary, request.out / MODEL_FILE, config=to_mapping(config), metrics=metrics)
-    with written_file(request.out / BEST_FILE) as file:
+    with atomic_file(request.out / BEST_FILE) as file:
         file.write_text(to_toml(config), encoding="utf-8")
     folder.write(replace(state, outcome={"made": made, "validation": validation, "test": test}))
     return config, test

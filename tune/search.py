@@ -20,7 +20,7 @@ try:
     from tune.settings import Request
     from tune.space.flags import SpaceFlags, narrowed
 except ImportError as missing:  # the base install only scores
-    if missing.name not in ("cyclopts", "filelock", "tomli_w", "polars", "torch"):
+    if missing.name not in ("cyclopts", "tomli_w", "polars", "torch"):
         raise
     sys.stderr.write("error: the search needs its packages: pip install '.[tune]' in its folder\n")
     raise SystemExit(2) from None

@@ -25,7 +25,7 @@ from gru4rec.evaluation.evaluator import evaluate
 from gru4rec.model.network import Network
 from gru4rec.training import checkpoint
 from gru4rec.training.run import data_digest
-from inference.shared.atomic import written_folder
+from inference.shared.atomic import atomic_folder
 from inference.shared.errors import UserError
 
 
@@ -50,7 +50,7 @@ def keep(arguments: argparse.Namespace) -> str:
     quality = evaluate(network, test, cutoffs=[20])
     if abs(quality.recall[20] - recall) > official_code.SAME or abs(quality.mrr[20] - mrr) > official_code.SAME:
         raise SystemExit(f"expected {recall}, {mrr} as by their loop, got {quality.as_dict()}: not the same model")
-    with written_folder(arguments.out) as folder:
+    with atomic_folder(arguments.out) as folder:
         checkpoint.write_description(folder, config, log.vocabulary)
         (last := checkpoint.epoch_folder(folder, config.n_epochs)).mkdir()
         checkpoint.save_arrays(last, network.tensors())

@@ -22,7 +22,7 @@ from gru4rec.evaluation.assessment import Assessment, Group, Setting, assess, di
 from gru4rec.evaluation.baselines.registry import BASELINES, rank_with_baseline
 from gru4rec.evaluation.metrics import Interval
 from gru4rec.evaluation.rankings import Events, Rankings
-from inference.shared.atomic import written_file
+from inference.shared.atomic import atomic_file
 from inference.shared.errors import UserError
 from inference.shared.vocabulary import Vocabulary
 
@@ -67,7 +67,7 @@ def evaluate(
     if device not in ("auto", "cpu") and all(path.suffix == ".onnx" for path in (model, versus) if path is not None):
         raise UserError(f"device: an exported model is evaluated with onnxruntime on the CPU, got {device!r}")
     setting = Setting(_cutoffs(cutoffs), ties, bootstrap, seed)
-    with written_file(json_file) if json_file is not None else nullcontext() as file:
+    with atomic_file(json_file) if json_file is not None else nullcontext() as file:
         clicks = read_events(test, columns.columns(), part="test")
         first = _Judged.read(model, threads, device)
         second = _Judged.read(versus, threads, device) if versus is not None else None

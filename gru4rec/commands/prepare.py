@@ -103,9 +103,9 @@ def prepare(
         out: folder for train.parquet, valid.parquet, test.parquet and stats.json; a new or an empty one
         preset: layout and official rules of a public log, as it is downloaded; flags win over it
     """
-    from inference.shared.atomic import written_folder
+    from inference.shared.atomic import atomic_folder
 
-    with written_folder(out) as folder:  # before any work is done
+    with atomic_folder(out) as folder:  # before any work is done
         parts = _prepare(folder, events, preset, reading, rules)
     print(f"{out}: {', '.join(f'{size:,} events in {name}' for name, size in parts.items())}")
 

@@ -12,8 +12,7 @@ the same instant: the weights come first, and are found only through the model f
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from gru4rec.onnx_export.scan_report import ScanReport, compared, spread, states
 from inference.model.artifact import Artifact
 from inference.model.format import FORMAT_VERSION, RECENT_BIAS
 from inference.model.scorer import Scorer
-from inference.shared.atomic import only_writer
+from inference.shared.atomic import output_lock, write_errors
 from inference.shared.errors import UserError
 from inference.shared.vocabulary import Vocabulary
 
@@ -64,7 +63,7 @@ def export(
     """
     graph, tensors = scoring_graph(_checked(network.scoring_weights(), vocabulary))
     properties = _metadata(graph, tensors, vocabulary, config, metrics)
-    with only_writer(path), _unfinished(Path(path), graph, tensors, properties) as file:
+    with write_errors(path), output_lock(path) as path, _unfinished(path, graph, tensors, properties) as file:
         return _compared(_opened(file.temporary), network)
 
 
@@ -92,10 +91,10 @@ def export_with_scan(
     """
     if not len(calibration):
         raise UserError("cannot export with --scan int8: expected sessions with items that the model knows, got none")
-    path = Path(path)
     sessions = spread(calibration)
     fitted_on, measured_on = sessions[::2], sessions[1::2] or sessions
-    with only_writer(path), _folder_beside(path) as folder:
+    with write_errors(path), output_lock(path) as path, _temporary_folder(path) as temporary:
+        folder = Path(temporary)
         export(network, vocabulary, folder / "exact.onnx", config=config, metrics=metrics)
         artifact = Artifact.open(folder / "exact.onnx")
         exact = Scorer(artifact, artifact.session())
@@ -119,13 +118,8 @@ def _compared_with_exact(
     return report
 
 
-@contextmanager
-def _folder_beside(path: Path) -> Iterator[Path]:
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".partial", dir=path.parent) as folder:
-            yield Path(folder)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+def _temporary_folder(path: Path) -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
 
 
 def _opened(path: Path) -> Artifact:

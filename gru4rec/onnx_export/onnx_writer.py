@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from inference.shared.atomic import behind_links, replaced_file, written_file
+from inference.shared.atomic import atomic_file
 
 OPSET = 20  # the GRU of opset 22 has no CUDA kernel in onnxruntime
 
@@ -55,13 +55,12 @@ class _Unfinished:
 def _unfinished(
     path: Path, graph: onnx.GraphProto, tensors: Mapping[str, np.ndarray], properties: Mapping[str, str]
 ) -> Iterator[_Unfinished]:
-    """Yield the written file; when the block ends without an error, it becomes `path`, whose `only_writer` we are."""
-    path = behind_links(path)  # so that a second file of weights lies beside the first
+    """Yield the written file; when the block ends without an error, it becomes `path`, whose `output_lock` we hold."""
     n_bytes = sum(values.nbytes for values in tensors.values()) + sum(
         len(text.encode()) for text in properties.values()
     )
     outside = f"{path.name}.{properties['weights_sha256'][:16]}.data" if n_bytes > LARGEST_FILE else None
-    with _weights_beside(path, outside, tensors), replaced_file(path) as temporary:
+    with _weights_beside(path, outside, tensors), atomic_file(path, locked=True) as temporary:
         file = _Unfinished(temporary, graph, tensors, outside)
         file.write(properties)
         yield file
@@ -122,7 +121,7 @@ def _weights_beside(model: Path, outside: str | None, tensors: Mapping[str, np.n
         return
     path = model.parent / outside
     is_new = not path.exists()  # else the same weights were exported here before
-    with written_file(path) as temporary, open(temporary, "wb") as file:
+    with atomic_file(path) as temporary, open(temporary, "wb") as file:
         _write_weights(file, tensors)
     try:
         yield

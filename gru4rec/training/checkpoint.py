@@ -27,7 +27,7 @@ from gru4rec.config.train_config import TrainConfig, from_mapping
 from gru4rec.data.npy import mapped_array, save_array
 from gru4rec.model.network import Network
 from gru4rec.training.trainer import Trainer
-from inference.shared.atomic import written_file, written_folder
+from inference.shared.atomic import atomic_file, atomic_folder
 from inference.shared.errors import UserError
 from inference.shared.vocabulary import Vocabulary
 
@@ -114,9 +114,9 @@ def epoch_folder(directory: Path, epoch: int) -> Path:
 
 def write_description(directory: Path, config: TrainConfig, vocabulary: Vocabulary) -> None:
     """Write config.toml and vocabulary.txt; the configuration first, by which an unfinished run is told from others."""
-    with written_file(directory / CONFIG_FILE) as file:
+    with atomic_file(directory / CONFIG_FILE) as file:
         file.write_text(to_toml(config), encoding="utf-8")
-    with written_file(directory / VOCABULARY_FILE) as file:
+    with atomic_file(directory / VOCABULARY_FILE) as file:
         file.write_text(vocabulary.to_text(), encoding="utf-8", newline="\n")
 
 
@@ -131,7 +131,7 @@ def write_epoch(directory: Path, trainer: Trainer, metrics: Mapping[str, Any]) -
     folder = epoch_folder(directory, trainer.epoch)
     if folder.exists():  # of a run that was killed between the two steps below
         shutil.rmtree(folder)
-    with written_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         save_training_state(temporary, trainer)
     write_metrics(directory, metrics)
     keep_epochs(directory, {metrics["best_epoch"], metrics["last_epoch"]})
@@ -176,7 +176,7 @@ def _is_written_by_us(file: Path) -> bool:
 
 def write_metrics(directory: Path, metrics: Mapping[str, Any]) -> None:
     """Replace metrics.json."""
-    with written_file(directory / METRICS_FILE) as file:
+    with atomic_file(directory / METRICS_FILE) as file:
         file.write_text(json.dumps({"schema_version": SCHEMA_VERSION, **metrics}, indent=1), encoding="utf-8")
 
 

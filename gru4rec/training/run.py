@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from gru4rec.config.files import read_config
 from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
@@ -22,6 +21,7 @@ from gru4rec.evaluation.evaluator import evaluate
 from gru4rec.training import checkpoint, memory
 from gru4rec.training.trainer import EpochReport, Trainer
 from gru4rec.training.warm_start import WarmStart
+from inference.shared.atomic import lock
 from inference.shared.errors import UserError
 
 SELECTION_METRIC = "mrr@20"
@@ -152,16 +152,10 @@ def in_use(directory: Path, by: str = "run") -> Iterator[None]:
         raise UserError(f"expected a folder to write to, found a file at {directory}")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(directory / LOCK_FILE, timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"{directory} is in use by another {by}; wait for it to end or choose another folder") from None
     except OSError as error:
         raise UserError(f"cannot write to {directory}: {error.strerror or error}") from None
-    try:
+    with lock(directory / LOCK_FILE, directory, by):
         yield
-    finally:
-        lock.release()
 
 
 class _Run:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from inference.shared.atomic import only_writer, written_file
+from inference.shared.atomic import atomic_file, output_lock, write_errors
 from inference.shared.errors import UserError
 
 
@@ -33,10 +33,10 @@ def output(path: str | None, grows: bool = False) -> Iterator[TextIO]:
         with _text_file(path) as file:  # a device or a pipe: nothing to rename over
             yield file
     elif grows:
-        with only_writer(path), _text_file(path) as file:
+        with write_errors(path), output_lock(path), _text_file(path) as file:
             yield file
     else:
-        with written_file(path) as temporary, _text_file(temporary) as file:
+        with atomic_file(path) as temporary, _text_file(temporary) as file:
             yield file
 
 

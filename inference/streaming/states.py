@@ -17,7 +17,7 @@ import numpy as np
 
 from inference.model.artifact import Artifact
 from inference.model.recommender import SessionState
-from inference.shared.atomic import replaced_file
+from inference.shared.atomic import atomic_file
 from inference.shared.errors import UserError
 
 FORMAT = "gru4rec session states"
@@ -62,6 +62,8 @@ class SessionStates:
     def save(self, path: Path, artifact: Artifact) -> None:
         """Write all states, the least recently clicked session first; the file appears when it is complete.
 
+        The caller holds the file's `output_lock`.
+
         Raises:
             UserError: the file cannot be written.
         """
@@ -82,7 +84,7 @@ class SessionStates:
             "n_seen": len(arrays[-1]),
             "content_sha256": hashlib.sha256(content).hexdigest(),
         }
-        with replaced_file(path) as temporary, open(temporary, "wb") as file:
+        with atomic_file(path, locked=True) as temporary, open(temporary, "wb") as file:
             file.write(json.dumps(header).encode() + b"\n" + content)
 
     @classmethod

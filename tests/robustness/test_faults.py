@@ -152,9 +152,9 @@ def test_killed_at_any_time_it_leaves_the_old_or_the_new_and_goes_on(name, forke
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("prepare", "encoded", "is being written by another process; wait for it to end"),
+        ("prepare", "encoded", "is in use by another process; wait for it to end"),
         ("train", "epoch-0001", "is in use by another run; wait for it to end"),
-        ("export", ".partial", "is being written by another process; wait for it to end"),
+        ("export", ".partial", "is in use by another process; wait for it to end"),
     ],
 )
 def test_of_two_processes_with_one_output_the_second_is_refused(name, change, message, forked, whole, tmp_path):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gru4rec.training.run import LOCK_FILE, in_use
-from inference.shared.atomic import written_file
+from inference.shared.atomic import atomic_file
 from inference.shared.errors import UserError
 from tune.cluster.storage import absolute
 from tune.outcome.overhead import Overhead
@@ -157,7 +157,7 @@ class SearchFolder:
     def write(self, state: SearchState) -> None:
         """Replace the state."""
         content = {"schema_version": SCHEMA_VERSION, **asdict(state)}
-        with written_file(self.path / STATE_FILE) as file:
+        with atomic_file(self.path / STATE_FILE) as file:
             file.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
     def check_same(self, before: Identity, now: Identity) -> None:

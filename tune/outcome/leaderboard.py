@@ -11,7 +11,7 @@ from rich.table import Table
 
 from gru4rec.config.train_config import to_mapping
 from gru4rec.data.event_files import system_errors
-from inference.shared.atomic import written_file
+from inference.shared.atomic import atomic_file
 from tune.outcome.folder import versions
 from tune.studies.finals import Finalist
 from tune.trials.results import TrialResult, describe_model, rank
@@ -34,9 +34,9 @@ def write_results(
     by_number = {finalist.trial.number: finalist for finalist in finalists}
     rows = [_row(trial) | _repeats(by_number.get(trial.number)) | common for trial in trials]
     frame = pl.DataFrame(rows, infer_schema_length=None)
-    with written_file(directory / "results.parquet") as file, system_errors():
+    with atomic_file(directory / "results.parquet") as file, system_errors():
         frame.write_parquet(file)
-    with written_file(directory / "results.csv") as file, system_errors():
+    with atomic_file(directory / "results.csv") as file, system_errors():
         frame.write_csv(file)
 
 

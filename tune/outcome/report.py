@@ -16,7 +16,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from gru4rec.config.train_config import TrainConfig, to_mapping
-from inference.shared.atomic import writing, written_file
+from inference.shared.atomic import atomic_file, write_errors
 from tune.outcome.overhead import Overhead
 from tune.outcome.plots import all_plots
 from tune.settings import Request
@@ -73,7 +73,7 @@ def write_report(
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>GRU4Rec search</title>'
         f"<style>{STYLE}</style></head><body><h1>GRU4Rec search</h1>{''.join(sections)}</body></html>\n"
     )
-    with written_file(request.out / REPORT_FILE) as file:
+    with atomic_file(request.out / REPORT_FILE) as file:
         file.write_text(page, encoding="utf-8")
 
 
@@ -185,10 +185,10 @@ def _svg(figure: Figure, name: str) -> str:
 
 
 def _write_plots(folder: Path, figures: Mapping[str, Figure]) -> None:
-    with writing(folder):
+    with write_errors(folder):
         folder.mkdir(exist_ok=True)
     for name, figure in figures.items():
-        with written_file(folder / f"{name}.png") as file:
+        with atomic_file(folder / f"{name}.png") as file:
             figure.savefig(file, format="png", dpi=150)
     for other in folder.glob("*.png"):
         if other.stem not in figures:

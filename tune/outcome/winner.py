@@ -18,7 +18,7 @@ from gru4rec.data.sessions import EncodedLog
 from gru4rec.training import checkpoint
 from gru4rec.training import run as training
 from gru4rec.training.trainer import Trainer
-from inference.shared.atomic import writing
+from inference.shared.atomic import write_errors
 from inference.shared.errors import UserError
 from tune.trials.results import TrialResult
 from tune.trials.trial import EPOCH_METRIC, TrialData
@@ -108,7 +108,7 @@ def save_model(trainer: Trainer, history: Sequence[Mapping[str, float | None]], 
     log = trainer.log
     folder = directory.with_name(f".{directory.name}.kept.partial")
     _remove_leftovers(directory)
-    with writing(folder):
+    with write_errors(folder):
         folder.mkdir()
     checkpoint.write_description(folder, trainer.config, log.vocabulary)
     checkpoint.write_epoch(
@@ -136,7 +136,7 @@ def _remove_leftovers(directory: Path, but: Path | None = None) -> None:
 
 def _put_in_place(folder: Path, directory: Path) -> None:
     before = directory.with_name(f".{directory.name}.before.partial")
-    with writing(directory):
+    with write_errors(directory):
         if directory.exists():
             shutil.rmtree(before, ignore_errors=True)
             os.replace(directory, before)

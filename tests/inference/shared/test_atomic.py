@@ -1,11 +1,12 @@
 """Folders and files that appear whole or not at all."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from inference.shared.atomic import only_writer, reserved, written_file, written_folder
+from inference.shared.atomic import atomic_file, atomic_folder, output_lock
 from inference.shared.errors import UserError
 
 
@@ -17,7 +18,7 @@ def test_a_link_is_refused_before_any_work_is_done(there, tmp_path):
     link.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     with (
         pytest.raises(UserError, match="it is a link or a mount point; choose a folder inside it"),
-        written_folder(link),
+        atomic_folder(link),
     ):
         raise AssertionError("the work began")
     assert link.is_symlink()
@@ -31,19 +32,15 @@ def test_a_lock_is_let_go_where_its_file_cannot_be_removed(tmp_path):
 
     path, before = tmp_path / "out", open_files()
 
-    def write():
-        with only_writer(path):
-            (tmp_path / ".out.lock").unlink()
-            (tmp_path / ".out.lock").mkdir()  # what cannot be unlinked
-
-    with pytest.raises(UserError, match="cannot write"):
-        write()
+    with output_lock(path):
+        (tmp_path / ".out.lock").unlink()
+        (tmp_path / ".out.lock").mkdir()  # what cannot be unlinked
     assert open_files() == before
 
 
 def test_a_path_can_be_written_again_after_a_failure(tmp_path):
     def write():
-        with written_folder(tmp_path / "out") as folder:
+        with atomic_folder(tmp_path / "out") as folder:
             (folder / "file").write_text("half")
             raise ValueError("half-way")
 
@@ -60,7 +57,7 @@ def test_a_file_is_written_where_a_link_leads_and_the_link_stays(there, tmp_path
     link.symlink_to(real)
     if there:
         real.write_text("old")
-    with written_file(link) as temporary:
+    with atomic_file(link) as temporary:
         temporary.write_text("new")
     assert link.is_symlink()
     assert real.read_text() == "new"
@@ -71,30 +68,29 @@ def test_a_file_is_written_where_a_link_leads_and_the_link_stays(there, tmp_path
 def test_two_names_of_one_file_have_one_writer(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with (
-        reserved(tmp_path / "link"),
-        pytest.raises(UserError, match="being written by another"),
-        reserved(tmp_path / "real"),
+        output_lock(tmp_path / "link"),
+        pytest.raises(UserError, match="is in use by another process"),
+        output_lock(tmp_path / "real"),
     ):
         raise AssertionError("both write")
 
 
-def test_where_there_are_no_locks_what_is_flushed_is_open_for_writing(tmp_path, monkeypatch):
-    fcntl = pytest.importorskip("fcntl")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_written_to_all_the_same(number, tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(number, os.strerror(number))
 
-    def flush_as_on_windows(descriptor):
-        assert fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
-
-    monkeypatch.setattr("inference.shared.atomic.fcntl", None)
-    monkeypatch.setattr(os, "fsync", flush_as_on_windows)
-    with written_file(tmp_path / "out") as temporary:
+    monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", no_locks)
+    with atomic_file(tmp_path / "out") as temporary:
         temporary.write_text("all of it")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out").read_text() == "all of it"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UserError, match="a device or a pipe"), written_file(tmp_path / "pipe"):
+    with pytest.raises(UserError, match="a device or a pipe"), atomic_file(tmp_path / "pipe"):
         raise AssertionError("the work began")
     assert (tmp_path / "pipe").is_fifo()
 
@@ -105,7 +101,7 @@ def test_a_reader_that_leaves_is_not_taken_for_a_disk_that_fails(tmp_path):
     try:
         with (
             pytest.raises(UserError, match=r"expected standard output to be read .*; .*/out was not written$"),
-            written_folder(tmp_path / "out"),
+            atomic_folder(tmp_path / "out"),
         ):
             os.write(printing, b"how far it has come")
     finally:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from inference import Recommender, UserError
 from inference.cli import main
-from inference.shared.atomic import reserved
+from inference.shared.atomic import output_lock
 from inference.streaming.clicks import answers, arriving_clicks
 from inference.streaming.states import SessionStates
 from tests.support.tiny_models import TERMS, random_weights, save_model
@@ -325,10 +325,10 @@ def test_a_click_is_answered_before_the_next_one_comes_and_termination_saves_the
 
 def test_a_second_stream_on_the_same_states_is_refused_before_it_reads_a_click(model, tmp_path, monkeypatch, capsys):
     state = tmp_path / "states.bin"
-    with reserved(state):
+    with output_lock(state):
         code, got, err = stream(model, [("a", "7")], "--state", state, monkeypatch=monkeypatch, capsys=capsys)
     assert (code, got, err.count("\n")) == (2, [], 1)
-    assert "states.bin is being written by another process" in err
+    assert "states.bin is in use by another process" in err
     assert not list(tmp_path.iterdir())
 
 
