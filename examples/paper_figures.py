@@ -32,9 +32,8 @@ from gru4rec.data.sessions import EncodedLog, Sessions
 from inference.shared.atomic import atomic_file, write_errors
 from inference.shared.columns import Columns
 from inference.shared.errors import UserError
+from tune import SearchSettings, run_search
 from tune.cluster.cluster import connect
-from tune.pipeline import run_search
-from tune.settings import Request
 from tune.trials.results import TrialResult
 from tune.trials.trial import EPOCH_METRIC
 
@@ -62,44 +61,30 @@ class Study:
     test: Sessions
     arguments: argparse.Namespace
 
-    def grid(self, name: str, over: Sequence[str], narrowed: dict[str, str], *, on_test: bool) -> list[TrialResult]:
+    def grid(self, name: str, over: Sequence[str], values: dict[str, str], *, on_test: bool) -> list[TrialResult]:
         """The finished trials of a grid, run or read.
 
         Args:
             name: of its folder.
             over: the dimensions that are varied.
-            narrowed: their values, and those of other dimensions.
+            values: of these, and of other dimensions.
             on_test: whether to measure on the test, or on the end of the training sessions.
         """
         flags = self.arguments
-        request = Request(
+        settings = SearchSettings(
             train=self.out / "data" / "train.parquet",
             valid=self.out / "data" / "test.parquet" if on_test else None,
-            test=None,
             out=self.out / "grids" / name,
-            columns=Columns(),
-            grid=tuple(over),
-            search="optuna",
-            scheduler="none",
-            n_trials=0,
-            n_epochs=flags.epochs,
+            grid=list(over),
+            epochs=flags.epochs,
             seed=flags.seed,
-            storage=None,
-            address=None,
-            gpus_per_trial="auto",
             cpus_per_trial=flags.threads,
             threads=flags.threads,
             refit=False,
-            published=False,
-            resume=True,
-            finalists=0,
-            repeats=1,
-            time_budget=None,
-            plugins=(),
-            narrowed={"layers": str(flags.layers), "batch_size": str(flags.batch_size)} | narrowed,
+            space_values={"layers": str(flags.layers), "batch_size": str(flags.batch_size)} | values,
         )
         say(f"{name}: {', '.join(over)}")
-        outcome = run_search(request)
+        outcome = run_search(settings)
         if outcome.ending != "complete":
             raise KeyboardInterrupt
         return [trial for trial in outcome.trials if trial.status == "finished"]
@@ -108,8 +93,8 @@ class Study:
 def learning_rates(study: Study) -> list[dict[str, Any]]:
     """Quality of every loss with every learning rate, on held-out training sessions."""
     losses = study.arguments.losses
-    narrowed = {"loss": ",".join(losses), "learning_rate": study.arguments.rates, "n_sample": str(TUNED_WITH)}
-    trials = study.grid("learning-rate", ("loss", "learning_rate"), narrowed, on_test=False)
+    values = {"loss": ",".join(losses), "learning_rate": study.arguments.rates, "n_sample": str(TUNED_WITH)}
+    trials = study.grid("learning-rate", ("loss", "learning_rate"), values, on_test=False)
     return [
         {"loss": trial.config.loss, "learning_rate": trial.config.learning_rate, **_quality(trial)} for trial in trials
     ]
@@ -135,8 +120,8 @@ def over_samples(study: Study, rates: dict[str, str]) -> list[dict[str, Any]]:
     samplers = "popularity,full" if "all" in wanted else "popularity"
     rows = []
     for loss, rate in rates.items():
-        narrowed = {"loss": loss, "learning_rate": rate, "sampler": samplers, "n_sample": numbers}
-        for trial in study.grid(f"samples-{loss}", ("sampler", "n_sample"), narrowed, on_test=True):
+        values = {"loss": loss, "learning_rate": rate, "sampler": samplers, "n_sample": numbers}
+        for trial in study.grid(f"samples-{loss}", ("sampler", "n_sample"), values, on_test=True):
             is_full = trial.config.sampler == "full"
             n_sample = len(study.log.vocabulary) if is_full else trial.config.n_sample
             seconds = study.log.sessions.n_pairs / trial.history[-1]["events_per_second"]
@@ -148,7 +133,7 @@ def over_alpha(study: Study, rates: dict[str, str]) -> list[dict[str, Any]]:
     """Quality of every loss with every alpha, with few and with many samples."""
     rows = []
     for loss, rate in rates.items():
-        narrowed = {
+        values = {
             "loss": loss,
             "learning_rate": rate,
             "n_sample": f"{study.arguments.few},{study.arguments.many}",
@@ -161,7 +146,7 @@ def over_alpha(study: Study, rates: dict[str, str]) -> list[dict[str, Any]]:
                 "sample_alpha": trial.config.sample_alpha,
                 **_quality(trial),
             }
-            for trial in study.grid(f"alpha-{loss}", ("n_sample", "sample_alpha"), narrowed, on_test=True)
+            for trial in study.grid(f"alpha-{loss}", ("n_sample", "sample_alpha"), values, on_test=True)
         ]
     return rows
 

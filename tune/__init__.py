@@ -1,6 +1,32 @@
 """Hyper-parameter search with Ray Tune: from a click log to the best model, exported.
 
-`python -m tune.search` is the command. Read `search` (flags) → `settings` → `pipeline` (from data to the exported
-model) → the wings in the order of a search: `space` → `cluster` → `trials` → `studies` → `outcome`. Nothing is imported
-here: Ray takes seconds to import.
+    from tune import SearchSettings, run_search
+
+    data = Path("data")
+    settings = SearchSettings(train=data, valid=data, out=Path("search"), space_values={"loss": "bpr-max"})
+    outcome = run_search(settings)
+
+`python -m tune.search` is the command. Read `search` → `settings` (its flags) → `pipeline` (from data to the exported
+model) → the wings in the order of a search: `space` → `cluster` → `trials` → `studies` → `outcome`.
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tune.pipeline import run_search
+    from tune.settings import SearchSettings
+
+__all__ = ["SearchSettings", "run_search"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: Ray takes seconds to import."""
+    if name == "run_search":
+        from tune.pipeline import run_search
+
+        return run_search
+    if name == "SearchSettings":
+        from tune.settings import SearchSettings
+
+        return SearchSettings
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,61 +1,39 @@
 """A search from its data to the exported model.
 
-    space → data → trials on Ray → results → the winner, trained again → evaluation on the test log → model.onnx
+    prepare → run → choose → train the winner → report
 
-Every stage leaves its result in the search's folder, and a stage whose result is there is not run again; so a search
-that was interrupted anywhere, or that is to have more trials, goes on by the same call."""
+Every stage keeps its result in the search's folder, and is skipped where the result is there. So the same call resumes
+a search that was interrupted anywhere, and extends one that is to have more trials.
+"""
 
-import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
-from gru4rec.commands.terminal import ProgressLines, say
-from gru4rec.config.files import to_toml
+from gru4rec.commands.terminal import say, use_threads
 from gru4rec.config.train_config import TrainConfig, to_mapping
-from gru4rec.data.events import encode
-from gru4rec.evaluation.evaluator import evaluate
 from gru4rec.model.device import available
-from gru4rec.onnx_export.exporter import export
-from gru4rec.training.checkpoint import load_model
 from gru4rec.training.plugins import import_plugins
-from gru4rec.training.run import data_digest
 from gru4rec.training.trainer import Diverged
-from inference.shared.atomic import atomic_file
 from inference.shared.errors import UserError
 from tune.cluster.cluster import Cluster, TrialResources, check_gpus, connect, count_concurrent, trial_resources
 from tune.cluster.memory_fit import forecast_largest, plan_resources
 from tune.cluster.node_check import check_nodes, place_marker
 from tune.cluster.storage import has_experiment, new_location
-from tune.outcome.folder import (
-    BEST_FILE,
-    MODEL_FILE,
-    MODEL_FOLDER,
-    Identity,
-    Round,
-    SearchFolder,
-    SearchState,
-    lock_folder,
-    round_name,
-)
+from tune.outcome.folder import Identity, Round, SearchFolder, SearchState, lock_folder, round_name
 from tune.outcome.leaderboard import write_results
 from tune.outcome.overhead import Overhead, measure_overhead
 from tune.outcome.report import write_report
-from tune.outcome.winner import refit, restore_trainer, save_model
-from tune.settings import Request
-from tune.space.builder import search_space
-from tune.space.published import first_points
+from tune.outcome.winner import make_model, model_exists
+from tune.settings import SearchSettings
+from tune.space.builder import over_file, read_space, search_space
 from tune.space.search_space import SearchSpace
 from tune.studies.finals import Finalist, Finals
-from tune.studies.grid import Grid, by_point, runs
-from tune.studies.study import Ending, Runnable, Study, run_study
+from tune.studies.grid import by_point, grid_models
+from tune.studies.study import Ending, FixedStudy, Runnable, run_study, study_of_round
 from tune.trials.data import SearchData, read_search_data
 from tune.trials.results import TrialResult, read_trials, winner, winning_config
-from tune.trials.searchers import Experience
-from tune.trials.trial import EPOCH_METRIC, METRIC
 
 
 @dataclass(frozen=True)
@@ -64,9 +42,9 @@ class Outcome:
 
     Attributes:
         ending: whether all trials and finals were run.
-        n_trials: that there were to be.
-        trials: what came of them.
-        finalists: what came of the best with other seeds, the winner first; empty without finals.
+        n_trials: planned.
+        trials: their results.
+        finalists: the best with other seeds, the winner first; empty without finals.
         only_finals_left: whether all trials were run.
         test: figures of the final model on the test log; empty without one, or after an interruption.
         effort: where the time of the trials went.
@@ -77,234 +55,270 @@ class Outcome:
     trials: Sequence[TrialResult]
     finalists: Sequence[Finalist]
     only_finals_left: bool
-    test: dict[str, Any]
+    test: Mapping[str, Any]
     effort: Overhead
 
     @property
-    def n_over(self) -> int:
-        """Trials that will not go on."""
+    def n_ended(self) -> int:
+        """Trials that will not be resumed."""
         return sum(trial.status != "unfinished" for trial in self.trials)
 
 
-def run_search(request: Request) -> Outcome:
-    """Do what was asked for.
+@dataclass
+class Search:
+    """What the stages share.
+
+    Attributes:
+        settings: of the user.
+        space: of the models.
+        n_trials: planned, those of earlier calls included.
+        data: that the search reads.
+        folder: where everything is kept.
+        state: content of search.json.
+    """
+
+    settings: SearchSettings
+    space: SearchSpace
+    n_trials: int
+    data: SearchData
+    folder: SearchFolder
+    state: SearchState
+
+    def update(self, **changes: Any) -> None:
+        """Change the state, on disk too."""
+        self.state = replace(self.state, **changes)
+        self.folder.write(self.state)
+
+    def trials(self, n_rounds: int | None = None) -> list[TrialResult]:
+        """The trials of the first rounds, or of all.
+
+        Raises:
+            UserError: those of a complete round are gone (one whose space lock_folder no more models has none).
+        """
+        trials: list[TrialResult] = []
+        for number, part in enumerate(self.state.rounds[:n_rounds], start=1):
+            location = self.folder.location(self.state, round_name(number))
+            found = read_trials(location)
+            if part.complete and not found and not has_experiment(location):
+                raise UserError(
+                    f"{location}: expected finished trials, found none; put them back or choose another --out"
+                )
+            trials += found
+        return trials
+
+    def finals(self) -> Finals:
+        """The finals of the settings, those of earlier calls included; without finalists where there are to be none."""
+        known = [run for name in self.state.finals for run in read_trials(self.folder.location(self.state, name))]
+        return Finals.of(self.trials(), self.settings.finalists, self.settings.n_repeats, known)
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a search found.
+
+    Attributes:
+        trials: by number.
+        finalists: the best with other seeds, or the points of a grid, the best first; empty if there are none, or if
+            some runs are missing.
+    """
+
+    trials: Sequence[TrialResult]
+    finalists: Sequence[Finalist]
+
+    @property
+    def best(self) -> TrialResult:
+        """The winner.
+
+        Raises:
+            UserError: no trial finished an epoch.
+        """
+        if self.finalists and self.finalists[0].mrr > 0:
+            return self.finalists[0].as_winner
+        return winner(self.trials)
+
+
+def run_search(settings: SearchSettings) -> Outcome:
+    """Run a search, resume it, or extend it.
 
     Raises:
-        UserError: the arguments or the input are wrong, the folder holds another search, or no trial got anywhere.
+        UserError: the settings or the input are wrong, the folder holds another search, or no trial finished an epoch.
     """
-    import_plugins(TrainConfig(plugins=request.plugins))
-    space = search_space(
-        request.narrowed, n_epochs=request.n_epochs, seed=request.seed, plugins=request.plugins, grid=request.grid
-    )
-    if request.grid is not None:
-        request = replace(request, n_trials=len(runs(space, request.repeats)))
-    check_gpus(request.gpus_per_trial, request.address)
-    with lock_folder(request.out) as folder:
-        state = folder.read()
-        if state is not None and not request.resume:
-            raise UserError(f"{request.out} holds a search already; go on with it (--resume) or choose another folder")
-        data = read_search_data(request.train, request.valid, request.test, request.columns)
-        identity = Identity.of(space, _manner(request), data.sha256)
-        if state is not None:
-            folder.check_same(state.identity, identity)
-            folder.check_same_storage(state, request.storage)
-            if request.n_trials < state.n_trials:
-                raise UserError(f"the search in {request.out} has {state.n_trials} trials; give that many, or more")
-        sessions = data.trial.train.sessions
-        say(
-            f"{request.train}: {sessions.n_clicks:,} clicks, {sessions.n_sessions:,} sessions, "
-            f"{len(data.trial.train.vocabulary):,} items to train on; {data.trial.valid.n_pairs:,} events to validate"
-        )
-        if state is None:
-            state = SearchState(identity, storage=new_location(request.storage) if request.storage else "")
-        state, ending = _run(request, folder, state, space, data)
-        trials = _trials(folder, state)
-        finalists = _finalists(request, folder, state, trials)
-        if trials:
-            write_results(request.out, trials, finalists, data.sha256)
-        test: dict[str, Any] = {}
-        made = None
-        if ending != "interrupted":
-            best = finalists[0].as_winner if finalists and finalists[0].mrr > 0 else winner(trials)
-            try:
-                made, test = _make_model(request, folder, state, data, best)
-            except Diverged as error:
-                write_report(request, space, trials, finalists, None, {}, state.effort)
-                raise UserError(
-                    f"the best model, trained again on training and validation sessions together, diverged ({error}); "
-                    "give --no-refit to keep it as it was validated"
-                ) from None
-        if trials:
-            write_report(request, space, trials, finalists, made, test, state.effort)
+    space = read_settings(settings)
+    with lock_folder(settings.out) as folder:
+        search = prepare(settings, space, folder)
+        ending = run(search)
+        results = choose(search)
+        made, test = (None, {}) if ending == "interrupted" else train_winner(search, results)
+        report(search, results, made, test)
+        state = search.state
         only_finals_left = all(part.complete for part in state.rounds)
-        return Outcome(ending, state.n_trials, trials, finalists, only_finals_left, test, state.effort)
+        return Outcome(ending, state.n_trials, results.trials, results.finalists, only_finals_left, test, state.effort)
 
 
-def _run(
-    request: Request, folder: SearchFolder, state: SearchState, space: SearchSpace, data: SearchData
-) -> tuple[SearchState, Ending]:
-    """Run what is left of the trials and the finals; gives the state after it, and how it ended."""
-    added = request.n_trials - state.n_trials
-    rounds = (*state.rounds, Round(added)) if added else state.rounds
-    if all(part.complete for part in rounds) and not _finals_to_run(request, folder, state):
-        return state, "complete"
+def read_settings(settings: SearchSettings) -> SearchSpace:
+    """Stage 0: what can be refused before anything is read or written; gives the search space."""
+    use_threads(settings.threads)
+    values = over_file(settings.space_values, read_space(settings.space) if settings.space else {})
+    import_plugins(TrainConfig(plugins=settings.plugins))
+    space = search_space(
+        values, n_epochs=settings.epochs, seed=settings.seed, plugins=settings.plugins, grid=settings.grid_keys
+    )
+    check_gpus(settings.gpus_per_trial, settings.address)
+    return space
+
+
+def prepare(settings: SearchSettings, space: SearchSpace, folder: SearchFolder) -> Search:
+    """Stage 1: read the data, and the state of the search in the folder, which has to be the same search."""
+    state = folder.read()
+    if state is not None and not settings.resume:
+        raise UserError(f"{settings.out} holds a search already; resume it (--resume) or choose another folder")
+    data = read_search_data(settings.train, settings.valid, settings.test, settings.columns)
+    grid = settings.grid_keys
+    method: dict[str, Any] = {"search": settings.algorithm} if grid is None else {"grid": sorted(grid)}
+    identity = Identity.of(space, {**method, "scheduler": settings.rule}, data.sha256)
+    n_trials = (settings.trials or 20) if grid is None else len(grid_models(space, settings.n_repeats))
+    if state is None:
+        state = SearchState(identity, storage=new_location(settings.storage) if settings.storage else "")
+    else:
+        folder.check_same(state.identity, identity)
+        folder.check_same_storage(state, settings.storage)
+        if n_trials < state.n_trials:
+            raise UserError(f"the search in {settings.out} has {state.n_trials} trials; give that many, or more")
+    train = data.trial.train
+    say(
+        f"{settings.train}: {train.sessions.n_clicks:,} clicks, {train.sessions.n_sessions:,} sessions, "
+        f"{len(train.vocabulary):,} items to train on; {data.trial.valid.n_pairs:,} events to validate"
+    )
+    return Search(settings, space, n_trials, data, folder, state)
+
+
+def run(search: Search) -> Ending:
+    """Stage 2: run the trials and finals that are missing."""
+    settings, added = search.settings, search.n_trials - search.state.n_trials
+    rounds = (*search.state.rounds, Round(added)) if added else search.state.rounds
+    if all(part.complete for part in rounds) and not search.finals().missing:
+        return "complete"
     began = time.time()
-    with connect(request.address, data.n_bytes) as cluster:
-        until = None if request.time_budget is None else time.monotonic() + request.time_budget
-        resources = _resources(request, cluster, space, data)
-        n_places = count_concurrent(cluster, resources)
-        with place_marker(state.storage or str(request.out.absolute())) as (marker, token):
-            if cluster.address or request.plugins:
-                check_nodes(marker, token, request.plugins)
-        state = replace(state, rounds=rounds, threads=resources.cpus)
-        folder.write(state)
-
-        def run(study: Runnable, experiment: str, state: SearchState) -> tuple[SearchState, Ending]:
-            nonlocal began
-            location = folder.location(state, experiment)
-            before = read_trials(location)
-            left = None if until is None else max(until - time.monotonic(), 0.0)
-            ending = run_study(study, data.trial, resources, location, left, n_places)
-            after, ended = read_trials(location), time.time()
-            spent = measure_overhead(before, after, began=began, ended=ended, n_places=n_places)
-            state, began = replace(state, effort=state.effort + spent), ended
-            folder.write(state)
-            return state, ending
-
+    with connect(settings.address, search.data.n_bytes) as cluster:
+        deadline = None if settings.time_limit is None else time.monotonic() + settings.time_limit
+        resources = _resources(search, cluster)
+        with place_marker(search.state.storage or str(settings.out.absolute())) as (marker, token):
+            if cluster.address or settings.plugins:
+                check_nodes(marker, token, settings.plugins)
+        search.update(rounds=rounds, threads=resources.cpus)
         say(
-            f"{state.n_trials} trials of up to {request.n_epochs} epochs, each on {resources.cpus} CPU"
+            f"{search.n_trials} trials of up to {settings.epochs} epochs, each on {resources.cpus} CPU"
             + (f" and {resources.gpus:g} GPU" if resources.gpus else "")
         )
+        runner = _Runner(search, resources, count_concurrent(cluster, resources), deadline, began)
         for number, part in enumerate(rounds, start=1):
             if part.complete:
                 continue
-            study = _study(request, space, part.n_trials, _trials(folder, state, number - 1))
-            state, ending = run(study, round_name(number), state)
+            study = study_of_round(settings, search.space, part.n_trials, search.trials(number - 1))
+            ending = runner.run(study, round_name(number))
             if ending != "complete":
-                return state, ending
-            state = state.with_round_complete(number)
-            folder.write(state)
-            not_there = part.n_trials - len(read_trials(folder.location(state, round_name(number))))
-            if not_there:
-                say(f"the search space holds no more models: {not_there} of {part.n_trials} trials were not run")
-        finals = _finals_to_run(request, folder, state)
-        if finals:
-            runs_in_all = len(finals.finalists) * finals.repeats
-            missing = "" if finals.n_trials == runs_in_all else f"; {finals.n_trials} of these runs are missing"
-            say(f"the best {len(finals.finalists)} once more, each with {finals.repeats} other seeds{missing}")
-            state, ending = run(finals, finals.name, state)
+                return ending
+            search.update(rounds=search.state.with_round_complete(number).rounds)
+            not_run = part.n_trials - len(read_trials(search.folder.location(search.state, round_name(number))))
+            if not_run:
+                say(f"the search space holds no more models: {not_run} of {part.n_trials} trials were not run")
+        finals = search.finals()
+        missing = len(finals.missing)
+        if missing:
+            all_runs = len(finals.finalists) * finals.repeats
+            left = "" if missing == all_runs else f"; {missing} of these runs are missing"
+            say(f"the best {len(finals.finalists)} once more, each with {finals.repeats} other seeds{left}")
+            ending = runner.run(FixedStudy([*map(to_mapping, finals.missing)], finals.n_epochs), finals.name)
             if ending != "complete":
-                return state, ending
-            state = replace(state, finals=(*state.finals, finals.name))
-            folder.write(state)
-    return state, "complete"
+                return ending
+            search.update(finals=(*search.state.finals, finals.name))
+    return "complete"
 
 
-def _resources(request: Request, cluster: Cluster, space: SearchSpace, data: SearchData) -> TrialResources:
-    """What each trial gets; the user is told where memory limits how many run at once."""
-    asked: dict[str, Any] = {"gpus": request.gpus_per_trial, "cpus": request.cpus_per_trial}
-    on_gpu_here = cluster.address is None and trial_resources(cluster, **asked, n_trials=1).gpus > 0
-    expected = forecast_largest(space, data.trial.train, "cuda" if on_gpu_here else "cpu")
+@dataclass
+class _Runner:
+    """Runs studies one after the other, and accounts for their time.
+
+    Attributes:
+        search: that they belong to.
+        resources: of each trial.
+        n_places: trials that can run at the same time.
+        deadline: on the monotonic clock; None for none.
+        began: seconds since the epoch of time that is not accounted for yet.
+    """
+
+    search: Search
+    resources: TrialResources
+    n_places: int
+    deadline: float | None
+    began: float
+
+    def run(self, study: Runnable, experiment: str) -> Ending:
+        """Run a study in a folder of this name."""
+        search = self.search
+        location = search.folder.location(search.state, experiment)
+        before = read_trials(location)
+        left = None if self.deadline is None else max(self.deadline - time.monotonic(), 0.0)
+        ending = run_study(study, search.data.trial, self.resources, location, left, self.n_places)
+        after, ended = read_trials(location), time.time()
+        spent = measure_overhead(before, after, began=self.began, ended=ended, n_places=self.n_places)
+        self.began = ended
+        search.update(effort=search.state.effort + spent)
+        return ending
+
+
+def _resources(search: Search, cluster: Cluster) -> TrialResources:
+    """What each trial gets; tells the user where memory limits how many run at once."""
+    settings = search.settings
+    limits: dict[str, Any] = {"gpus": settings.gpus_per_trial, "cpus": settings.cpus_per_trial}
+    on_gpu_here = cluster.address is None and trial_resources(cluster, **limits, n_trials=1).gpus > 0
+    expected = forecast_largest(search.space, search.data.trial.train, "cuda" if on_gpu_here else "cpu")
     free_gpu = available(expected.device) if on_gpu_here else None
-    plan = plan_resources(cluster, expected, **asked, n_trials=request.n_trials, free_gpu=free_gpu)
+    plan = plan_resources(cluster, expected, **limits, n_trials=search.n_trials, free_gpu=free_gpu)
     if plan.note:
         say(plan.note)
     return plan.resources
 
 
-def _finals_to_run(request: Request, folder: SearchFolder, state: SearchState) -> Finals | None:
-    """The finals that are asked for and not complete."""
-    if request.grid is not None or not request.finalists:
-        return None
-    finals = Finals.of(_trials(folder, state), request.finalists, request.repeats, _final_runs(folder, state))
-    return finals if finals.missing else None
+def choose(search: Search) -> Results:
+    """Stage 3: read what the trials found, and write it as results.parquet and results.csv."""
+    trials = search.trials()
+    if search.settings.grid is None:
+        finals = search.finals()
+        finalists = [] if finals.missing else finals.results()
+    else:
+        finalists = by_point(trials) if all(part.complete for part in search.state.rounds) else []
+    if trials:
+        write_results(search.settings.out, trials, finalists, search.data.sha256)
+    return Results(trials, finalists)
 
 
-def _finalists(
-    request: Request, folder: SearchFolder, state: SearchState, trials: Sequence[TrialResult]
-) -> list[Finalist]:
-    """What came of the finals that are asked for, or of a grid's points; empty if there are none, or not all yet."""
-    if request.grid is not None:
-        return by_point(trials) if all(part.complete for part in state.rounds) else []
-    finals = Finals.of(trials, request.finalists, request.repeats, _final_runs(folder, state))
-    return [] if finals.missing else finals.results()
-
-
-def _final_runs(folder: SearchFolder, state: SearchState) -> list[TrialResult]:
-    """The runs of all finals that are complete."""
-    return [run for name in state.finals for run in read_trials(folder.location(state, name))]
-
-
-def _manner(request: Request) -> dict[str, Any]:
-    """How models are chosen and stopped, which must not change while a search goes on."""
-    chosen = {"search": request.search} if request.grid is None else {"grid": sorted(request.grid)}
-    return {**chosen, "scheduler": request.scheduler}
-
-
-def _study(request: Request, space: SearchSpace, n_trials: int, earlier: Sequence[TrialResult]) -> Runnable:
-    if request.grid is not None:
-        models = runs(space, request.repeats)[len(earlier) : len(earlier) + n_trials]
-        return Grid(models, len(earlier), request.n_epochs, request.scheduler)
-    known = [Experience(to_mapping(trial.config), _best_so_far(trial)) for trial in earlier]
-    points = first_points(space, (n_trials + 1) // 2) if request.published and not earlier else []
-    return Study(
-        space, points, n_trials, request.n_epochs, request.seed, known, search=request.search, rule=request.scheduler
-    )
-
-
-def _best_so_far(trial: TrialResult) -> list[float]:
-    return list(itertools.accumulate((epoch[EPOCH_METRIC] for epoch in trial.history), max))
-
-
-def _trials(folder: SearchFolder, state: SearchState, n_rounds: int | None = None) -> list[TrialResult]:
-    """The trials of the first rounds, or of all.
-
-    Raises:
-        UserError: those of a round that was run to its end are gone (one whose space held no more models has none).
-    """
-    trials: list[TrialResult] = []
-    for number, part in enumerate(state.rounds[:n_rounds], start=1):
-        location = folder.location(state, round_name(number))
-        found = read_trials(location)
-        if part.complete and not found and not has_experiment(location):
-            raise UserError(f"{location}: expected finished trials, found none; put them back or choose another --out")
-        trials += found
-    return trials
-
-
-def _make_model(
-    request: Request, folder: SearchFolder, state: SearchState, data: SearchData, best: TrialResult
-) -> tuple[TrainConfig, dict[str, Any]]:
-    """The winner as best.toml, model directory and model.onnx; gives its configuration and figures on the test log."""
-    config = winning_config(best, refit=request.refit)
+def train_winner(search: Search, results: Results) -> tuple[TrainConfig, Mapping[str, Any]]:
+    """Stage 4: best.toml, model/ and model.onnx; gives the model's configuration and its figures on the test log."""
+    settings, state, best = search.settings, search.state, results.best
+    config = winning_config(best, refit=settings.refit)
     made = {
         "trial": best.number,
         "best_epoch": best.best_epoch,
         "validation": [best.mrr, best.recall],
-        "refit": request.refit,
-        "test_sha256": None if data.test is None else data_digest(encode(data.test)),
+        "refit": settings.refit,
+        "test_sha256": search.data.test_sha256,
     }
-    there = all((request.out / name).exists() for name in (BEST_FILE, MODEL_FOLDER, MODEL_FILE))
-    if there and state.outcome.get("made") == made:
-        return config, dict(state.outcome["test"])
-    torch.set_num_threads(request.threads or request.cpus_per_trial or state.threads)
-    directory = request.out / MODEL_FOLDER
-    on_cpu = request.gpus_per_trial != "auto" and float(request.gpus_per_trial) == 0
-    here = config.replace(device="cpu") if on_cpu else config
-    if request.refit:
-        say(f"training the best model (trial {best.number}) on training and validation sessions together")
-        with ProgressLines(config.n_epochs) as progress:
-            refit(data.everything, here, directory, progress)
-    else:
-        save_model(*restore_trainer(data.trial, here, best), directory)
-    model = load_model(directory)
-    test: dict[str, Any] = {}
-    if data.test is not None:
-        test = dict(evaluate(model.network, encode(data.test, model.vocabulary).sessions).as_dict())
-    validation = {METRIC: best.mrr, "recall@20": best.recall}
-    metrics = {**model.metrics, "validation": validation} | ({"test": test} if test else {})
-    export(model.network, model.vocabulary, request.out / MODEL_FILE, config=to_mapping(config), metrics=metrics)
-    with atomic_file(request.out / BEST_FILE) as file:
-        file.write_text(to_toml(config), encoding="utf-8")
-    folder.write(replace(state, outcome={"made": made, "validation": validation, "test": test}))
-    return config, test
+    if model_exists(settings.out) and state.outcome.get("made") == made:
+        return config, state.outcome["test"]
+    try:
+        figures = make_model(settings, search.data, best, config, state.threads)
+    except Diverged as error:
+        report(search, results, None, {})
+        raise UserError(
+            f"the best model, trained again on training and validation sessions together, diverged ({error}); "
+            "give --no-refit to keep it as it was validated"
+        ) from None
+    search.update(outcome={"made": made, **figures})
+    return config, figures["test"]
+
+
+def report(search: Search, results: Results, made: TrainConfig | None, test: Mapping[str, Any]) -> None:
+    """Stage 5: report.html and plots/."""
+    if results.trials:
+        write_report(search.settings, search.space, results.trials, results.finalists, made, test, search.state.effort)

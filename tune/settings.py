@@ -1,69 +1,179 @@
-"""What a user asks of a search."""
+"""What a user asks of a search: the flags of `python -m tune.search`, and the fields a program sets."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from cyclopts import Parameter
+
+from gru4rec.commands.column_flags import ColumnFlags
 from inference.shared.columns import Columns
+from inference.shared.errors import UserError
 
-Search = Literal["optuna", "random"]
-
-
+Algorithm = Literal["optuna", "random"]
 Rule = Literal["asha", "median", "none"]
 
 
-@dataclass(frozen=True)
-class Request:
-    """The flags of a search, read.
+def _flag(text: str, **options: Any) -> Any:
+    return Parameter(help=text, **options)
 
-    Attributes:
-        train: click log or prepared folder.
-        valid: click log to validate on; None holds the last tenth of the training sessions out.
-        test: click log for the evaluation of the final model; None for none.
-        out: folder of the search.
-        columns: the names of the logs' columns.
-        grid: dimensions of which every combination is tried; None for a search.
-        search: what suggests the trials; of no account for a grid.
-        scheduler: which trials are stopped early.
-        n_trials: models to try, those of an earlier call included; 0 for a grid, which has its own number.
-        n_epochs: of a trial that is not stopped early.
-        seed: of the search and of every trial.
-        storage: folder or URI that the trials are kept in; None for the folder of the search.
-        address: of a Ray cluster; None for this machine, or the cluster whose job this is.
-        gpus_per_trial: "auto" or a number.
-        cpus_per_trial: None for an even share.
-        threads: of the final training and evaluation; None for as many as a trial has.
-        refit: whether the winner is trained again on training and validation sessions.
-        published: whether the published best parameters are tried first.
-        resume: whether to go on with the search that the folder holds.
-        finalists: how many of the best trials are run again with other seeds; 0 for none.
-        repeats: runs of each finalist, or of each point of a grid.
-        time_budget: seconds for the trials; None for no limit.
-        plugins: modules that register losses or samplers.
-        narrowed: the search space, as `tune.space.builder.search_space` reads it.
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """The settings of a search. Where a field is None, its property below gives the default.
+
+    Raises:
+        UserError: a value is out of range, or contradicts another.
     """
 
-    train: Path
-    valid: Path | None
-    test: Path | None
-    out: Path
-    columns: Columns
-    grid: tuple[str, ...] | None
-    search: Search
-    scheduler: Rule
-    n_trials: int
-    n_epochs: int
-    seed: int
-    storage: str | None
-    address: str | None
-    gpus_per_trial: str
-    cpus_per_trial: int | None
-    threads: int | None
-    refit: bool
-    published: bool
-    resume: bool
-    finalists: int
-    repeats: int
-    time_budget: float | None
-    plugins: tuple[str, ...]
-    narrowed: dict[str, Any]
+    train: Annotated[Path, _flag("click log (TSV, CSV, JSON lines, parquet) or prepared folder")]
+    out: Annotated[Path, _flag("folder for the results: model.onnx, best.toml, results.csv, report.html and more")]
+    valid: Annotated[
+        Path | None,
+        _flag("click log or prepared folder to validate on; without it, the last tenth of the training sessions"),
+    ] = None
+    test: Annotated[Path | None, _flag("click log or prepared folder on which the final model is evaluated, once")] = (
+        None
+    )
+    grid: Annotated[
+        list[str] | None,
+        _flag(
+            "names of parameters; every combination of their values is tried, in place of a search",
+            negative=(),
+            consume_multiple=True,
+        ),
+    ] = None
+    search: Annotated[
+        Algorithm | None, _flag("optuna learns from the trials so far, random does not [default: optuna]")
+    ] = None
+    scheduler: Annotated[
+        Rule | None,
+        _flag(
+            "which trials are stopped early: asha (after 1, 3, 9 … epochs, about one trial in three continues), median "
+            "(a trial below the median of the others is stopped) or none [default: asha; none for a grid]"
+        ),
+    ] = None
+    trials: Annotated[int | None, _flag("models to try; a larger number extends a finished search [default: 20]")] = (
+        None
+    )
+    epochs: Annotated[int, _flag("passes over the training sessions, for a trial that is not stopped early")] = 10
+    seed: Annotated[int, _flag("of the search and of every trial")] = 42
+    storage: Annotated[
+        str | None,
+        _flag(
+            "folder or URI (s3://bucket/folder) for the checkpoints of the trials, where the nodes of a cluster do not "
+            "share the folder of the search [default: OUT/trials]"
+        ),
+    ] = None
+    address: Annotated[
+        str | None,
+        _flag("of a Ray cluster; without it, trials run on this machine (or on the cluster whose job this is)"),
+    ] = None
+    gpus_per_trial: Annotated[str, _flag("auto (one if there are any), 0, a share such as 0.25, or a number")] = "auto"
+    cpus_per_trial: Annotated[int | None, _flag("CPUs, and so threads, of a trial [default: an even share]")] = None
+    refit: Annotated[
+        bool, _flag("train the winner again on training and validation sessions; otherwise keep it as it was")
+    ] = True
+    seeds: Annotated[
+        bool | None, _flag("try the published best parameters first, as at most half of the trials [default: yes]")
+    ] = None
+    resume: Annotated[
+        bool, _flag("resume the search that is in the folder; otherwise a folder with a search is refused")
+    ] = True
+    finalists: Annotated[
+        int, _flag("run this many of the best trials again, with other seeds, and choose the winner by these runs")
+    ] = 0
+    repeats: Annotated[
+        int | None,
+        _flag("runs of each finalist [default: 3], or of each point of a grid [default: 1], each with another seed"),
+    ] = None
+    time_budget: Annotated[
+        str | None, _flag("for the trials, such as 90s, 30m or 2h; then the best model so far is trained")
+    ] = None
+    space: Annotated[
+        Path | None,
+        _flag("TOML file that narrows the search space (learning_rate = {low = 0.01, high = 0.1}); flags win over it"),
+    ] = None
+    plugins: Annotated[
+        tuple[str, ...],
+        _flag("module that registers losses or samplers", name="--plugin", negative=(), show_default=False),
+    ] = ()
+    threads: Annotated[
+        int | None, _flag("CPU threads of the final training and evaluation [default: as many as a trial has]")
+    ] = None
+    column_flags: ColumnFlags = ColumnFlags()
+    space_values: Annotated[Mapping[str, Any], Parameter(parse=False)] = field(default_factory=dict)
+    """What narrows the search space, by configuration key, as `tune.space.dimensions.read_dimension` reads it."""
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "epochs", "repeats", "cpus_per_trial"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name.replace('_', '-')}: expected at least 1, got {value}")
+        if self.finalists < 0:
+            raise UserError(f"finalists: expected at least 0, got {self.finalists}")
+        if self.grid is not None and not self.grid:
+            raise UserError("grid: expected the names of parameters, such as --grid loss n_sample")
+        for name in ("trials", "search", "finalists", "seeds"):
+            if self.grid is not None and getattr(self, name) != getattr(SearchSettings, name):
+                raise UserError(f"{name}: a grid tries every combination, each with --repeats seeds; leave it out")
+        if self.grid is None and self.repeats is not None and not self.finalists:
+            raise UserError(
+                "repeats: expected --finalists or --grid with it, whose runs it counts; give one or leave it out"
+            )
+        if self.time_budget is not None:
+            seconds_of(self.time_budget)
+
+    @property
+    def columns(self) -> Columns:
+        """The names of the logs' columns."""
+        return self.column_flags.columns()
+
+    @property
+    def grid_keys(self) -> tuple[str, ...] | None:
+        """Configuration keys of which every combination is tried; None for a search."""
+        if self.grid is None:
+            return None
+        return tuple(name.replace("-", "_") for part in self.grid for name in part.split(","))
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """What suggests the trials of a search."""
+        return self.search or "optuna"
+
+    @property
+    def rule(self) -> Rule:
+        """Which trials are stopped early."""
+        return self.scheduler or ("asha" if self.grid is None else "none")
+
+    @property
+    def n_repeats(self) -> int:
+        """Runs of each finalist, or of each point of a grid."""
+        return self.repeats or (3 if self.grid is None else 1)
+
+    @property
+    def time_limit(self) -> float | None:
+        """Seconds for the trials; None for no limit."""
+        return None if self.time_budget is None else seconds_of(self.time_budget)
+
+
+def seconds_of(duration: str) -> float:
+    """Seconds of a duration such as 90, 90s, 30m or 2h.
+
+    Raises:
+        UserError: it is no positive duration.
+
+    >>> seconds_of("1.5h")
+    5400.0
+    """
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (duration[:-1], units[duration[-1]]) if duration[-1:] in units else (duration, 1)
+    try:
+        seconds = float(number) * unit
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise UserError(f"time-budget: expected a duration such as 90s, 30m or 2h, got {duration!r}")
+    return seconds

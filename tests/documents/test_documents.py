@@ -32,8 +32,8 @@ from tests.support.document_blocks import DOCUMENTS, prose_and_blocks, without_a
 from tests.support.paths import ROOT
 from tune.search import app as search_app
 from tune.search import main as search_main
-from tune.space.builder import read_space, search_space
-from tune.space.flags import narrowed
+from tune.space.builder import over_file, read_space, search_space
+from tune.space.flags import SpaceFlags, space_values
 
 pytestmark = pytest.mark.documents
 
@@ -197,16 +197,14 @@ def with_flags(words, flags):
 def parse_search(words):
     """Read the flags of a search as it would, its files and its space included."""
     _, bound, _ = search_app.parse_args(words, exit_on_error=False, print_error=False)
-    given = bound.arguments
-    for file in ("train", "valid", "test", "space"):
-        assert given.get(file) is None or given[file].exists(), given[file]
-    for plugin in given.get("plugin") or []:
+    settings = bound.arguments["settings"]
+    for file in (settings.train, settings.valid, settings.test, settings.space):
+        assert file is None or file.exists(), file
+    for plugin in settings.plugins:
         __import__(plugin)
-    grid = tuple(name.replace("-", "_") for name in given["grid"]) if "grid" in given else None
-    narrow = (
-        narrowed(given["flags"], read_space(given["space"]) if "space" in given else {}) if "flags" in given else {}
-    )
-    search_space(narrow, n_epochs=given.get("epochs", 10), seed=1, plugins=tuple(given.get("plugin", ())), grid=grid)
+    flags = space_values(bound.arguments.get("flags", SpaceFlags()))
+    values = over_file(flags, read_space(settings.space) if settings.space else {})
+    search_space(values, n_epochs=settings.epochs, seed=1, plugins=settings.plugins, grid=settings.grid_keys)
 
 
 @pytest.mark.slow

@@ -130,7 +130,7 @@ def test_a_refit_that_diverges_leaves_a_report_and_says_what_to_do(logs, tmp_pat
     def diverging(*_):
         raise Diverged(1, 3)
 
-    monkeypatch.setattr("tune.pipeline.refit", diverging)
+    monkeypatch.setattr("tune.outcome.winner.refit", diverging)
     out = tmp_path / "out"
     fixed = ["--loss=top1", "--learning-rate=0.1", "--momentum=0", "--layers=8", "--batch-size=16", "--n-sample=0"]
     fixed += ["--dropout-p-embed=0", "--dropout-p-hidden=0", "--epochs=1"]
@@ -187,7 +187,7 @@ def refused(capsys, *arguments):
         (["--trials", "0"], "trials: expected at least 1, got 0"),
         (["--epochs", "0"], "epochs: expected at least 1, got 0"),
         (["--repeats", "0"], "repeats: expected at least 1, got 0"),
-        (["--repeats", "2"], "repeats: expected --finalists or --grid beside it"),
+        (["--repeats", "2"], "repeats: expected --finalists or --grid with it"),
         (["--finalists=-1"], "finalists: expected at least 0, got -1"),
         (["--threads", "0"], "threads: expected at least 1, got 0"),
         (["--threads", "5000"], "threads: expected at most 4,096, got 5000"),

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import gru4rec
 import inference
-import tune
 from inference.shared.errors import UserError, one_line
 
 
@@ -170,7 +169,8 @@ def _connect_to_cluster(address: str | None) -> None:
         raise UserError("address: expected HOST:PORT or auto, got a Ray Client address; or submit the search as a job")
     if address and ":" in address:
         _check_listening(address)  # Ray itself would try for minutes
-    ours = [str(Path(module.__file__).parent) for module in (gru4rec, inference, tune) if module.__file__]
+    ours = [str(Path(module.__file__).parent) for module in (gru4rec, inference) if module.__file__]
+    ours.append(str(Path(__file__).parents[1]))  # tune
     try:
         ray.init(
             address=address or os.environ["RAY_ADDRESS"],

@@ -13,7 +13,7 @@ from gru4rec.data.sessions import EncodedLog
 from gru4rec.training.memory import GIB, Forecast, forecast, how_many_fit
 from inference.shared.errors import UserError
 from tune.cluster.cluster import Cluster, TrialResources, count_concurrent, trial_resources
-from tune.space.dimensions import Choice, Dimension
+from tune.space.dimensions import Dimension
 from tune.space.search_space import SearchSpace
 
 _TAKE_MORE = ("cosine", "adamw")
@@ -47,20 +47,13 @@ def forecast_largest(space: SearchSpace, log: EncodedLog, device: str) -> Foreca
 
 def _largest_models(space: SearchSpace) -> Iterator[TrainConfig]:
     """Of every combination of alternatives, the largest model with each of the possible layers."""
-    for batching in space.batchings:
-        for loss in space.losses:
-            for sampler in space.samplers:
-                part = replace(space, batchings=(batching,), losses=(loss,), samplers=(sampler,))
-                for units in _values_or_ends(batching.options["layers"]):
+    for part in space.parts():
+        for units in part.batchings[0].options["layers"].bounds:
 
-                    def choose(name: str, dimension: Dimension, units: Any = units) -> Any:
-                        return units if name.endswith("/layers") else max(_values_or_ends(dimension), key=_size)
+            def choose(name: str, dimension: Dimension, units: Any = units) -> Any:
+                return units if name.endswith("/layers") else max(dimension.bounds, key=_size)
 
-                    yield from_mapping(part.model(choose))
-
-
-def _values_or_ends(dimension: Dimension) -> tuple[Any, ...]:
-    return dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)
+            yield from_mapping(part.model(choose))
 
 
 def _size(value: Any) -> float:

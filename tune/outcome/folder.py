@@ -55,10 +55,7 @@ class Identity:
     @classmethod
     def of(cls, space: SearchSpace, manner: Mapping[str, Any], data_sha256: str) -> "Identity":
         """The identity of a search that begins now."""
-        plain = asdict(space)
-        for kind in ("batchings", "losses", "samplers"):
-            plain[kind] = {alternative["name"]: alternative["options"] for alternative in plain[kind]}
-        return cls(data_sha256, json.loads(json.dumps(plain)), dict(manner), versions())
+        return cls(data_sha256, space.as_plain(), dict(manner), versions())
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from gru4rec.config.train_config import TrainConfig, to_mapping
 from inference.shared.atomic import atomic_file, write_errors
 from tune.outcome.overhead import Overhead
 from tune.outcome.plots import all_plots
-from tune.settings import Request
+from tune.settings import SearchSettings
 from tune.space.search_space import SearchSpace
 from tune.studies.finals import Finalist
 from tune.trials.results import TrialResult, describe_model, rank
@@ -45,7 +45,7 @@ pre { background: #f5f5f5; padding: .7rem 1rem; overflow-x: auto; font-size: .85
 
 
 def write_report(
-    request: Request,
+    settings: SearchSettings,
     space: SearchSpace,
     trials: Sequence[TrialResult],
     finalists: Sequence[Finalist],
@@ -56,7 +56,7 @@ def write_report(
     """Write report.html and plots/ into the folder of a search.
 
     Args:
-        request: what was asked for.
+        settings: of the search.
         space: that the trials were drawn from.
         trials: all of them.
         finalists: those that were run again with other seeds, the winner first.
@@ -65,27 +65,27 @@ def write_report(
         effort: where the time of the trials went.
     """
     figures = all_plots(trials, space)
-    _write_plots(request.out / PLOTS_FOLDER, figures)
-    sections = [_summary(trials, finalists, test, effort), *([_winner(request, made)] if made else [])]
+    _write_plots(settings.out / PLOTS_FOLDER, figures)
+    sections = [_summary(trials, finalists, test, effort), *([_winner(settings, made)] if made else [])]
     sections += [*([_finals(finalists)] if finalists else []), _table(trials)]
     sections += [f"<h2>{escape(TITLES[name])}</h2>{_svg(figure, name)}" for name, figure in figures.items()]
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>GRU4Rec search</title>'
         f"<style>{STYLE}</style></head><body><h1>GRU4Rec search</h1>{''.join(sections)}</body></html>\n"
     )
-    with atomic_file(request.out / REPORT_FILE) as file:
+    with atomic_file(settings.out / REPORT_FILE) as file:
         file.write_text(page, encoding="utf-8")
 
 
-def reproduction(request: Request) -> str:
+def reproduction(settings: SearchSettings) -> str:
     """The command that trains the winner again."""
     remark = ""
-    if request.refit and request.valid is not None:
+    if settings.refit and settings.valid is not None:
         remark = "  # with the sessions of both logs in one file"
-    elif not request.refit and request.valid is None:
+    elif not settings.refit and settings.valid is None:
         remark = "  # also on the last tenth of the sessions, which the model of this search has not seen"
-    command = ["gru4rec", "train", "--train", str(request.train), "--config", str(request.out / "best.toml")]
-    columns = request.columns
+    command = ["gru4rec", "train", "--train", str(settings.train), "--config", str(settings.out / "best.toml")]
+    columns = settings.columns
     for flag, name, usual in (
         ("--session-column", columns.session, "SessionId"),
         ("--item-column", columns.item, "ItemId"),
@@ -111,12 +111,12 @@ def _summary(
     return f"<p>{escape(text)}</p><div class=figures>{boxes}</div>"
 
 
-def _winner(request: Request, made: TrainConfig) -> str:
+def _winner(settings: SearchSettings, made: TrainConfig) -> str:
     values = {name: value for name, value in to_mapping(made).items() if value not in ({}, [], "auto")}
     rows = "".join(
         f"<tr><th>{escape(name)}</th><td>{escape(_plain(value))}</td></tr>" for name, value in values.items()
     )
-    commands = [reproduction(request), f"gru4rec-infer --model {request.out / 'model.onnx'} --session SESSIONS.tsv"]
+    commands = [reproduction(settings), f"gru4rec-infer --model {settings.out / 'model.onnx'} --session SESSIONS.tsv"]
     return (
         f"<h2>The best configuration</h2><table>{rows}</table>"
         f"<p>Train it again, or use it:</p><pre>{escape(chr(10).join(commands))}</pre>"

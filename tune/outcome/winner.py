@@ -13,15 +13,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from gru4rec.commands.terminal import ProgressLines, say
+from gru4rec.config.files import to_toml
 from gru4rec.config.train_config import TrainConfig, to_mapping
+from gru4rec.data.events import encode
 from gru4rec.data.sessions import EncodedLog
+from gru4rec.evaluation.evaluator import evaluate
+from gru4rec.onnx_export.exporter import export
 from gru4rec.training import checkpoint
 from gru4rec.training import run as training
 from gru4rec.training.trainer import Trainer
-from inference.shared.atomic import write_errors
+from inference.shared.atomic import atomic_file, write_errors
 from inference.shared.errors import UserError
+from tune.outcome.folder import BEST_FILE, MODEL_FILE, MODEL_FOLDER
+from tune.settings import SearchSettings
+from tune.trials.data import SearchData
 from tune.trials.results import TrialResult
-from tune.trials.trial import EPOCH_METRIC, TrialData
+from tune.trials.trial import EPOCH_METRIC, METRIC, TrialData
 
 
 def refit(log: EncodedLog, config: TrainConfig, directory: Path, watcher: training.Watcher | None = None) -> None:
@@ -142,3 +152,47 @@ def _put_in_place(folder: Path, directory: Path) -> None:
             os.replace(directory, before)
         os.replace(folder, directory)
     shutil.rmtree(before, ignore_errors=True)
+
+
+def model_exists(out: Path) -> bool:
+    """Whether all files of a winner are in the folder of a search."""
+    return all((out / name).exists() for name in (BEST_FILE, MODEL_FOLDER, MODEL_FILE))
+
+
+def make_model(
+    settings: SearchSettings, data: SearchData, best: TrialResult, config: TrainConfig, threads: int
+) -> dict[str, dict[str, Any]]:
+    """Write best.toml, the model directory and model.onnx of the winner.
+
+    Args:
+        settings: of the search.
+        data: of the search.
+        best: the winner.
+        config: of its model, as `winning_config` gives it.
+        threads: CPU threads, unless the settings name others.
+
+    Returns:
+        Its figures on the "validation" and the "test" log; the latter are empty without a test log.
+
+    Raises:
+        Diverged: the winner diverged when it was trained again.
+    """
+    torch.set_num_threads(settings.threads or settings.cpus_per_trial or threads)
+    directory = settings.out / MODEL_FOLDER
+    on_cpu = settings.gpus_per_trial != "auto" and float(settings.gpus_per_trial) == 0
+    here = config.replace(device="cpu") if on_cpu else config
+    if settings.refit:
+        say(f"training the best model (trial {best.number}) on training and validation sessions together")
+        with ProgressLines(config.n_epochs) as progress:
+            refit(data.everything, here, directory, progress)
+    else:
+        save_model(*restore_trainer(data.trial, here, best), directory)
+    model = checkpoint.load_model(directory)
+    figures: dict[str, dict[str, Any]] = {"validation": {METRIC: best.mrr, "recall@20": best.recall}, "test": {}}
+    if data.test is not None:
+        figures["test"] = dict(evaluate(model.network, encode(data.test, model.vocabulary).sessions).as_dict())
+    metrics = {**model.metrics, **{log: values for log, values in figures.items() if values}}
+    export(model.network, model.vocabulary, settings.out / MODEL_FILE, config=to_mapping(config), metrics=metrics)
+    with atomic_file(settings.out / BEST_FILE) as file:
+        file.write_text(to_toml(config), encoding="utf-8")
+    return figures

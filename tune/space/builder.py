@@ -1,20 +1,20 @@
-"""From what the user asks for to a search space.
+"""From the user's settings to a search space.
 
 The default is the official space (layers, batch, rates, dropouts, momentum), with the number of additional samples,
-which is fixed there, searched by magnitude, over every registered loss and sampler. What a loss or sampler may be
-searched over stands where it is registered, so a plugged-in one takes part without a line here. Training on whole
-sessions has ranges of its own, around the values that it was developed with; where both ways are searched, the number
-of samples has the values that both have. Flags and files narrow any part of it.
+which is fixed there, searched by powers of two, over every registered loss and sampler. What a loss or sampler may be
+searched over is registered with it, so a plugged-in one takes part without a line here. Whole-session mini-batches have
+their own ranges, around the values they were developed with; where both batchings are searched, the number of samples
+has the values that both have. Flags and files narrow any part of it.
 
-In a grid only the dimensions that it names are varied, and by values, not ranges; whatever else is not given has the
-default that it has in training, too.
+In a grid only the dimensions that it names are varied, and by values, not ranges; everything else has its default of
+training.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from gru4rec.config.files import parsed_toml
 from gru4rec.config.train_config import (
@@ -28,60 +28,55 @@ from gru4rec.config.train_config import (
     from_mapping,
 )
 from gru4rec.model.losses import LOSSES, get_loss
-from gru4rec.training.samplers import SAMPLERS, SamplerChoice
+from gru4rec.training.samplers import SAMPLERS, get_sampler
 from inference.shared.errors import UserError, unknown_choice
-from tune.space.dimensions import Choice, Dimension, Span, declared, ladder, read_dimension
-from tune.space.search_space import FIXED_FIELDS, Alternative, SearchSpace
+from tune.space.dimensions import Dimension, choice, ladder, read_dimension, registered_dimension, span
+from tune.space.flags import FIXED_FIELDS, OPTION_TABLES
+from tune.space.search_space import Alternative, SearchSpace
 
 RANGES: dict[str, dict[str, Dimension]] = {
     SESSION_PARALLEL: {
-        "score": Choice(("dot",)),
-        "optimizer": Choice(("adagrad",)),
-        "precision": Choice(("fp32",)),
-        "n_recent": Choice((0,)),
-        "layers": Choice((64, 96, 100, *range(128, 513, 32))),  # 100: one of the published best
+        "score": choice(["dot"]),
+        "optimizer": choice(["adagrad"]),
+        "precision": choice(["fp32"]),
+        "n_recent": choice([0]),
+        "layers": choice([64, 96, 100, *range(128, 513, 32)]),  # 100: one of the published best
         "batch_size": ladder(32, 256, 16),
         "learning_rate": ladder(0.01, 0.25, 0.005),
         "dropout_p_embed": ladder(0.0, 0.5, 0.05),
         "dropout_p_hidden": ladder(0.0, 0.7, 0.05),
         "momentum": ladder(0.0, 0.9, 0.05),
         "temperature": ladder(8.0, 32.0, 2.0),
-        "n_sample": Choice((0, *(1 << power for power in range(5, 14)))),
+        "n_sample": choice([0, *(1 << power for power in range(5, 14))]),
     },
     WHOLE_SESSION: {
-        "score": Choice(("cosine",)),
-        "optimizer": Choice(("adamw",)),
-        "precision": Choice(("auto",)),
-        "n_recent": Choice((0, 5, 10, 20)),
-        "layers": Choice((64, 96, *range(128, 513, 32))),
-        "batch_size": Choice((512, 1024, 2048)),
-        "learning_rate": Span(5e-4, 1e-2, log=True),
+        "score": choice(["cosine"]),
+        "optimizer": choice(["adamw"]),
+        "precision": choice(["auto"]),
+        "n_recent": choice([0, 5, 10, 20]),
+        "layers": choice([64, 96, *range(128, 513, 32)]),
+        "batch_size": choice([512, 1024, 2048]),
+        "learning_rate": span(5e-4, 1e-2, log=True),
         "dropout_p_embed": ladder(0.0, 0.6, 0.05),
         "dropout_p_hidden": ladder(0.0, 0.5, 0.05),
         "momentum": ladder(0.0, 0.9, 0.05),
         "temperature": ladder(8.0, 32.0, 2.0),
-        "n_sample": Choice((512, 1024, 2048, 4096, 8192)),
+        "n_sample": choice([512, 1024, 2048, 4096, 8192]),
     },
 }
-"""What each way of walking the log is searched over; `n_sample` for the samplers that have it."""
+"""What each batching is searched over; `n_sample` for the samplers that have it."""
 ANY_BATCHING: dict[str, Dimension] = {
-    "constrained_embedding": Choice((True,)),
-    "embedding": Choice((0,)),
+    "constrained_embedding": choice([True]),
+    "embedding": choice([0]),
     "sample_alpha": ladder(0.0, 1.0, 0.1),
 }
 SAMPLING = ("n_sample", "sample_alpha")
 ONLY_WHEN_NAMED = ("uniform", "in-batch", "full")
 """Built-in samplers that are no part of the default: two are ends of `popularity`, one costs the whole catalogue."""
-_FLOATS = (
-    *("learning_rate", "dropout_p_embed", "dropout_p_hidden", "momentum", "temperature", "sample_alpha"),
-    *LOSS_OPTION_FIELDS,
-)
-_WHOLE = ("layers", "batch_size", "n_sample", "embedding", "n_recent")
-_TABLES = ("loss_options", "sampler_options")
 
 
 def search_space(
-    narrowed: Mapping[str, Any],
+    values: Mapping[str, Any],
     *,
     n_epochs: int,
     seed: int,
@@ -91,7 +86,7 @@ def search_space(
     """The default space, narrowed.
 
     Args:
-        narrowed: by configuration key, what `read_dimension` reads; options of plugged-in losses and samplers lie in
+        values: by configuration key, what `read_dimension` reads; the options of plugged-in losses and samplers are in
             the tables "loss_options" and "sampler_options".
         n_epochs: epochs of a trial that is not stopped early.
         seed: of every trial.
@@ -101,29 +96,27 @@ def search_space(
     Raises:
         UserError: a key or a value does not exist, contradicts another, or has no effect in this space.
     """
-    given = _Given(narrowed, grid)
-    batchings = tuple(
-        _batching(name, given) for name in given.names("batching", (SESSION_PARALLEL,), TrainConfig().batching, _known)
-    )
-    losses = tuple(_loss(name, given) for name in given.names("loss", tuple(LOSSES), TrainConfig().loss, get_loss))
-    usual = tuple(name for name in SAMPLERS if name not in ONLY_WHEN_NAMED)
-    names = given.names("sampler", usual, TrainConfig().sampler, _get_sampler)
-    samplers = _without_doubles([_sampler(name, [batching.name for batching in batchings], given) for name in names])
+    user = _UserValues(values, grid)
+    usual = TrainConfig()
+    names = user.names("batching", [SESSION_PARALLEL], usual.batching, _check_batching)
+    batchings = tuple(_batching(name, user) for name in names)
+    losses = tuple(_loss(name, user) for name in user.names("loss", LOSSES, usual.loss, get_loss))
+    by_default = [name for name in SAMPLERS if name not in ONLY_WHEN_NAMED]
+    sampler_names = user.names("sampler", by_default, usual.sampler, get_sampler)
+    samplers = _distinct_samplers([_sampler(name, names, user) for name in sampler_names])
     dimensions = {
-        name: given.take(name, ANY_BATCHING[name], getattr(TrainConfig(), name))
+        name: user.take(name, ANY_BATCHING[name], getattr(usual, name))
         for name in ("constrained_embedding", "embedding")
     }
-    given.refuse_unused()
-    if dimensions["constrained_embedding"] == Choice((True,)) and dimensions["embedding"] != Choice((0,)):
+    user.refuse_unused()
+    if dimensions["constrained_embedding"].values == (True,) and dimensions["embedding"].values != (0,):
         raise UserError(
             "embedding: a constrained embedding has no width of its own; give constrained_embedding = false too"
         )
     fixed = {"n_epochs": n_epochs, "seed": seed, "plugins": list(plugins)}
     space = SearchSpace(dimensions, batchings, losses, samplers, fixed)
-    for batching in batchings:
-        for loss in losses:
-            for sampler in samplers:
-                replace(space, batchings=(batching,), losses=(loss,), samplers=(sampler,)).model(_last)
+    for part in space.parts():
+        part.model(lambda _, dimension: dimension.bounds[-1])
     return space
 
 
@@ -140,79 +133,94 @@ def read_space(path: Path) -> dict[str, Any]:
     return parsed_toml(text, path)
 
 
-class _Given:
-    """What the user gave, and which of it has found a use."""
+def over_file(values: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of flags over those of a file."""
+    tables = {
+        table: {**file[table], **values[table]}
+        for table in OPTION_TABLES
+        if table in values and isinstance(file.get(table), Mapping)
+    }
+    return {**file, **values, **tables}
 
-    def __init__(self, narrowed: Mapping[str, Any], grid: tuple[str, ...] | None):
-        self._grid = grid
-        self._values = {key: value for key, value in narrowed.items() if key not in _TABLES}
-        available = [name for name in field_names() if name not in (*FIXED_FIELDS, *_TABLES)]
-        for what, keys in (("search space", self._values), ("grid", grid or ())):
+
+class _UserValues:
+    """The user's values, and which of them no part of the space has used yet."""
+
+    def __init__(self, values: Mapping[str, Any], grid: tuple[str, ...] | None):
+        self.is_grid = grid is not None
+        self._grid = grid or ()
+        self._values = {key: value for key, value in values.items() if key not in OPTION_TABLES}
+        available = [name for name in field_names() if name not in (*FIXED_FIELDS, *OPTION_TABLES)]
+        for what, keys in (("search space", self._values), ("grid", self._grid)):
             for key in keys:
-                if key not in available and key.partition(".")[0] not in _TABLES:
-                    raise UserError(f"{what}: unknown key {key!r}; available: {', '.join((*available, *_TABLES))}")
-        for table in _TABLES:
-            options = narrowed.get(table, {})
+                if key not in available and key.partition(".")[0] not in OPTION_TABLES:
+                    raise UserError(
+                        f"{what}: unknown key {key!r}; available: {', '.join((*available, *OPTION_TABLES))}"
+                    )
+        for table in OPTION_TABLES:
+            options = values.get(table, {})
             if not isinstance(options, Mapping):
                 raise UserError(f"{table}: expected a table of options, got {options!r}")
             self._values |= {f"{table}.{name}": value for name, value in options.items()}
-        self._unused = {*self._values, *(grid or ())}
+        self._unused = {*self._values, *self._grid}
 
     def __contains__(self, key: str) -> bool:
-        return key in self._values or key in (self._grid or ())
+        return key in self._values or key in self._grid
 
-    @property
-    def is_grid(self) -> bool:
-        """Whether only what is named is varied."""
-        return self._grid is not None
-
-    def names(self, key: str, default: tuple[str, ...], usual: str, check: Callable[[str], Any]) -> tuple[str, ...]:
-        """The given names of alternatives, or the default ones; `check` raises for unknown ones."""
-        dimension = self.take(key, Choice(default), usual)
-        names = tuple(map(str, dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high)))
+    def names(self, key: str, default: Iterable[str], usual: str, check: Callable[[str], object]) -> tuple[str, ...]:
+        """The user's names of alternatives, or the default ones; `check` raises for unknown ones."""
+        names = tuple(map(str, self.take(key, choice(default), usual).bounds))
         for name in names:
             check(name)
         return names
 
-    def take(self, key: str, default: Dimension, usual: Any = None) -> Dimension:
-        """The given dimension of a key, its values checked, or the default.
+    def take(self, key: str, default: Dimension | None, usual: Any = None) -> Dimension:
+        """The user's dimension of a key, its values checked, or the default.
 
         Args:
             key: of the configuration.
-            default: where nothing is given.
-            usual: the one value where nothing is given and a grid does not vary it.
+            default: without the user's; None where the user has to name values.
+            usual: the one value without the user's, where a grid does not vary it.
         """
         self._unused.discard(key)
-        if key not in self._values:
-            dimension = default if key in self or not self.is_grid else Choice((usual,))
-        else:
+        if key in self._values:
             dimension = self._read(key)
-        if self._grid is not None:
-            _check_grid(key, dimension, self._grid)
+        elif self.is_grid and key not in self._grid:
+            dimension = choice([usual])
+        elif default is None:
+            raise UserError(f"{key}: expected values for --grid to try, got none; list some")
+        else:
+            dimension = default
+        if self.is_grid:
+            self._check_grid(key, dimension)
         return dimension
+
+    def _check_grid(self, key: str, dimension: Dimension) -> None:
+        if not dimension.values:
+            low, high = dimension.bounds
+            raise UserError(f"{key}: a grid has values, got the range {low:g}..{high:g}; list some")
+        if len(dimension.values) > 1 and key not in self._grid:
+            values = ", ".join(map(str, dimension.values))
+            raise UserError(f"{key}: expected one value, or its name among those of --grid, got {values}")
 
     def _read(self, key: str) -> Dimension:
         dimension = read_dimension(key, self._values[key])
-        if key in _FLOATS:
-            if isinstance(dimension, Span):
-                dimension = Span(float(dimension.low), float(dimension.high), dimension.log)
-            elif dimension.ordered:
-                dimension = Choice(tuple(map(float, dimension.values)))
-        if (
-            key in _WHOLE
-            and isinstance(dimension, Span)
-            and any(isinstance(n, float) for n in vars(dimension).values())
-        ):
-            raise UserError(f"{key}: expected a range of whole numbers, got {dimension.low}..{dimension.high}")
+        kind = _number_kind(key)
+        is_range, bounds = not dimension.values, dimension.bounds
+        if kind is float and dimension.is_numeric:
+            numbers = map(float, bounds)
+            dimension = span(*numbers, log=dimension.distribution.log) if is_range else choice(numbers)
+        elif kind is int and is_range and any(isinstance(number, float) for number in bounds):
+            raise UserError(f"{key}: expected a range of whole numbers, got {bounds[0]}..{bounds[1]}")
         if "." not in key:
             allowing = {"constrained_embedding": False, "score": "cosine"}
             allowing |= {"batching": WHOLE_SESSION} if key == "n_recent" else {}
-            for value in dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high):
+            for value in bounds:
                 from_mapping(allowing | {key: value}, source="search space")
         return dimension
 
     def refuse_unused(self) -> None:
-        """Fail if something was given that no loss or sampler of the space has."""
+        """Fail for a value that no loss or sampler of the space has a use for."""
         for key in sorted(self._unused):
             kind = {"temperature": "score", "momentum": "optimizer", "n_recent": "batching"}.get(key)
             if kind is None:
@@ -220,112 +228,96 @@ class _Given:
             raise UserError(f"{key}: no {kind} of this search has such an option")
 
 
-def _check_grid(key: str, dimension: Dimension, grid: tuple[str, ...]) -> None:
-    if isinstance(dimension, Span):
-        raise UserError(f"{key}: a grid has values, got the range {dimension.low:g}..{dimension.high:g}; list some")
-    if len(dimension.values) > 1 and key not in grid:
-        values = ", ".join(map(str, dimension.values))
-        raise UserError(f"{key}: expected one value, or its name among those of --grid, got {values}")
+@cache
+def _number_kind(key: str) -> type | None:
+    """float or int, as the configuration has a key; None for anything else."""
+    hint = get_type_hints(TrainConfig).get(key)
+    return next((kind for kind in (float, int) if kind in (hint, *get_args(hint))), None)
 
 
-def _known(batching: str) -> None:
-    if batching not in RANGES:
-        raise unknown_choice("batching", batching, list(CHOICES["batching"]))
+def _check_batching(name: str) -> None:
+    if name not in RANGES:
+        raise unknown_choice("batching", name, list(CHOICES["batching"]))
 
 
-def _batching(name: str, given: _Given) -> Alternative:
-    usual = TrainConfig(batching=name)
+def _batching(name: str, user: _UserValues) -> Alternative:
+    config = TrainConfig(batching=name)
+    usual = {**vars(config), "layers": config.layers[0], "temperature": DEFAULT_TEMPERATURE}
     options: dict[str, Dimension] = {}
     for key, default in RANGES[name].items():
-        if key == "n_sample":
+        if (
+            key == "n_sample"
+            or (key == "temperature" and "cosine" not in options["score"].values)
+            or (key == "momentum" and "adagrad" not in options["optimizer"].values)
+        ):
             continue
-        if key == "temperature" and "cosine" not in _values(options["score"]):
-            continue
-        if key == "momentum" and "adagrad" not in _values(options["optimizer"]):
-            continue
-        if key == "n_recent" and name == SESSION_PARALLEL:
-            options[key] = default
-            continue
-        values = {**vars(usual), "layers": usual.layers[0], "temperature": DEFAULT_TEMPERATURE}
-        options[key] = given.take(key, default, values[key])
+        fixed = key == "n_recent" and name == SESSION_PARALLEL
+        options[key] = default if fixed else user.take(key, default, usual[key])
     return Alternative(name, options)
 
 
-def _values(dimension: Dimension) -> tuple[Any, ...]:
-    return dimension.values if isinstance(dimension, Choice) else ()
-
-
-def _loss(name: str, given: _Given) -> Alternative:
+def _loss(name: str, user: _UserValues) -> Alternative:
     loss = get_loss(name)
-    ranges = {option: declared(values) for option, values in loss.search_ranges.items()}
     options: dict[str, Dimension] = {}
     only_for_dot = []
     for option in (*loss.options, *(["logq"] if loss.corrects_sampling else [])):
         key = option if option in LOSS_OPTION_FIELDS else f"loss_options.{option}"
-        if key in given or (option in ranges and not given.is_grid):
-            options[key] = given.take(key, ranges.get(option, Choice(())))
-            if option in loss.cosine_defaults and key not in given:
+        if _is_searched(key, option, loss.search_ranges, user):
+            options[key] = user.take(key, _registered(option, loss.search_ranges))
+            if option in loss.cosine_defaults and key not in user:
                 only_for_dot.append(key)
     return Alternative(name, options, only_for_dot=tuple(only_for_dot))
 
 
-def _default_n_sample(batchings: Sequence[str]) -> Dimension:
-    """What is searched with one way of walking the log, or with each of several."""
-    first, *others = (RANGES[batching]["n_sample"] for batching in batchings)
-    return Choice(tuple(n for n in _values(first) if all(n in _values(other) for other in others)))
+def _is_searched(key: str, option: str, ranges: Mapping[str, Any], user: _UserValues) -> bool:
+    return key in user or (option in ranges and not user.is_grid)
 
 
-def _sampler(name: str, batchings: Sequence[str], given: _Given) -> Alternative:
-    sampler = _get_sampler(name)
-    ranges = {option: declared(values) for option, values in sampler.search_ranges.items()}
-    alpha = ranges.get("sample_alpha")
-    if isinstance(alpha, Span):
-        ranges["sample_alpha"] = ladder(float(alpha.low), float(alpha.high), 0.1)
-    defaults = ANY_BATCHING | {"n_sample": _default_n_sample(batchings)}
+def _registered(option: str, ranges: Mapping[str, Any]) -> Dimension | None:
+    return registered_dimension(ranges[option]) if option in ranges else None
+
+
+def _sampler(name: str, batchings: Sequence[str], user: _UserValues) -> Alternative:
+    sampler = get_sampler(name)
+    first, *others = (RANGES[batching]["n_sample"].values for batching in batchings)
+    defaults = ANY_BATCHING | {"n_sample": choice(n for n in first if all(n in other for other in others))}
+    usual = TrainConfig(batching=batchings[0])
     options: dict[str, Dimension] = {}
     parameters = list(inspect.signature(sampler.factory).parameters)[1:]  # the first is the support
-    for option in dict.fromkeys((*SAMPLING, *parameters)):  # n_sample before sample_alpha, which depends on it
-        if option not in parameters:
-            continue
-        key = option if option in SAMPLING else f"sampler_options.{option}"
-        if option in SAMPLING:
-            usual = getattr(TrainConfig(batching=batchings[0]), option)
-            options[key] = given.take(key, ranges.get(option, defaults[option]), usual)
-        elif key in given or (option in ranges and not given.is_grid):
-            options[key] = given.take(key, ranges.get(option, Choice(())))
-    if "sample_alpha" in given and options.get("n_sample") == Choice((0,)) and "sample_alpha" in options:
+    for option in SAMPLING:  # n_sample before sample_alpha, which depends on it
+        if option in parameters:
+            default = _registered(option, sampler.search_ranges) or defaults[option]
+            if option == "sample_alpha" and not default.values:
+                low, high = default.bounds
+                default = ladder(float(low), float(high), 0.1)
+            options[option] = user.take(option, default, getattr(usual, option))
+    for option in parameters:
+        key = f"sampler_options.{option}"
+        if option not in SAMPLING and _is_searched(key, option, sampler.search_ranges, user):
+            options[key] = user.take(key, _registered(option, sampler.search_ranges))
+    n_sample = options.get("n_sample")
+    if "sample_alpha" in user and "sample_alpha" in options and n_sample is not None and n_sample.values == (0,):
         raise UserError("sample_alpha: without additional samples it has no effect; raise n_sample or leave it out")
     return Alternative(name, options, bool(getattr(sampler.factory, "every_item", False)))
 
 
-def _without_doubles(samplers: list[Alternative]) -> tuple[Alternative, ...]:
-    """The samplers, each model left to one of them where `popularity` and its own ends are all to be tried."""
+def _distinct_samplers(samplers: list[Alternative]) -> tuple[Alternative, ...]:
+    """The samplers, where no model is left to two of them: `uniform` and `in-batch` are ends of `popularity`."""
     names = [sampler.name for sampler in samplers]
     for sampler in samplers:
-        n_sample, alpha = sampler.options.get("n_sample"), sampler.options.get("sample_alpha")
-        if sampler.name == "popularity" and "uniform" in names and isinstance(alpha, Choice):
-            sampler.options["sample_alpha"] = _less(alpha, 0.0, "sample_alpha", "uniform")
+        if sampler.name == "popularity" and "uniform" in names:
+            _remove(sampler, "sample_alpha", 0.0, "uniform")
         rivals = {"popularity": ["in-batch"], "uniform": ["in-batch", "popularity"]}.get(sampler.name, [])
         rival = next((name for name in rivals if name in names), None)
-        if rival and isinstance(n_sample, Choice):
-            sampler.options["n_sample"] = _less(n_sample, 0, "n_sample", rival)
+        if rival:
+            _remove(sampler, "n_sample", 0, rival)
     return tuple(samplers)
 
 
-def _less(dimension: Choice, value: float, key: str, rival: str) -> Choice:
-    left = Choice(tuple(other for other in dimension.values if other != value))
-    if not left.values:
-        raise UserError(
-            f"sampler: with {key} = {value:g} two of the samplers are one and the same; leave {rival!r} out"
-        )
-    return left
-
-
-def _get_sampler(name: str) -> SamplerChoice:
-    if name not in SAMPLERS:
-        raise unknown_choice("sampler", name, list(SAMPLERS))
-    return SAMPLERS[name]
-
-
-def _last(_: str, dimension: Dimension) -> Any:
-    return dimension.values[-1] if isinstance(dimension, Choice) else dimension.high
+def _remove(sampler: Alternative, key: str, value: float, rival: str) -> None:
+    """Leave a value of a dimension to another sampler."""
+    dimension = sampler.options[key]
+    if dimension.values == (value,):
+        raise UserError(f"sampler: with {key} = {value:g} two of the samplers are the same; leave {rival!r} out")
+    if dimension.values:
+        sampler.options[key] = choice(other for other in dimension.values if other != value)

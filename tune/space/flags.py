@@ -1,18 +1,21 @@
 """Command-line flags that narrow a search, made from the fields of `TrainConfig`."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from gru4rec.config.train_config import TrainConfig
-from tune.space.search_space import FIXED_FIELDS
+
+FIXED_FIELDS = ("n_epochs", "seed", "device", "plugins")
+"""Configuration keys that are the same in every trial."""
+OPTION_TABLES = ("loss_options", "sampler_options")
+"""Configuration keys whose values are tables: the options of plugged-in losses and samplers."""
 
 
 def _flag(item: "dataclasses.Field[Any]") -> tuple[str, Any, None]:
     about = item.metadata["about"]
-    if item.name in ("loss_options", "sampler_options"):
+    if item.name in OPTION_TABLES:
         return item.name, Annotated[dict[str, str] | None, Parameter(help=about)], None
     annotation = Annotated[list[str] | None, Parameter(help=about, negative=(), consume_multiple=True)]
     return item.name, annotation, None
@@ -25,10 +28,6 @@ SpaceFlags = dataclasses.make_dataclass(
 SpaceFlags.__module__ = __name__  # the flag library only opens classes that a module owns
 
 
-def narrowed(flags: Any, file: Mapping[str, Any]) -> dict[str, Any]:
-    """What narrows a search, for `tune.space.builder.search_space`: flags over what stands in a file."""
-    given = {name: value for name, value in vars(flags).items() if value is not None}
-    for table in ("loss_options", "sampler_options"):
-        if table in given and isinstance(file.get(table), Mapping):
-            given[table] = {**file[table], **given[table]}
-    return {**file, **given}
+def space_values(flags: Any) -> dict[str, Any]:
+    """The flags that are set, by configuration key."""
+    return {name: value for name, value in vars(flags).items() if value is not None}

@@ -3,38 +3,40 @@
 A space is a function of an Optuna trial (define-by-run): it suggests only what the choices so far leave open, so that
 no two points are the same model. `sample_alpha` exists only where samples are drawn, `logq` only for losses that it
 corrects, `bpreg` and `elu_param` only for the loss that has them, `temperature` only for cosine scores, `momentum` only
-for adagrad. Each way of walking the log has ranges of its own.
+for adagrad. Each kind of mini-batches has its own ranges.
 
-A space is plain data; `tune.space.builder` builds it from the registries of losses and samplers and from what the user
-asks for. So other processes, and a resumed search, can read it without importing plug-ins first.
+A space is plain data; `tune.space.builder` builds it from the registries of losses and samplers and from the user's
+settings. So other processes, and a resumed search, can read it without importing plug-ins first.
 """
 
+import itertools
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from optuna.trial import BaseTrial
+
 from gru4rec.config.train_config import WHOLE_SESSION, from_mapping, to_mapping
-from tune.space.dimensions import Choice, Dimension, Suggester
+from tune.space.dimensions import Dimension, choice
+from tune.space.flags import FIXED_FIELDS
 
 POINT = "point"
 """Key of a search's own parameters in a trial's configuration."""
 MODEL = "model"
 """Key of the `TrainConfig` values in a trial's configuration."""
-FIXED_FIELDS = ("n_epochs", "seed", "device", "plugins")
-"""Configuration keys that are the same in every trial."""
 
 Chooser = Callable[[str, Dimension], Any]
 
 
 @dataclass(frozen=True)
 class Alternative:
-    """A way of walking the log, a loss or a sampler that may be chosen, and what may be searched if it is.
+    """A batching, a loss or a sampler that may be chosen, and what may be searched if it is.
 
     Attributes:
         name: as registered.
-        options: dimensions by configuration key; "loss_options.x" is the option x of a plugged-in loss. A way of
-            walking the log has score and optimizer, and has them first.
+        options: dimensions by configuration key; "loss_options.x" is the option x of a plugged-in loss. A batching has
+            score and optimizer, and has them first.
         every_item: of a sampler, whether it scores the whole catalogue, so that there is no sampling to correct.
         only_for_dot: options of a loss that keep their defaults where scores are cosines.
     """
@@ -61,15 +63,30 @@ class SearchSpace:
     samplers: tuple[Alternative, ...]
     fixed: dict[str, Any]
 
-    def __call__(self, trial: Suggester) -> dict[str, Any]:
+    def __call__(self, trial: BaseTrial) -> dict[str, Any]:
         """Suggest a model: {MODEL: a complete configuration as plain values}."""
         return {MODEL: self.model(lambda name, dimension: dimension.suggest(trial, f"{POINT}/{name}"))}
 
+    def parts(self) -> Iterator["SearchSpace"]:
+        """The space of every combination of a batching, a loss and a sampler."""
+        for batching, loss, sampler in itertools.product(self.batchings, self.losses, self.samplers):
+            yield replace(self, batchings=(batching,), losses=(loss,), samplers=(sampler,))
+
+    def as_plain(self) -> dict[str, Any]:
+        """The space as the folder of a search keeps it, as values of JSON."""
+
+        def plain(dimensions: Mapping[str, Dimension]) -> dict[str, Any]:
+            return {name: dimension.as_plain() for name, dimension in dimensions.items()}
+
+        kinds = {"batchings": self.batchings, "losses": self.losses, "samplers": self.samplers}
+        alternatives = {kind: {one.name: plain(one.options) for one in ones} for kind, ones in kinds.items()}
+        return {"dimensions": plain(self.dimensions), **alternatives, "fixed": self.fixed}
+
     def parameters(self, model: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What would have to be suggested to arrive at a model; None where the space does not hold it.
+        """What Optuna would have to suggest to arrive at a model; None where the space does not hold it.
 
         Args:
-            model: configuration values; n_epochs, seed, device and plugins play no part.
+            model: configuration values; n_epochs, seed, device and plugins are ignored.
         """
         wanted = to_mapping(from_mapping(model))
         units = wanted["layers"]
@@ -122,7 +139,7 @@ class SearchSpace:
 
 
 def _has_no_effect(name: str, values: Mapping[str, Any], alternative: Alternative, sampler: Alternative) -> bool:
-    """Whether an option of an alternative means nothing beside the values chosen so far."""
+    """Whether an option of an alternative has no effect, given the values chosen so far."""
     if values.get("score") == "cosine" and name in alternative.only_for_dot:
         return True
     return {
@@ -139,5 +156,5 @@ def model_key(model: Mapping[str, Any]) -> str:
 
 
 def _alternative(name: str, alternatives: tuple[Alternative, ...], choose: Chooser) -> Alternative:
-    chosen = choose(name, Choice(tuple(alternative.name for alternative in alternatives)))
-    return next(alternative for alternative in alternatives if alternative.name == chosen)
+    by_name = {alternative.name: alternative for alternative in alternatives}
+    return by_name[choose(name, choice(by_name))]

@@ -1,44 +1,42 @@
 """The finals: the best models of a search once more, with other seeds.
 
-The best of many trials owes part of its lead to chance, for it was picked by the very number that is reported. Training
-the best few again from other random numbers shows how good they are on average, and how much that varies; the winner is
-then named by those runs alone. Source: Cawley & Talbot, On Over-fitting in Model Selection, JMLR 11 (2010).
+The best of many trials owes part of its lead to chance, since it was picked by the very number that is reported.
+Training the best few again with other random numbers shows how good they are on average, and how much that varies; the
+winner is chosen by these runs alone. Source: Cawley & Talbot, On Over-fitting in Model Selection, JMLR 11 (2010).
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from gru4rec.config.train_config import TrainConfig, to_mapping
 from tune.trials.results import TrialResult, rank
-from tune.trials.searchers import ModelList
 from tune.trials.trial import EPOCH_METRIC, serialize_model
 
 
 @dataclass(frozen=True)
 class Finals:
-    """The runs of the finalists; `tune.studies.study` runs those that are missing.
+    """The runs of the finalists.
 
     Attributes:
         finalists: trials of the search, the best first.
         repeats: runs of each, with the seeds that follow its own.
-        over: runs of earlier finals, which are not run again.
+        known: runs of earlier finals, which are not run again.
     """
 
     finalists: tuple[TrialResult, ...]
     repeats: int
-    over: Sequence[TrialResult] = ()
+    known: Sequence[TrialResult] = ()
 
     @classmethod
     def of(
-        cls, trials: Sequence[TrialResult], n_finalists: int, repeats: int, over: Sequence[TrialResult] = ()
+        cls, trials: Sequence[TrialResult], n_finalists: int, repeats: int, known: Sequence[TrialResult] = ()
     ) -> "Finals":
         """The finals of the best trials of a search that finished an epoch."""
-        return cls(tuple(trial for trial in rank(trials) if trial.best_epoch)[:n_finalists], repeats, over)
+        return cls(tuple(trial for trial in rank(trials) if trial.best_epoch)[:n_finalists], repeats, known)
 
     def configs_of(self, trial: TrialResult) -> list[TrainConfig]:
         """Of all runs of a finalist."""
@@ -46,10 +44,10 @@ class Finals:
 
     @property
     def missing(self) -> list[TrainConfig]:
-        """Of the runs that are not over yet, finalist after finalist."""
-        over = {_key(run.config) for run in self.over}
+        """Of the runs that are not known, finalist after finalist."""
+        known = {_key(run.config) for run in self.known}
         configs = [config for trial in self.finalists for config in self.configs_of(trial)]
-        return [config for config in configs if _key(config) not in over]
+        return [config for config in configs if _key(config) not in known]
 
     @property
     def name(self) -> str:
@@ -57,33 +55,15 @@ class Finals:
         return f"finals-{hashlib.sha256(json.dumps([*map(_key, self.missing)]).encode()).hexdigest()[:12]}"
 
     @property
-    def n_trials(self) -> int:
-        """Of missing runs."""
-        return len(self.missing)
-
-    @property
-    def n_total(self) -> int:
-        """Of missing runs, for who counts them."""
-        return self.n_trials
-
-    @property
     def n_epochs(self) -> int:
         """Of each run."""
-        return max((trial.config.n_epochs for trial in self.finalists), default=1)
-
-    def searcher(self, over: Sequence[Mapping[str, Any]] = ()) -> Any:
-        """Gives the missing runs one after the other, those that were over before a kill like all others."""
-        return ModelList([to_mapping(config) for config in self.missing])
-
-    def scheduler(self) -> Any:
-        """None: every run is finished, or an average would mean little."""
-        return None
+        return max(trial.config.n_epochs for trial in self.finalists)
 
     def results(self) -> list["Finalist"]:
-        """What came of the finalists, the best first, when no run is missing."""
-        over = {_key(run.config): run for run in self.over}
+        """The results of the finalists, the best first, when no run is missing."""
+        known = {_key(run.config): run for run in self.known}
         results = [
-            finalist_of(trial, [over[_key(config)] for config in self.configs_of(trial)]) for trial in self.finalists
+            finalist_of(trial, [known[_key(config)] for config in self.configs_of(trial)]) for trial in self.finalists
         ]
         return sorted(results, key=lambda finalist: -finalist.mrr)
 
@@ -94,11 +74,11 @@ class Finalist:
 
     Attributes:
         trial: of the search.
-        best_epoch: after which the runs were best on average, from 1.
+        best_epoch: with the best mean over the runs, from 1.
         mrr, recall: at 20, means over the runs after that epoch.
         spread: standard deviation of their MRR@20 (n - 1), 0 for a single run.
         repeats: runs.
-        failures: why runs failed, one for each that did.
+        failures: reasons of the runs that failed.
     """
 
     trial: TrialResult
@@ -111,7 +91,7 @@ class Finalist:
 
     @property
     def as_winner(self) -> TrialResult:
-        """The trial with what is known from the runs in the place of what was seen in the search."""
+        """The trial with the figures of the runs in place of those of the search."""
         return replace(self.trial, best_epoch=self.best_epoch, mrr=self.mrr, recall=self.recall)
 
 

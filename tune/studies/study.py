@@ -1,14 +1,16 @@
 """Running the trials of a search with Ray Tune.
 
-A searcher suggests, a scheduler stops what falls behind, every epoch leaves a checkpoint, and a trial whose process
-dies goes on from it. Ray Tune keeps the state of all this in the round's folder, from which another process goes on:
-finished trials stay as they are, unfinished ones continue from their checkpoints. Where a kill, or a full disk, has cut
-that state off, the round begins anew with the models of the trials that were over, which only report again.
+A searcher suggests models, a scheduler stops what falls behind, every epoch leaves a checkpoint, and a trial whose
+process dies resumes from it. Ray Tune keeps the state of all this in the round's folder, from which another process
+resumes: finished trials stay as they are, unfinished ones continue from their checkpoints. Where a kill, or a full
+disk, has cut that state off, the round starts again with the models of the trials that had ended, which only report
+again.
 
 The number of trials of an experiment cannot be raised later, so more trials are another round: a new experiment whose
-searcher and scheduler have been told of the trials before.
+searcher and scheduler learn of the earlier trials.
 """
 
+import itertools
 import os
 import signal
 import threading
@@ -20,16 +22,20 @@ from typing import Any, Literal, Protocol
 
 from ray import tune as ray_tune
 
+from gru4rec.config.train_config import to_mapping
 from tune.cluster.cluster import TrialResources
 from tune.cluster.storage import forget, is_resumable, storage_errors
-from tune.settings import Rule, Search
+from tune.settings import Algorithm, Rule, SearchSettings
+from tune.space.published import first_points
 from tune.space.search_space import SearchSpace
-from tune.studies.progress import SearchView
+from tune.studies.grid import grid_models
+from tune.studies.live_view import SearchView
 from tune.trials.checkpoints import CheckpointSweeper
 from tune.trials.finished import FINISHED_FOLDER, FinishedTrials, read_last_reports
+from tune.trials.results import TrialResult
 from tune.trials.schedulers import scheduler
-from tune.trials.searchers import NUMBER, CheckedSearchGenerator, DistinctSuggestions, Experience
-from tune.trials.trial import METRIC, TrialData, run_trial, serialize_model
+from tune.trials.searchers import NUMBER, CheckedSearchGenerator, DistinctSuggestions, Experience, ModelList
+from tune.trials.trial import EPOCH_METRIC, METRIC, TrialData, run_trial, serialize_model
 
 Ending = Literal["complete", "interrupted", "out of time"]
 
@@ -44,15 +50,15 @@ class Runnable(Protocol):
         """How many."""
 
     @property
-    def n_total(self) -> int:
-        """How many with those of earlier rounds."""
+    def n_before(self) -> int:
+        """Trials of earlier rounds."""
 
     @property
     def n_epochs(self) -> int:
         """Of a trial that is not stopped early."""
 
-    def searcher(self, over: Sequence[Mapping[str, Any]]) -> Any:
-        """What gives Ray the trials' configurations: the models that were over before are to be among them."""
+    def searcher(self, ended: Sequence[Mapping[str, Any]]) -> Any:
+        """What gives Ray the trials' configurations, the models of trials that have ended among them."""
 
     def scheduler(self) -> Any:
         """What stops trials early; None for nothing."""
@@ -79,29 +85,91 @@ class Study:
     n_epochs: int
     seed: int
     experience: Sequence[Experience] = ()
-    search: Search = "optuna"
+    search: Algorithm = "optuna"
     rule: Rule = "asha"
 
     @property
-    def n_total(self) -> int:
-        """Trials of this round and the earlier ones."""
-        return self.n_trials + len(self.experience)
+    def n_before(self) -> int:
+        """Trials of earlier rounds."""
+        return len(self.experience)
 
-    def searcher(self, over: Sequence[Mapping[str, Any]]) -> Any:
-        """Suggestions, told of the earlier trials; the models that were over before come first."""
-        points = [point for point in map(self.space.parameters, over) if point is not None]
+    def searcher(self, ended: Sequence[Mapping[str, Any]]) -> Any:
+        """Suggestions that learn from the earlier trials; the models of trials that have ended come first."""
+        points = [point for point in map(self.space.parameters, ended) if point is not None]
         return DistinctSuggestions(
             self.space,
             metric=METRIC,
             first_points=points + [point for point in self.first_points if point not in points],
-            seed=self.seed + len(points),  # or random choices begin with the models that are over, again and again
+            seed=self.seed + len(points),  # or a random search would draw the models of ended trials first, every time
             experience=self.experience,
             search=self.search,
         )
 
     def scheduler(self) -> Any:
-        """The rule, told how the earlier trials went."""
+        """The rule, which measures new trials against the earlier ones."""
         return scheduler(self.rule, self.n_epochs, self.experience)
+
+
+@dataclass(frozen=True)
+class FixedStudy:
+    """Trials whose models are known beforehand: a round of a grid, or the runs of finals.
+
+    Attributes:
+        models: configuration values of the trials.
+        n_epochs: of a trial that is not stopped early.
+        n_before: trials of earlier rounds.
+        rule: which trials are stopped early.
+    """
+
+    models: Sequence[dict[str, Any]]
+    n_epochs: int
+    n_before: int = 0
+    rule: Rule = "none"
+
+    @property
+    def n_trials(self) -> int:
+        """Of this round."""
+        return len(self.models)
+
+    def searcher(self, ended: Sequence[Mapping[str, Any]] = ()) -> Any:
+        """Gives the models one after the other, those of ended trials like all others."""
+        return ModelList(self.models, first_number=self.n_before + 1)
+
+    def scheduler(self) -> Any:
+        """The rule."""
+        return scheduler(self.rule, self.n_epochs)
+
+
+def study_of_round(
+    settings: SearchSettings, space: SearchSpace, n_trials: int, earlier: Sequence[TrialResult]
+) -> Runnable:
+    """What runs the next trials of a search or a grid.
+
+    Args:
+        settings: of the search.
+        space: of its models.
+        n_trials: of the round.
+        earlier: the trials of earlier rounds.
+    """
+    if settings.grid is not None:
+        models = grid_models(space, settings.n_repeats)[len(earlier) : len(earlier) + n_trials]
+        return FixedStudy(models, settings.epochs, len(earlier), settings.rule)
+    experience = [Experience(to_mapping(trial.config), _best_so_far(trial)) for trial in earlier]
+    points = first_points(space, (n_trials + 1) // 2) if settings.seeds is not False and not earlier else []
+    return Study(
+        space,
+        points,
+        n_trials,
+        settings.epochs,
+        settings.seed,
+        experience,
+        search=settings.algorithm,
+        rule=settings.rule,
+    )
+
+
+def _best_so_far(trial: TrialResult) -> list[float]:
+    return list(itertools.accumulate((epoch[EPOCH_METRIC] for epoch in trial.history), max))
 
 
 def run_study(
@@ -112,52 +180,52 @@ def run_study(
     time_budget: float | None = None,
     n_places: int = 1,
 ) -> Ending:
-    """Run the trials, or go on with them; what came out is at the location.
+    """Run the trials, or resume them; their results are at the location.
 
     Args:
-        study: what to run; a study that goes on has to be what it was begun as.
+        study: what to run; resumed, it has to be the same as before.
         data: what the trials read; put into the object store once.
         resources: of each trial.
         location: of the experiment, an absolute path or a URI.
         time_budget: seconds after which the trials are interrupted; None for no limit.
         n_places: trials that can run at the same time, so that as many processes are started together. Ray's default
-            is to wait for each to be there before it asks for the next.
+            is to start the next one only when the one before is there.
 
     Returns:
-        How it ended: after an interruption, or when its time was up, another call goes on.
+        How it ended; after an interruption, or when its time is up, another call resumes it.
 
     Raises:
         UserError: something could not be written to the location.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, min(n_places, study.n_trials)))
     with storage_errors(location):
-        over = read_last_reports(location)
+        ended = read_last_reports(location)
         trainable = ray_tune.with_resources(
             ray_tune.with_parameters(
                 run_trial,
                 data=data,
                 place=resources.place,
-                over={serialize_model(model): report for model, report in over},
+                over={serialize_model(model): report for model, report in ended},
             ),
             {"cpu": resources.cpus, "gpu": resources.gpus, "memory": resources.memory},
         )
-        goes_on = is_resumable(location)
-        if not goes_on:
+        resumes = is_resumable(location)
+        if not resumes:
             forget(location, but=FINISHED_FOLDER)
-        tuner = _new_tuner(study, trainable, str(location), [model for model, _ in over])
-        if goes_on:  # from the file that the new tuner has just written, for Ray's copies of it may be cut off, too
+        tuner = _new_tuner(study, trainable, str(location), [model for model, _ in ended])
+        if resumes:  # from the file that the new tuner has just written, for Ray's copies of it may be cut off, too
             tuner = ray_tune.Tuner.restore(str(location), trainable=trainable, resume_errored=True)
         return _fit(tuner, time_budget)
 
 
-def _new_tuner(study: Runnable, trainable: Any, location: str, over: Sequence[Mapping[str, Any]]) -> Any:
+def _new_tuner(study: Runnable, trainable: Any, location: str, ended: Sequence[Mapping[str, Any]]) -> Any:
     storage, _, name = location.rpartition("/")
     return ray_tune.Tuner(
         trainable,
         tune_config=ray_tune.TuneConfig(
             num_samples=study.n_trials,
             reuse_actors=True,
-            search_alg=CheckedSearchGenerator(study.searcher(over)),
+            search_alg=CheckedSearchGenerator(study.searcher(ended)),
             scheduler=study.scheduler(),
             trial_dirname_creator=_trial_folder,
         ),
@@ -166,7 +234,7 @@ def _new_tuner(study: Runnable, trainable: Any, location: str, over: Sequence[Ma
             storage_path=storage,
             verbose=0,
             callbacks=[
-                SearchView(study.n_total, study.n_epochs, study.n_total - study.n_trials),
+                SearchView(study.n_before + study.n_trials, study.n_epochs, study.n_before),
                 FinishedTrials(),
                 CheckpointSweeper(),
             ],
@@ -178,9 +246,9 @@ def _new_tuner(study: Runnable, trainable: Any, location: str, over: Sequence[Ma
 def _fit(tuner: Any, time_budget: float | None) -> Ending:
     """Run a tuner.
 
-    Ray catches the first Ctrl-C (and SIGUSR1, which ends a search whose time is up in the same orderly way), saves its
-    state and returns as if nothing were wrong, having put the handler of before back. Without a signal it leaves its
-    own handler in place, where it would swallow the next Ctrl-C.
+    Ray catches the first Ctrl-C, and SIGUSR1, which ends a search whose time is up in the same way: it saves its state,
+    restores the earlier handler and returns without an error. Without a signal it leaves its own handler in place,
+    which would swallow the next Ctrl-C.
     """
     expired = threading.Event()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}
@@ -199,22 +267,22 @@ def _fit(tuner: Any, time_budget: float | None) -> Ending:
 @contextmanager
 def _alarm(seconds: float | None, expired: threading.Event) -> Iterator[None]:
     """Send SIGUSR1 to this process when the time is up, until the block ends."""
-    over = threading.Event()
+    done = threading.Event()
 
     def wait() -> None:
-        if seconds is None or over.wait(seconds):
+        if seconds is None or done.wait(seconds):
             return
         expired.set()
-        while not over.is_set():
+        while not done.is_set():
             os.kill(os.getpid(), signal.SIGUSR1)
-            over.wait(1.0)
+            done.wait(1.0)
 
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        done.set()
         thread.join()
 
 

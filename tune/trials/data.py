@@ -37,6 +37,11 @@ class SearchData:
         return data_digest(self.trial.train, self.trial.valid)
 
     @property
+    def test_sha256(self) -> str | None:
+        """Digest of the test data; None without them."""
+        return None if self.test is None else data_digest(encode(self.test))
+
+    @property
     def n_bytes(self) -> int:
         """Of what all trials share, roughly."""
         sessions = (self.trial.train.sessions, self.trial.valid)

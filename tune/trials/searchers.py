@@ -22,7 +22,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
 from tune.cluster.storage import write_seal
-from tune.settings import Search
+from tune.settings import Algorithm
 from tune.space.search_space import MODEL, SearchSpace, model_key
 
 NUMBER = "number"
@@ -64,7 +64,7 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
         first_points: list[dict[str, Any]],
         seed: int,
         experience: Sequence[Experience] = (),
-        search: Search = "optuna",
+        search: Algorithm = "optuna",
     ):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._seen = {model_key(trial.model) for trial in experience}

@@ -9,44 +9,21 @@ import numpy as np
 import optuna
 import pytest
 
+from gru4rec.commands.column_flags import ColumnFlags
 from gru4rec.config.train_config import from_mapping
-from inference.shared.columns import Columns
 from inference.shared.errors import UserError
 from tune.outcome.overhead import Overhead
 from tune.outcome.plots import all_plots, parameter_importance
 from tune.outcome.report import reproduction, write_report
-from tune.settings import Request
+from tune.settings import SearchSettings
 from tune.space.builder import search_space
 from tune.space.search_space import MODEL
 from tune.trials.results import TrialResult, winner, winning_config
 
 SPACE = search_space({"loss": "bpr-max,cross-entropy", "sampler": "popularity"}, n_epochs=3, seed=0)
 SPENT = Overhead(seconds=60.0, available=120.0, worked=90.0)
-REQUEST = Request(
-    train=Path("my clicks.tsv"),
-    valid=None,
-    test=None,
-    out=Path("out"),
-    columns=Columns(item="Product"),
-    grid=None,
-    search="optuna",
-    scheduler="asha",
-    n_trials=4,
-    n_epochs=3,
-    seed=0,
-    storage=None,
-    address=None,
-    gpus_per_trial="auto",
-    cpus_per_trial=None,
-    threads=None,
-    refit=True,
-    published=True,
-    resume=True,
-    finalists=0,
-    repeats=3,
-    time_budget=None,
-    plugins=(),
-    narrowed={},
+SETTINGS = SearchSettings(
+    train=Path("my clicks.tsv"), out=Path("out"), column_flags=ColumnFlags(item_column="Product"), trials=4, epochs=3
 )
 
 
@@ -96,8 +73,8 @@ class Page(HTMLParser):
 
 def test_the_page_refers_to_nothing_outside_and_every_reference_inside_is_there(tmp_path):
     trials = trials_of(14, lambda config: config.learning_rate)
-    request = replace(REQUEST, out=tmp_path)
-    write_report(request, SPACE, trials, [], winning_config(winner(trials)), {"mrr@20": 0.25, "recall@20": 0.5}, SPENT)
+    settings = replace(SETTINGS, out=tmp_path)
+    write_report(settings, SPACE, trials, [], winning_config(winner(trials)), {"mrr@20": 0.25, "recall@20": 0.5}, SPENT)
     text = (tmp_path / "report.html").read_text()
     page = Page(text)
     assert page.references
@@ -117,7 +94,7 @@ def test_the_page_refers_to_nothing_outside_and_every_reference_inside_is_there(
 def test_what_users_wrote_is_escaped(tmp_path):
     (trial,) = trials_of(1, lambda config: 0.1)
     trial = replace(trial, status="failed", error="<script>alert(1)</script>")
-    write_report(replace(REQUEST, out=tmp_path), SPACE, [trial], [], trial.config, {}, Overhead())
+    write_report(replace(SETTINGS, out=tmp_path), SPACE, [trial], [], trial.config, {}, Overhead())
     text = (tmp_path / "report.html").read_text()
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
@@ -125,27 +102,27 @@ def test_what_users_wrote_is_escaped(tmp_path):
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_few_trials_make_a_report_too(tmp_path, count):
-    write_report(replace(REQUEST, out=tmp_path), SPACE, trials_of(count, lambda config: 0.1), [], None, {}, Overhead())
+    write_report(replace(SETTINGS, out=tmp_path), SPACE, trials_of(count, lambda config: 0.1), [], None, {}, Overhead())
     assert (tmp_path / "plots" / "learning-curves.png").exists()
 
 
 def test_trials_that_finished_no_epoch_have_no_pictures(tmp_path):
     trials = [replace(trial, history=[], mrr=0.0, best_epoch=0) for trial in trials_of(3, lambda config: 0.1)]
     assert all_plots(trials, SPACE) == {}
-    write_report(replace(REQUEST, out=tmp_path), SPACE, trials, [], None, {}, Overhead())
+    write_report(replace(SETTINGS, out=tmp_path), SPACE, trials, [], None, {}, Overhead())
     assert "3 trials (3 finished)" in (tmp_path / "report.html").read_text()
 
 
 def test_a_place_where_no_pictures_can_be_is_one_line(tmp_path):
     (tmp_path / "plots").write_text("a file of this name")
     with pytest.raises(UserError, match=r"cannot write .*plots: File exists$"):
-        write_report(replace(REQUEST, out=tmp_path), SPACE, trials_of(1, lambda config: 0.1), [], None, {}, Overhead())
+        write_report(replace(SETTINGS, out=tmp_path), SPACE, trials_of(1, lambda config: 0.1), [], None, {}, Overhead())
 
 
 def test_pictures_of_an_earlier_report_do_not_stay(tmp_path):
-    request = replace(REQUEST, out=tmp_path)
-    write_report(request, SPACE, trials_of(14, lambda config: config.learning_rate), [], None, {}, Overhead())
-    write_report(request, SPACE, trials_of(1, lambda config: 0.1), [], None, {}, Overhead())
+    settings = replace(SETTINGS, out=tmp_path)
+    write_report(settings, SPACE, trials_of(14, lambda config: config.learning_rate), [], None, {}, Overhead())
+    write_report(settings, SPACE, trials_of(1, lambda config: 0.1), [], None, {}, Overhead())
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["learning-curves.png"]
 
 
@@ -158,10 +135,10 @@ def test_the_parameter_that_decides_is_the_most_important():
 
 
 def test_the_command_to_train_the_winner_again_is_complete():
-    assert reproduction(REQUEST) == (
+    assert reproduction(SETTINGS) == (
         "gru4rec train --train 'my clicks.tsv' --config out/best.toml --item-column Product --out MODEL"
     )
-    with_valid = replace(REQUEST, valid=Path("valid.tsv"))
+    with_valid = replace(SETTINGS, valid=Path("valid.tsv"))
     assert reproduction(with_valid).endswith(" --out MODEL  # with the sessions of both logs in one file")
     assert reproduction(replace(with_valid, refit=False)).endswith(" --out MODEL")  # it was trained on this log alone
-    assert "last tenth" in reproduction(replace(REQUEST, refit=False))
+    assert "last tenth" in reproduction(replace(SETTINGS, refit=False))

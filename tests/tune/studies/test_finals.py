@@ -59,19 +59,19 @@ def final_of(trial, repeat, *curve):
 
 def test_finalists_are_ranked_by_their_means_alone():
     first, second = run_with(1, 0.9), replace(run_with(2, 0.8), config=replace(CONFIG, momentum=0.1))
-    finals = Finals((first, second), repeats=1, over=[final_of(first, 1, 0.1), final_of(second, 1, 0.2)])
+    finals = Finals((first, second), repeats=1, known=[final_of(first, 1, 0.1), final_of(second, 1, 0.2)])
     assert [finalist.trial.number for finalist in finals.results()] == [2, 1]
 
 
 def test_finals_that_are_enlarged_run_only_what_is_missing():
     first, second = run_with(1, 0.9), replace(run_with(2, 0.8), config=replace(CONFIG, momentum=0.1))
-    over = [final_of(first, 1, 0.1), final_of(first, 2, 0.3)]
-    more = Finals.of([first, second], 2, 3, over)
+    known = [final_of(first, 1, 0.1), final_of(first, 2, 0.3)]
+    more = Finals.of([first, second], 2, 3, known)
     assert [(config.momentum, config.seed) for config in more.missing] == [
         (0.0, 10),
         *((pytest.approx(0.1), seed) for seed in (8, 9, 10)),
     ]
-    (fewer,) = Finals.of([first, second], 1, 2, over).results()
+    (fewer,) = Finals.of([first, second], 1, 2, known).results()
     assert (fewer.mrr, fewer.repeats) == (pytest.approx(0.2), 2)
 
 
@@ -129,4 +129,4 @@ def test_a_search_with_finals_names_its_winner_by_them_and_runs_them_once(tmp_pa
     assert "one failed: out of memory" in (out / "report.html").read_text()
 
     assert main(command_of(log, out, trials=3, epochs=2, finalists=2, repeats=3, time_budget="0.01s")) == 0
-    assert "the time is up in the finals, after all 3 trials; the same command goes on" in capsys.readouterr().err
+    assert "the time is up in the finals, after all 3 trials; the same command resumes them" in capsys.readouterr().err

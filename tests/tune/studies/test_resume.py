@@ -1,4 +1,4 @@
-"""A search goes on by the same command: after a kill, after Ctrl-C, when its time is up, and with more trials."""
+"""The same command resumes a search: after a kill, after Ctrl-C, when its time is up, and with more trials."""
 
 import json
 import re
@@ -20,12 +20,13 @@ from tests.support.paths import ROOT
 from tests.support.small_logs import frame_of, markov_sessions
 from tests.tune.trials.test_trial import ONE_CPU, data_of, study_of
 from tune.cluster.storage import has_experiment, is_resumable, newest_state, storage_errors
-from tune.pipeline import read_trials
-from tune.search import main, seconds_of
+from tune.search import main
+from tune.settings import seconds_of
 from tune.space.search_space import MODEL
-from tune.studies.progress import SearchView
+from tune.studies.live_view import SearchView
 from tune.studies.study import run_study
 from tune.trials.finished import FinishedTrials, read_finished, read_last_reports
+from tune.trials.results import read_trials
 from tune.trials.searchers import NUMBER
 
 pytestmark = pytest.mark.ray
@@ -83,7 +84,7 @@ def test_a_search_that_was_interrupted_and_then_killed_goes_on_and_runs_nothing_
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on" in said
+    assert "the same command resumes it" in said
     assert "Traceback" not in said
     assert pl.read_csv(out / "results.csv")["status"].is_in(["unfinished", "finished", "stopped"]).all()
 
