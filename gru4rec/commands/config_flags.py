@@ -1,19 +1,22 @@
-"""Command-line flags made from the fields of `TrainConfig`.
+"""The command-line flags of the fields of `TrainConfig`, and the configuration that they give.
 
-The flags have no defaults of their own: what is not given stays unset, so that a configuration file can provide it and,
-after that, the field's default. Precedence: flag, file, default.
+A flag has no default of its own: it stays None unless it is set, so that a configuration file can provide the value
+and, after that, the field's default. Precedence: flag, file, default.
 """
 
 import dataclasses
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, get_args
 
 from cyclopts import Parameter
 
-from gru4rec.config.files import parsed_config
+from gru4rec.config.files import parse_config
 from gru4rec.config.train_config import (
     BATCHING_DEFAULTS,
+    FIELDS,
     LOSS_OPTION_FIELDS,
     SESSION_PARALLEL,
     WHOLE_SESSION,
@@ -23,97 +26,92 @@ from gru4rec.config.train_config import (
 )
 from inference.shared.errors import UserError
 
-_SPECIAL_TYPES: dict[str, Any] = {
-    "layers": str,
-    "plugins": list[str],
-    "loss_options": dict[str, str],
-    "sampler_options": dict[str, str],
-}
-
-
-OF_THE_MODEL = ("layers", "score", "optimizer", "learning_rate", "n_recent")
-"""What stays a model's where it is trained on with another batching: its shape, and its optimiser with its pace."""
+OPTION_TABLES = ("loss_options", "sampler_options")
+KEPT_FROM_MODEL = ("layers", "score", "optimizer", "learning_rate", "n_recent")
+"""What a model keeps when it is trained further with another batching: its shape, its optimiser and learning rate."""
+_FLAG_TYPES: dict[Any, Any] = {tuple[int, ...]: str, tuple[str, ...]: list[str], Mapping[str, Any]: dict[str, str]}
 
 
 def _flag(item: "dataclasses.Field[Any]") -> tuple[str, Any, None]:
+    kind = get_args(item.type)[0] if isinstance(item.type, UnionType) else item.type
     usual, whole_session = (defaults.get(item.name, item.default) for defaults in BATCHING_DEFAULTS.values())
-    kind = _SPECIAL_TYPES.get(item.name) or (float if usual is None else type(usual))
     about = item.metadata["about"]
     if item.name in LOSS_OPTION_FIELDS:
         about += " [default: the loss's own]"
     elif usual != whole_session:
-        about += f" [default: {_shown(usual)}; whole-session: {_shown(whole_session)}]"
-    elif item.name not in _SPECIAL_TYPES and usual is not None:
+        about += f" [default: {_format(usual)}; whole-session: {_format(whole_session)}]"
+    elif isinstance(usual, str | int | float):
         about += f" [default: {usual}]"
-    name = "--plugin" if item.name == "plugins" else None
-    return item.name, Annotated[kind | None, Parameter(name=name, help=about, negative_iterable=())], None
+    parameter = Parameter(name="--plugin" if item.name == "plugins" else None, help=about, negative_iterable=())
+    return item.name, Annotated[_FLAG_TYPES.get(kind, kind) | None, parameter], None
 
 
-def _shown(default: Any) -> str:
+def _format(default: Any) -> str:
     return "/".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-ConfigFlags = dataclasses.make_dataclass("ConfigFlags", [_flag(item) for item in dataclasses.fields(TrainConfig)])
+ConfigFlags = dataclasses.make_dataclass("ConfigFlags", [_flag(item) for item in FIELDS])
 """One optional attribute per configuration field."""
-ConfigFlags.__module__ = __name__  # the flag library only opens classes that a module owns
+ConfigFlags.__module__ = __name__  # cyclopts opens only classes that belong to a module
+Parameter(name="*", group="Configuration")(ConfigFlags)
 
 
-def given(flags: Any) -> dict[str, Any]:
-    """The fields that were set on the command line."""
+def read_flags(flags: Any) -> dict[str, Any]:
+    """The fields that the command line sets."""
     values = {name: value for name, value in vars(flags).items() if value is not None}
-    for table in ("loss_options", "sampler_options"):
+    for table in OPTION_TABLES:
         if table in values:
-            values[table] = {key: _literal(text) for key, text in values[table].items()}
+            values[table] = {key: _parse_option(text) for key, text in values[table].items()}
     return values
 
 
-def configuration(flags: Any, file: Path | None, base: TrainConfig | None = None) -> TrainConfig:
-    """The configuration of flags over a file over the defaults.
+def resolve_config(flags: Any, file: Path | None, base: TrainConfig | None = None) -> TrainConfig:
+    """The configuration that flags, a file and the defaults give together.
 
     Args:
-        flags: of the command line.
-        file: TOML or an official parameter file.
-        base: of a model to begin from; gives the defaults, options of another loss or sampler excepted. With another
-            batching, what the model does not decide and what only was a default is the default of that batching.
+        flags: of the command line, a `ConfigFlags`.
+        file: TOML, or an official parameter file.
+        base: configuration of a model to start from. It gives the defaults, except for the options of another loss or
+            sampler. With another batching, only `KEPT_FROM_MODEL` and values that are no defaults come from it.
 
     Raises:
         UserError: the file cannot be read, or a value is refused.
     """
-    written = parsed_config(file) if file else {}
-    flagged = given(flags)
-    for table in ("loss_options", "sampler_options"):
-        if table in flagged and isinstance(written.get(table), dict):
-            flagged[table] = written[table] | flagged[table]
-    values = written | flagged
+    from_file = parse_config(file) if file else {}
+    from_flags = read_flags(flags)
+    for table in OPTION_TABLES:
+        if table in from_flags and isinstance(from_file.get(table), dict):
+            from_flags[table] = from_file[table] | from_flags[table]
+    values = from_file | from_flags
     try:
-        return from_mapping(_defaults_from(base, values) | values, source="configuration")
+        return from_mapping(_base_values(base, values) | values)
     except UserError:
-        from_mapping(written, source=str(file))  # if it is the file's own fault, say so
+        from_mapping(from_file, source=str(file))  # blames the file where the fault is its own
         raise
 
 
-def _defaults_from(base: TrainConfig | None, values: dict[str, Any]) -> dict[str, Any]:
+def _base_values(base: TrainConfig | None, values: dict[str, Any]) -> dict[str, Any]:
     if base is None:
         return {}
     batching = str(values.get("batching", base.batching))
     if base.n_recent and batching == SESSION_PARALLEL:
         raise UserError(
-            f"batching: the model to begin from has a bonus for recent clicks (n_recent = {base.n_recent}), which is "
-            f"learnt with {WHOLE_SESSION} only; leave batching out, or train without a model to begin from"
+            f"batching: the model to start from has a bonus for recent clicks (n_recent = {base.n_recent}), which is "
+            f"learnt with {WHOLE_SESSION} only; leave batching out, or train without a model to start from"
         )
-    defaults = values_for(batching, base, kept=OF_THE_MODEL)
-    for chosen, options in (
+    defaults = values_for(batching, base, kept=KEPT_FROM_MODEL)
+    for choice, options in (
         ("loss", (*LOSS_OPTION_FIELDS, "loss_options")),
         ("sampler", ("sampler_options",)),
         ("score", ("temperature",)),
     ):
-        if values.get(chosen, defaults.get(chosen)) != defaults.get(chosen):
+        if values.get(choice, defaults.get(choice)) != defaults.get(choice):
             defaults = {name: value for name, value in defaults.items() if name not in options}
     return defaults
 
 
-def _literal(text: str) -> Any:
-    """The value of an option of a plug-in: a TOML value where it is one, else the text itself."""
+def _parse_option(text: str) -> Any:
+    """The value of a plug-in's option: what TOML reads, or else the text itself."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

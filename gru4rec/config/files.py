@@ -1,6 +1,6 @@
-"""Configurations in files: TOML as ours are kept, and the parameter files of the authors' PyTorch code.
+"""Configuration files: our TOML, and the parameter files of the authors' PyTorch code.
 
-The latter are Python source with one `OrderedDict` of literals; they are parsed as such and never executed.
+The latter are Python source with one `OrderedDict` of literals. They are parsed as literals and never executed.
 """
 
 import ast
@@ -16,48 +16,37 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """The key/value pairs of a configuration file that is valid by itself.
 
     Raises:
-        UserError: as `parsed_config`, or a key is unknown, or a value is refused by `TrainConfig`.
+        UserError: as `parse_config`; a key is unknown, or `TrainConfig` refuses a value.
     """
-    values = parsed_config(path)
+    values = parse_config(path)
     from_mapping(values, source=str(path))
     return values
 
 
-def parsed_config(path: str | Path) -> dict[str, Any]:
+def parse_config(path: str | Path) -> dict[str, Any]:
     """The key/value pairs of a configuration file, unchecked: TOML, or an official `OrderedDict` parameter file.
 
     Raises:
-        UserError: the file is missing, or is neither of the two formats.
+        UserError: the file is missing or has neither format.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the configuration {path}: {error}") from None
-    return _official_parameters(text, path) if path.suffix == ".py" else parsed_toml(text, path)
+    return _official_parameters(text, path) if path.suffix == ".py" else parse_toml(text, path)
 
 
-def parsed_toml(text: str, path: Path) -> dict[str, Any]:
+def parse_toml(text: str, path: Path) -> dict[str, Any]:
     """The key/value pairs of TOML text.
 
     Raises:
-        UserError: it is none, naming the file.
+        UserError: the text is not TOML; the message names the file.
     """
     try:
-        values = tomllib.loads(text)
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected TOML, got an error: {error}") from None
-    _check_numbers(values, path)
-    return values
-
-
-def _check_numbers(value: Any, path: Path) -> None:
-    """Refuse whole numbers of more than 64 bits, which neither TOML nor a configuration has."""
-    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-        raise UserError(f"{path}: expected numbers of at most 64 bits, got one of {value.bit_length()}")
-    if isinstance(value, (dict, list, tuple, set)):
-        for part in (*value, *value.values()) if isinstance(value, dict) else value:
-            _check_numbers(part, path)
 
 
 def _official_parameters(text: str, path: Path) -> dict[str, Any]:
@@ -70,7 +59,6 @@ def _official_parameters(text: str, path: Path) -> dict[str, Any]:
         values = dict(ast.literal_eval(calls[0].args[0]))
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         raise expected from None
-    _check_numbers(values, path)
     if values.get("embedding") == "layersize":
         layers = {name: value for name, value in values.items() if name == "layers"}
         values["embedding"] = from_mapping(layers, source=str(path)).layers[0]

@@ -1,69 +1,40 @@
-"""One description of a training run, for flags, files and searches alike.
+"""One description of a training run, for flags, files and searches.
 
 `TrainConfig` carries the official parameter names and ours. Its fields are the command-line flags (`--batch-size`), the
-keys of a TOML file (`config_files`) and the keys of a search space; every one of these paths ends in the same
-constructor and so in the same checks. Where the two ways of batching want different values, a field that is not set
-takes its way's own default. Numbers are checked here; whether a loss or a sampler exists, and takes the options given,
-is checked where those are registered, when a trainer is built, because plug-in modules must be imported first.
+keys of a TOML file (`files`) and the keys of a search space. All of them end in the same constructor and so in the same
+checks. A field is one line: its type says how a value is read, its metadata which values are accepted, what each
+batching has as default, and the help. Whether a loss or a sampler exists and takes the options is checked when a
+trainer is built, because plug-in modules must be imported first.
 """
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 from inference.shared.errors import UserError, unknown_choice
 
-LOSS_OPTION_FIELDS = ("bpreg", "elu_param", "logq")
-"""Fields that belong to the loss; None means the loss's own default."""
-
 SESSION_PARALLEL, WHOLE_SESSION = "session-parallel", "whole-session"
-BATCHING_DEFAULTS: dict[str, dict[str, Any]] = {
-    SESSION_PARALLEL: {
-        "layers": (100,),
-        "batch_size": 64,
-        "dropout_p_embed": 0.0,
-        "dropout_p_hidden": 0.0,
-        "learning_rate": 0.05,
-        "n_sample": 2048,
-        "n_epochs": 10,
-        "score": "dot",
-        "optimizer": "adagrad",
-        "precision": "fp32",
-        "n_recent": 0,
-    },
-    WHOLE_SESSION: {
-        "layers": (128,),
-        "batch_size": 1024,
-        "dropout_p_embed": 0.3,
-        "dropout_p_hidden": 0.1,
-        "learning_rate": 0.002,
-        "n_sample": 4096,
-        "n_epochs": 6,
-        "score": "cosine",
-        "optimizer": "adamw",
-        "precision": "auto",
-        "n_recent": 10,
-    },
-}
-"""The defaults of the fields that depend on how the log is walked."""
-CHOICES = {
-    "batching": (SESSION_PARALLEL, WHOLE_SESSION),
-    "score": ("dot", "cosine"),
-    "optimizer": ("adagrad", "adamw"),
-    "precision": ("auto", "fp32", "bf16", "tf32"),
-}
 DEFAULT_TEMPERATURE = 16.0
-WIDEST_LAYER = 1 << 14
 
 
-def _ranged(default: Any, low: float, high: float, *, open_high: bool = False, about: str) -> Any:
-    return field(default=default, metadata={"low": low, "high": high, "open_high": open_high, "about": about})
+def _field(about: str, default: Any = None, whole_session: Any = None, **accepted: Any) -> Any:
+    """A field of the configuration.
 
-
-def _described(about: str) -> Any:
-    return field(default=None, metadata={"about": about})
+    Args:
+        about: its help text.
+        default: of every batching, or of session-parallel mini-batches if those of whole sessions have another.
+        whole_session: the default of whole-session mini-batches, where it differs.
+        accepted: `choices`, or `low` with `high` (included) or `below` (excluded); `of_loss` marks an option of the
+            loss, which is None for the loss's own default.
+    """
+    defaults = {} if whole_session is None else {SESSION_PARALLEL: default, WHOLE_SESSION: whole_session}
+    metadata = {"about": about, "defaults": defaults, **accepted}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=None if defaults else default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -74,62 +45,61 @@ class TrainConfig:
         UserError: a value has the wrong type, is out of range, or contradicts another one.
     """
 
-    loss: str = field(default="cross-entropy", metadata={"about": "training loss"})
-    batching: str = field(
-        default=SESSION_PARALLEL,
-        metadata={"about": "how the log is walked: session-parallel as in the papers, or whole-session"},
+    loss: str = _field("training loss", "cross-entropy")
+    batching: str = _field(
+        "mini-batches: session-parallel as in the papers, or whole-session",
+        SESSION_PARALLEL,
+        choices=(SESSION_PARALLEL, WHOLE_SESSION),
     )
-    layers: tuple[int, ...] = _described("units of each GRU layer, e.g. 100 or 100/50")
-    batch_size: int = _ranged(None, 1, 1 << 20, about="lanes (session-parallel) or targets (whole-session) per step")
-    dropout_p_embed: float = _ranged(None, 0, 1, open_high=True, about="share of the input embedding dropped")
-    dropout_p_hidden: float = _ranged(None, 0, 1, open_high=True, about="share of each GRU layer's output dropped")
-    learning_rate: float = _ranged(None, 1e-12, 1e6, about="learning rate")
-    momentum: float = _ranged(0.0, 0, 1, open_high=True, about="heavy-ball momentum of adagrad")
-    n_sample: int = _ranged(
-        None, 0, 1 << 24, about="additional negatives per step; 0 = the mini-batch's own targets only"
+    layers: tuple[int, ...] = _field("units of each GRU layer, e.g. 100 or 100/50", (100,), (128,), low=1, high=1 << 14)
+    batch_size: int = _field(
+        "slots (session-parallel) or targets (whole-session) per step", 64, 1024, low=1, high=1 << 20
     )
-    sample_alpha: float = _ranged(0.5, 0, 4, about="negatives are drawn in proportion to support ** alpha")
-    embedding: int = _ranged(0, 0, 1 << 20, about="width of a separate input embedding; 0 = none")
-    constrained_embedding: bool = field(
-        default=True, metadata={"about": "one matrix for input embedding and output weights"}
+    dropout_p_embed: float = _field("share of the input embedding dropped", 0.0, 0.3, low=0, below=1)
+    dropout_p_hidden: float = _field("share of each GRU layer's output dropped", 0.0, 0.1, low=0, below=1)
+    learning_rate: float = _field("learning rate", 0.05, 0.002, low=1e-12, high=1e6)
+    momentum: float = _field("heavy-ball momentum of adagrad", 0.0, low=0, below=1)
+    n_sample: int = _field(
+        "additional negatives per step; 0 = the mini-batch's own targets only", 2048, 4096, low=0, high=1 << 24
     )
-    n_epochs: int = _ranged(None, 1, 1 << 20, about="passes over the training sessions")
-    score: str = _described("dot or cosine of the state and an item's output row")
-    temperature: float | None = _ranged(
-        None, 1e-3, 1e3, about=f"factor of cosine scores; {DEFAULT_TEMPERATURE:g} if unset"
+    sample_alpha: float = _field("negatives are drawn in proportion to support ** alpha", 0.5, low=0, high=4)
+    embedding: int = _field("width of a separate input embedding; 0 = none", 0, low=0, high=1 << 20)
+    constrained_embedding: bool = _field("one matrix for input embedding and output weights", True)
+    n_epochs: int = _field("passes over the training sessions", 10, 6, low=1, high=1 << 20)
+    score: str = _field(
+        "dot product or cosine of the hidden state and an item's output row", "dot", "cosine", choices=("dot", "cosine")
     )
-    n_recent: int = _ranged(
-        None, 0, 256, about="last clicks of the session whose items get a learned bonus (whole-session); 0 = none"
+    temperature: float | None = _field(f"factor of cosine scores; {DEFAULT_TEMPERATURE:g} if unset", low=1e-3, high=1e3)
+    n_recent: int = _field(
+        "last clicks of the session whose items get a learned bonus (whole-session); 0 = none", 0, 10, low=0, high=256
     )
-    optimizer: str = _described("adagrad, or adamw with warm-up and cosine decay")
-    precision: str = _described("of matrix products: fp32, bf16, tf32 (GPUs), or auto: what the device is fast at")
-    bpreg: float | None = _ranged(None, 0, 1e6, about="weight of the score regularisation of bpr-max")
-    elu_param: float | None = _ranged(None, 0, 1e6, about="ELU on the scores of bpr-max; 0 = linear")
-    logq: float | None = _ranged(None, 0, 1e6, about="strength of the sampling correction of cross-entropy")
-    loss_options: Mapping[str, Any] = field(
-        default_factory=dict, metadata={"about": "options of a plugged-in loss, e.g. --loss-options.margin 2"}
+    optimizer: str = _field(
+        "adagrad, or adamw with warm-up and cosine decay", "adagrad", "adamw", choices=("adagrad", "adamw")
     )
-    sampler: str = field(default="popularity", metadata={"about": "where additional negatives come from"})
-    sampler_options: Mapping[str, Any] = field(
-        default_factory=dict, metadata={"about": "options of a plugged-in sampler, in the same way"}
+    precision: str = _field(
+        "of matrix products: fp32, bf16, tf32 (GPUs), or auto: the fastest that the device supports",
+        "fp32",
+        "auto",
+        choices=("auto", "fp32", "bf16", "tf32"),
     )
-    plugins: tuple[str, ...] = field(default=(), metadata={"about": "modules that register losses or samplers"})
-    device: str = field(default="auto", metadata={"about": "auto, cpu, cuda or cuda:N"})
-    seed: int = _ranged(42, 0, (1 << 63) - 1, about="seed of initial weights, negatives and dropout")
+    bpreg: float | None = _field("weight of the score regularisation of bpr-max", low=0, high=1e6, of_loss=True)
+    elu_param: float | None = _field("ELU on the scores of bpr-max; 0 = linear", low=0, high=1e6, of_loss=True)
+    logq: float | None = _field("strength of the sampling correction of cross-entropy", low=0, high=1e6, of_loss=True)
+    loss_options: Mapping[str, Any] = _field("options of a plugged-in loss, e.g. --loss-options.margin 2", dict)
+    sampler: str = _field("source of additional negatives", "popularity")
+    sampler_options: Mapping[str, Any] = _field(
+        "options of a plugged-in sampler, e.g. --sampler-options.share 0.5", dict
+    )
+    plugins: tuple[str, ...] = _field("modules that register losses or samplers", ())
+    device: str = _field("auto, cpu, cuda or cuda:N", "auto")
+    seed: int = _field("seed of initial weights, negatives and dropout", 42, low=0, high=(1 << 63) - 1)
 
     def __post_init__(self) -> None:
-        if self.batching not in CHOICES["batching"]:
-            raise unknown_choice("batching", self.batching, list(CHOICES["batching"]))
-        defaults = BATCHING_DEFAULTS[self.batching]
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
-            value = _converted(item.name, defaults.get(item.name) if value is None else value)
-            object.__setattr__(self, item.name, value)
-            _check_range(item, value)
-        if not self.layers or min(self.layers) < 1:
-            raise UserError(f"layers: expected at least one positive number of units, got {list(self.layers)}")
-        if max(self.layers) > WIDEST_LAYER:
-            raise UserError(f"layers: expected at most {WIDEST_LAYER:,} units, got {list(self.layers)}")
+            if value is None:
+                value = item.metadata["defaults"].get(self.batching)
+            object.__setattr__(self, item.name, _convert(item, value))
         if self.score == "dot" and self.temperature is not None:
             raise UserError(
                 "temperature: it scales cosine scores and has no effect on dot products; set score to cosine"
@@ -156,6 +126,11 @@ class TrainConfig:
             return "constrained"
         return "separate" if self.embedding else "one-hot"
 
+    @property
+    def alpha(self) -> float | None:
+        """The exponent with which negatives are drawn; None where none are."""
+        return self.sample_alpha if self.n_sample else None
+
     def replace(self, **changes: Any) -> "TrainConfig":
         """A copy with some fields changed, checked again; for another `batching`, see `values_for`."""
         values = values_for(changes.get("batching", self.batching), self) | changes
@@ -164,40 +139,60 @@ class TrainConfig:
         return from_mapping(values)
 
 
-def _converted(name: str, value: Any) -> Any:
-    """The value in the field's own type; text is accepted for numbers, truth values and layer lists."""
-    if name in ("loss", "sampler", "device", *CHOICES):
-        if not isinstance(value, str) or not value:
-            raise UserError(f"{name}: expected a name, got {value!r}")
-        if value not in CHOICES.get(name, (value,)):
-            raise unknown_choice(name, value, list(CHOICES[name]))
-        return value
-    if name == "layers":
-        return _layers(value)
-    if name == "plugins":
-        value = [value] if isinstance(value, str) else value
-        if not isinstance(value, (list, tuple)) or not all(isinstance(module, str) and module for module in value):
-            raise UserError(f"plugins: expected names of importable modules, got {value!r}")
-        return tuple(value)
-    if name in ("loss_options", "sampler_options"):
-        if not isinstance(value, Mapping):
-            raise UserError(f"{name}: expected a table of options, got {value!r}")
-        return dict(value)
-    if name == "constrained_embedding":
-        return _truth(name, value)
-    if name in ("batch_size", "n_sample", "embedding", "n_epochs", "n_recent", "seed"):
-        return _whole_number(name, value)
-    return None if value is None and name in (*LOSS_OPTION_FIELDS, "temperature") else _number(name, value)
+FIELDS = dataclasses.fields(TrainConfig)
+FIELD_NAMES = tuple(item.name for item in FIELDS)
+LOSS_OPTION_FIELDS = tuple(item.name for item in FIELDS if item.metadata.get("of_loss"))
+"""Fields that belong to the loss; None means the loss's own default."""
+CHOICES: dict[str, tuple[str, ...]] = {
+    item.name: item.metadata["choices"] for item in FIELDS if "choices" in item.metadata
+}
+BATCHING_DEFAULTS: dict[str, dict[str, Any]] = {
+    batching: {item.name: item.metadata["defaults"][batching] for item in FIELDS if item.metadata["defaults"]}
+    for batching in CHOICES["batching"]
+}
+"""The defaults of the fields that depend on the batching."""
 
 
-def _layers(value: Any) -> tuple[int, ...]:
-    if isinstance(value, str):
-        value = [part for part in value.strip("[]() ").replace(",", "/").split("/") if part.strip()]
-    elif isinstance(value, int):
-        value = [value]
-    if not isinstance(value, (list, tuple)):
-        raise UserError(f"layers: expected numbers of units such as 100 or 100/50, got {value!r}")
-    return tuple(_whole_number("layers", units) for units in value)
+def _convert(item: "dataclasses.Field[Any]", value: Any) -> Any:
+    """The value in the field's own type; text is accepted for numbers, truth values and layers.
+
+    Raises:
+        UserError: it is of another type, or is not accepted.
+    """
+    kind, *optional = get_args(item.type) if isinstance(item.type, UnionType) else (item.type,)
+    if value is None and optional:
+        return None
+    value = _CONVERTERS[kind](item.name, value)
+    accepted = item.metadata
+    if value not in accepted.get("choices", (value,)):
+        raise unknown_choice(item.name, value, list(accepted["choices"]))
+    if "low" in accepted:
+        low, high, below = accepted["low"], accepted.get("high", math.inf), accepted.get("below", math.inf)
+        if not all(
+            low <= number <= high and number < below for number in (value if isinstance(value, tuple) else (value,))
+        ):
+            upper = f"below {below:g}" if "below" in accepted else f"at most {high:g}"
+            raise UserError(f"{item.name}: expected a value of at least {low:g} and {upper}, got {value}")
+    return value
+
+
+def _name(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise UserError(f"{name}: expected a name, got {value!r}")
+    return value
+
+
+def _names(name: str, value: Any) -> tuple[str, ...]:
+    value = [value] if isinstance(value, str) else value
+    if not isinstance(value, (list, tuple)) or not all(isinstance(module, str) and module for module in value):
+        raise UserError(f"{name}: expected names of importable modules, got {value!r}")
+    return tuple(value)
+
+
+def _table(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UserError(f"{name}: expected a table of options, got {value!r}")
+    return dict(value)
 
 
 def _truth(name: str, value: Any) -> bool:
@@ -227,18 +222,25 @@ def _whole_number(name: str, value: Any) -> int:
     return int(number)
 
 
-def _check_range(item: "dataclasses.Field[Any]", value: Any) -> None:
-    if "low" not in item.metadata or value is None:
-        return
-    low, high, open_high = item.metadata["low"], item.metadata["high"], item.metadata["open_high"]
-    if not low <= value <= high or (open_high and value == high):
-        upper = f"below {high}" if open_high else f"at most {high:g}"
-        raise UserError(f"{item.name}: expected a value of at least {low:g} and {upper}, got {value}")
+def _whole_numbers(name: str, value: Any) -> tuple[int, ...]:
+    if isinstance(value, str):
+        value = [part for part in value.strip("[]() ").replace(",", "/").split("/") if part.strip()]
+    elif isinstance(value, int):
+        value = [value]
+    if not value or not isinstance(value, (list, tuple)):
+        raise UserError(f"{name}: expected numbers such as 100 or 100/50, got {value!r}")
+    return tuple(_whole_number(name, number) for number in value)
 
 
-def field_names() -> list[str]:
-    """The names of all configuration fields, in their order."""
-    return [item.name for item in dataclasses.fields(TrainConfig)]
+_CONVERTERS: dict[Any, Callable[[str, Any], Any]] = {
+    str: _name,
+    bool: _truth,
+    int: _whole_number,
+    float: _number,
+    tuple[int, ...]: _whole_numbers,
+    tuple[str, ...]: _names,
+    Mapping[str, Any]: _table,
+}
 
 
 def from_mapping(values: Mapping[str, Any], source: str = "configuration") -> TrainConfig:
@@ -251,9 +253,9 @@ def from_mapping(values: Mapping[str, Any], source: str = "configuration") -> Tr
     Raises:
         UserError: a key is unknown, or a value is refused by `TrainConfig`.
     """
-    unknown = [key for key in values if key not in field_names()]
+    unknown = [key for key in values if key not in FIELD_NAMES]
     if unknown:
-        raise UserError(f"{source}: unknown key {unknown[0]!r}; available: {', '.join(field_names())}")
+        raise UserError(f"{source}: unknown key {unknown[0]!r}; available: {', '.join(FIELD_NAMES)}")
     try:
         return TrainConfig(**values)
     except UserError as error:
@@ -262,16 +264,21 @@ def from_mapping(values: Mapping[str, Any], source: str = "configuration") -> Tr
 
 def to_mapping(config: TrainConfig) -> dict[str, Any]:
     """The configuration as plain values that TOML and JSON can hold; unset loss options are left out."""
-    values = {name: getattr(config, name) for name in field_names()}
-    values["layers"] = list(config.layers)
-    values["plugins"] = list(config.plugins)
-    return {name: value for name, value in values.items() if value is not None}
+    values = {name: getattr(config, name) for name in FIELD_NAMES}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value is not None
+    }
 
 
 def values_for(batching: str, config: TrainConfig, kept: Collection[str] = ()) -> dict[str, Any]:
-    """The values of a configuration, for a way of batching that may be another.
+    """The values of a configuration, for a batching that may be another.
 
-    What is only a default of its own way, and not among the fields that are kept, is then left out.
+    With another batching, values that are only the default of their own batching are left out.
+
+    Args:
+        batching: of the new configuration.
+        config: of the old one.
+        kept: fields to keep in any case.
     """
     own = BATCHING_DEFAULTS[config.batching] if batching != config.batching else {}
     left_out = {name for name, default in own.items() if name not in kept and getattr(config, name) == default}

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gru4rec.commands.config_flags import ConfigFlags, configuration
-from gru4rec.commands.config_flags import given as flags_given
+from gru4rec.commands.config_flags import ConfigFlags, read_flags, resolve_config
 from gru4rec.config.files import read_config, to_toml
 from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
 from inference.shared.errors import UserError
@@ -160,7 +159,7 @@ def test_broken_or_missing_file_is_one_clear_line(tmp_path):
 
 def test_flag_wins_over_file_and_file_over_default(tmp_path):
     (tmp_path / "run.toml").write_text("batch_size = 32\nlearning_rate = 0.2\n[loss_options]\ngamma = 2\n")
-    config = configuration(ConfigFlags(batch_size=16), tmp_path / "run.toml")
+    config = resolve_config(ConfigFlags(batch_size=16), tmp_path / "run.toml")
     assert (config.batch_size, config.learning_rate, config.momentum) == (16, 0.2, 0.0)
     assert config.loss_options == {"gamma": 2}
 
@@ -168,36 +167,36 @@ def test_flag_wins_over_file_and_file_over_default(tmp_path):
 def test_a_file_may_need_what_the_flags_say(tmp_path):
     path = tmp_path / "run.toml"
     path.write_text("temperature = 20.0\n")
-    assert configuration(ConfigFlags(score="cosine"), path).temperature == 20.0
+    assert resolve_config(ConfigFlags(score="cosine"), path).temperature == 20.0
     path.write_text("n_recent = 5\n")
-    assert configuration(ConfigFlags(batching="whole-session"), path).n_recent == 5
-    assert configuration(ConfigFlags(), path, TrainConfig(batching="whole-session")).n_recent == 5
+    assert resolve_config(ConfigFlags(batching="whole-session"), path).n_recent == 5
+    assert resolve_config(ConfigFlags(), path, TrainConfig(batching="whole-session")).n_recent == 5
     with pytest.raises(UserError, match=r"run\.toml: n_recent: expected 0 with session-parallel batching"):
-        configuration(ConfigFlags(batch_size=8), path)
+        resolve_config(ConfigFlags(batch_size=8), path)
 
 
-def test_the_fault_of_a_flag_is_not_laid_at_the_files_door(tmp_path):
+def test_a_wrong_flag_is_not_blamed_on_the_file(tmp_path):
     (tmp_path / "run.toml").write_text("batch_size = 32\n")
     with pytest.raises(UserError, match=r"^configuration: batch_size: expected a value of at least 1"):
-        configuration(ConfigFlags(batch_size=0), tmp_path / "run.toml")
+        resolve_config(ConfigFlags(batch_size=0), tmp_path / "run.toml")
 
 
 def test_with_another_batching_what_was_a_default_is_the_default_of_that():
-    lanes, whole = TrainConfig(n_sample=7, seed=3), TrainConfig(batching="whole-session", n_sample=7, seed=3)
-    assert lanes.replace(batching="whole-session") == whole
-    assert whole.replace(batching="session-parallel") == lanes
-    assert lanes.replace(batching="whole-session", batch_size=64).batch_size == 64
+    parallel, whole = TrainConfig(n_sample=7, seed=3), TrainConfig(batching="whole-session", n_sample=7, seed=3)
+    assert parallel.replace(batching="whole-session") == whole
+    assert whole.replace(batching="session-parallel") == parallel
+    assert parallel.replace(batching="whole-session", batch_size=64).batch_size == 64
     cosine = TrainConfig(score="cosine", temperature=8.0).replace(batching="whole-session")
     assert (cosine.temperature, cosine.n_sample) == (8.0, 4096)
     with pytest.raises(UserError, match="momentum: adamw has its own"):
         TrainConfig(momentum=0.2).replace(batching="whole-session")
     with pytest.raises(UserError, match="unknown batching 'lanes'"):
-        lanes.replace(batching="lanes")
+        parallel.replace(batching="lanes")
 
 
 def test_plugin_options_on_the_command_line_keep_their_type():
-    given_flags = flags_given(ConfigFlags(loss_options={"gamma": "0.5", "name": "soft", "on": "true"}))
-    assert given_flags == {"loss_options": {"gamma": 0.5, "name": "soft", "on": True}}
+    values = read_flags(ConfigFlags(loss_options={"gamma": "0.5", "name": "soft", "on": "true"}))
+    assert values == {"loss_options": {"gamma": 0.5, "name": "soft", "on": True}}
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)

@@ -59,7 +59,7 @@ TRAPS = [
         b":log",
         b"\\ud800",
     ),
-    *(b"-1", b"0", b"1e400", b"nan", b"inf", b"true", b"null", b"9" * 25, b"9" * 5000, b"0x" + b"f" * 5000),
+    *(b"-1", b"0", b"1e400", b"nan", b"inf", b"true", b"null", b"9" * 25, b"9" * 5000),
     *(b"\xff", b"\xef\xbb\xbf", b"\x1f\x8b", b"PAR1", b"\xff" * 8, b"\x7f\xff\xff\xff", b"\x80\xff\xff\xff\xff\x7f"),
     *(b"[" * 3000, b'{"a":' * 3000, b"-" * 3000, b"2024-01-01", b"25126-03-10T02:58:58", b"SessionId", b"Time"),
 ]
@@ -336,8 +336,6 @@ PYTHON = (
 @given(suffix_and_text=st.sampled_from([(".toml", TOML), (".py", PYTHON)]), damage=DAMAGE)
 @example(suffix_and_text=(".toml", "layers = " + "[" * 3000), damage=[])
 @example(suffix_and_text=(".toml", "batch_size = " + "9" * 5000), damage=[])
-@example(suffix_and_text=(".toml", "batch_size = 0x" + "f" * 5000), damage=[])
-@example(suffix_and_text=(".py", "x = f([('batch_size', 0x" + "f" * 5000 + ")])"), damage=[])
 @example(suffix_and_text=(".py", "x = f([('layers', '()'), ('embedding', 'layersize')])"), damage=[])
 @example(suffix_and_text=(".py", "x = f(" + "-" * 100_000 + "1)"), damage=[])
 def test_a_damaged_configuration_is_one_that_reads_back_or_one_line(tmp_path, suffix_and_text, damage):
@@ -364,7 +362,6 @@ momentum = {low = 0, high = 0.5, step = 0.1}
 @given(damage=DAMAGE)
 @example(damage=[("insert", 0, 1, b"x = " + b"[" * 3000)])
 @example(damage=[("insert", 0, 1, b"bpreg = {low = nan, high = 1, step = 0.1}\n")])
-@example(damage=[("insert", 0, 1, b"bpreg = 0x" + b"f" * 5000 + b"\n")])
 def test_a_damaged_space_is_one_or_one_line(tmp_path, damage):
     path = tmp_path / "space.toml"
     path.write_bytes(damaged(SPACE, damage))

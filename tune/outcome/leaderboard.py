@@ -47,8 +47,7 @@ def _row(trial: TrialResult) -> dict[str, Any]:
     for table in ("loss_options", "sampler_options"):
         config[table] = json.dumps(dict(config[table]), sort_keys=True)
     unset: dict[str, float | None] = dict.fromkeys(("temperature", "bpreg", "elu_param", "logq"))
-    if not trial.config.n_sample:
-        config["sample_alpha"] = None
+    config["sample_alpha"] = trial.config.alpha
     number = ("events_per_second", "peak_memory_mib")
     return {
         "trial": trial.number,

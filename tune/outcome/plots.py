@@ -32,7 +32,7 @@ PARAMETERS: dict[str, Reader] = {
     "loss": lambda trial: trial.config.loss,
     "sampler": lambda trial: trial.config.sampler,
     "n_sample": lambda trial: trial.config.n_sample,
-    "sample_alpha": lambda trial: trial.config.sample_alpha if trial.config.n_sample else None,
+    "sample_alpha": lambda trial: trial.config.alpha,
     "layers": lambda trial: trial.config.layers[0] if len(trial.config.layers) == 1 else str(trial.config.layers),
     "batch_size": lambda trial: trial.config.batch_size,
     "learning_rate": lambda trial: trial.config.learning_rate,

@@ -16,15 +16,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from gru4rec.config.files import parsed_toml
+from gru4rec.config.files import parse_toml
 from gru4rec.config.train_config import (
     CHOICES,
     DEFAULT_TEMPERATURE,
+    FIELD_NAMES,
     LOSS_OPTION_FIELDS,
     SESSION_PARALLEL,
     WHOLE_SESSION,
     TrainConfig,
-    field_names,
     from_mapping,
 )
 from gru4rec.model.losses import LOSSES, get_loss
@@ -130,7 +130,7 @@ def read_space(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"space: expected a TOML file at {path}, got an error: {error}") from None
-    return parsed_toml(text, path)
+    return parse_toml(text, path)
 
 
 def over_file(values: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class _UserValues:
         self.is_grid = grid is not None
         self._grid = grid or ()
         self._values = {key: value for key, value in values.items() if key not in OPTION_TABLES}
-        available = [name for name in field_names() if name not in (*FIXED_FIELDS, *OPTION_TABLES)]
+        available = [name for name in FIELD_NAMES if name not in (*FIXED_FIELDS, *OPTION_TABLES)]
         for what, keys in (("search space", self._values), ("grid", self._grid)):
             for key in keys:
                 if key not in available and key.partition(".")[0] not in OPTION_TABLES:

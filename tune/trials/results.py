@@ -180,7 +180,7 @@ def winning_config(trial: TrialResult, *, refit: bool = True) -> TrainConfig:
 
 def describe_model(config: TrainConfig) -> str:
     """A model in a few words: its loss, what it samples, its size and rates."""
-    sampling = f"{config.n_sample} samples" + (f" α {config.sample_alpha:g}" if config.n_sample else "")
+    sampling = f"{config.n_sample} samples" + ("" if config.alpha is None else f" α {config.alpha:g}")
     way = "" if config.batching == SESSION_PARALLEL else f"{config.batching}, "
     sampler = "" if config.sampler == "popularity" else f"{config.sampler} "
     return (
