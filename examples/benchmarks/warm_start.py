@@ -70,9 +70,9 @@ def run(arguments: argparse.Namespace, config: TrainConfig, folder: Path) -> tup
     began = time.perf_counter()
     start = WarmStart.read(folder / "old")
     rate = config.learning_rate * arguments.rate_share
-    log = start.extended(newest)
+    log = start.extend_vocabulary(newest)
     warm = train(
-        log, config.replace(n_epochs=arguments.warm_epochs, learning_rate=rate), directory=folder / "warm", start=start
+        log, config.replace(n_epochs=arguments.warm_epochs, learning_rate=rate), directory=folder / "warm", init=start
     )
     seconds = time.perf_counter() - began
     of_warm = measured("warm start", seconds, evaluate(warm.network, encode(test, warm.vocabulary).sessions))

@@ -7,9 +7,19 @@ whole training) → `trainer` (an epoch) → `session_parallel` and `whole_sessi
 """
 
 from gru4rec.training.checkpoint import Model, load_model
-from gru4rec.training.run import train
+from gru4rec.training.run import Callback, train
 from gru4rec.training.samplers import SAMPLERS, register_sampler
 from gru4rec.training.trainer import Diverged, Trainer
 from gru4rec.training.warm_start import WarmStart
 
-__all__ = ["SAMPLERS", "Diverged", "Model", "Trainer", "WarmStart", "load_model", "register_sampler", "train"]
+__all__ = [
+    "SAMPLERS",
+    "Callback",
+    "Diverged",
+    "Model",
+    "Trainer",
+    "WarmStart",
+    "load_model",
+    "register_sampler",
+    "train",
+]

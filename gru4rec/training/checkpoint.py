@@ -1,14 +1,14 @@
 """The model directory: what a training run leaves on disk.
 
     MODEL_DIR/
-      config.toml       the configuration, complete
-      vocabulary.txt    item ids, one a line, in the order of their numbers
-      metrics.json      schema_version, the history of epochs, and which epochs' folders hold what
-      epoch-0007/       parameters (and, for going on, the optimiser's state) as one .npy file each
+      config.toml       the complete configuration
+      vocabulary.txt    item ids, one per line, in the order of their numbers
+      metrics.json      schema_version, history, best and last epoch, digests of the data and the vocabulary
+      epoch-0007/       parameters and the optimiser's state, one .npy file each
 
-Epoch folders are written beside their place and renamed into it; metrics.json, replaced last and atomically, says which
-folder is the best and which the latest, and only then are the others removed. So a reader, or a run that goes on after
-being killed, always finds a whole model. Arrays are stored without pickling.
+An epoch's folder is written under a temporary name and renamed. Then metrics.json is replaced, which names the best and
+the last epoch, and only then are other epochs removed. So a reader, or a run that resumes after it was killed, always
+finds a whole model. Arrays are stored without pickling.
 """
 
 import json
@@ -23,7 +23,7 @@ import numpy as np
 from torch import Tensor
 
 from gru4rec.config.files import read_config, to_toml
-from gru4rec.config.train_config import TrainConfig, from_mapping
+from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
 from gru4rec.data.npy import mapped_array, save_array
 from gru4rec.model.network import Network
 from gru4rec.training.trainer import Trainer
@@ -71,17 +71,17 @@ def load_arrays(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
 
 
 def save_training_state(folder: Path, trainer: Trainer) -> None:
-    """Write the parameters and the optimiser's state into an existing folder: all that an exact continuation needs."""
+    """Write the parameters and the optimiser's state into an existing folder: all that an exact resume needs."""
     save_arrays(folder, trainer.network.tensors() | trainer.optimiser.tensors())
     progress = {"epoch": trainer.epoch, "steps": trainer.optimiser.steps_before + trainer.epoch * trainer.n_steps}
     (folder / PROGRESS_FILE).write_text(json.dumps({"schema_version": SCHEMA_VERSION, **progress}))
 
 
 def read_progress(folder: Path) -> dict[str, int]:
-    """How far the run had come whose state lies in an epoch's folder: its "epoch", and the "steps" of its optimiser.
+    """The progress of a saved training state: its "epoch", and the "steps" of its optimiser.
 
     Raises:
-        UserError: that is missing or damaged.
+        UserError: the file is missing or damaged.
     """
     progress = _read_json(folder / PROGRESS_FILE)
     for key in ("epoch", "steps"):
@@ -91,7 +91,7 @@ def read_progress(folder: Path) -> dict[str, int]:
 
 
 def load_training_state(folder: Path, trainer: Trainer) -> None:
-    """Continue from what `save_training_state` wrote, with a trainer of the same configuration and log.
+    """Resume from what `save_training_state` wrote, with a trainer of the same configuration and log.
 
     Raises:
         UserError: a file is missing or damaged, or belongs to another network.
@@ -113,7 +113,7 @@ def epoch_folder(directory: Path, epoch: int) -> Path:
 
 
 def write_description(directory: Path, config: TrainConfig, vocabulary: Vocabulary) -> None:
-    """Write config.toml and vocabulary.txt; the configuration first, by which an unfinished run is told from others."""
+    """Write config.toml and vocabulary.txt; the configuration first, as it marks the folder as that of a run."""
     with atomic_file(directory / CONFIG_FILE) as file:
         file.write_text(to_toml(config), encoding="utf-8")
     with atomic_file(directory / VOCABULARY_FILE) as file:
@@ -121,7 +121,7 @@ def write_description(directory: Path, config: TrainConfig, vocabulary: Vocabula
 
 
 def write_epoch(directory: Path, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
-    """Save the trainer's present state as an epoch folder, point metrics.json at it, and drop folders no longer named.
+    """Save the trainer's state as an epoch folder, write metrics.json, and remove the folders that it no longer names.
 
     Args:
         directory: of the model.
@@ -129,11 +129,11 @@ def write_epoch(directory: Path, trainer: Trainer, metrics: Mapping[str, Any]) -
         metrics: with the keys "best_epoch" and "last_epoch", whose folders are kept.
     """
     folder = epoch_folder(directory, trainer.epoch)
-    if folder.exists():  # of a run that was killed between the two steps below
+    if folder.exists():  # of a run that was killed before it wrote metrics.json
         shutil.rmtree(folder)
     with atomic_folder(folder) as temporary:
         save_training_state(temporary, trainer)
-    write_metrics(directory, metrics)
+    write_metrics(directory, {**metrics, "vocabulary_sha256": trainer.log.vocabulary.sha256()})
     keep_epochs(directory, {metrics["best_epoch"], metrics["last_epoch"]})
 
 
@@ -145,33 +145,35 @@ def keep_epochs(directory: Path, epochs: set[int]) -> None:
             shutil.rmtree(folder)
 
 
-def clear_unfinished(directory: Path) -> None:
-    """Remove what a killed run left half-written, and refuse a folder that is used for something else.
+def remove_unfinished(directory: Path) -> None:
+    """Remove half-written files of a killed run, and refuse a folder that is used for something else.
 
-    A folder without a metrics.json is of an unfinished run if it holds a configuration as `write_description` writes
-    it, and nothing that a run does not make.
+    A folder without a metrics.json is of an unfinished run if it holds a complete configuration, as `write_description`
+    writes it, and nothing but what a run writes.
 
     Raises:
         UserError: it is neither that nor empty; nothing is removed from it.
     """
     description = "|".join(re.escape(name) for name in (VOCABULARY_FILE, CONFIG_FILE))
     if not (directory / METRICS_FILE).exists():
-        ours = rf"{description}|epoch-\d{{4,}}" if _is_written_by_us(directory / CONFIG_FILE) else ""
+        ours = rf"{description}|epoch-\d{{4,}}" if _is_complete(directory / CONFIG_FILE) else ""
         present = sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
         foreign = [name for name in present if not re.fullmatch(ours, name)]
         if foreign:
             raise UserError(f"expected a new or empty folder for the model, found {foreign[0]!r} in {directory}")
     names = rf"{description}|{re.escape(METRICS_FILE)}|epoch-\d{{4,}}"
-    for path in directory.iterdir():  # what others keep in the folder is theirs
+    for path in directory.iterdir():
         if re.fullmatch(rf"\.({names})\.(\d+\.partial|lock)", path.name):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _is_written_by_us(file: Path) -> bool:
+def _is_complete(file: Path) -> bool:
+    """Whether a configuration file has a value for every field, as those of runs have."""
     try:
-        return to_toml(from_mapping(read_config(file))) == file.read_text(encoding="utf-8")
+        values = read_config(file)
     except UserError:
         return False
+    return to_mapping(from_mapping(values)) == values
 
 
 def write_metrics(directory: Path, metrics: Mapping[str, Any]) -> None:
@@ -197,7 +199,7 @@ def read_description(directory: Path) -> tuple[TrainConfig, Vocabulary, dict[str
     """The configuration, the items and the metrics of a model directory.
 
     Raises:
-        UserError: the folder is no model directory, or is damaged.
+        UserError: the folder is no model directory or is damaged, or its vocabulary is not the one it was trained with.
     """
     if not (directory / METRICS_FILE).is_file():
         raise UserError(f"expected a model directory with {METRICS_FILE} and {CONFIG_FILE}, found none at {directory}")
@@ -209,6 +211,11 @@ def read_description(directory: Path) -> tuple[TrainConfig, Vocabulary, dict[str
         raise UserError(
             f"{directory / VOCABULARY_FILE}: expected the model's item ids, got an error: {error}"
         ) from None
+    if metrics.get("vocabulary_sha256") not in (None, vocabulary.sha256()):  # older models have no digest
+        raise UserError(
+            f"{directory / VOCABULARY_FILE}: expected the item ids that the model was trained with, got others; "
+            "restore the file or train again"
+        )
     return config, vocabulary, metrics
 
 

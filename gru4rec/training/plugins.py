@@ -1,8 +1,8 @@
-"""The user's own modules: importing them, trying their losses, and saying in one line where one of them fails.
+"""The user's own modules: import them, try their losses, and report where one of them fails.
 
-A plug-in may fail in any way and at any time: when it is imported, when its sampler is built, when its loss sees the
-first scores or a thousand steps later. To the user it is one and the same mistake, which lies in the plug-in and not in
-the trainer, so it ends as any other: with a line that says where to look. The exception itself is its cause.
+A plug-in may fail when it is imported, when its sampler is built, or when its loss sees scores. Each ends like any
+other mistake of the user's, with a `UserError` of one line that names module and line. Its note is the traceback in the
+plug-in's own code, and its cause the exception itself.
 """
 
 import importlib
@@ -15,31 +15,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gru4rec.config.train_config import TrainConfig
 from gru4rec.model.losses import Loss
 from inference.shared.errors import UserError, one_line
 
 
-def import_plugins(config: TrainConfig) -> None:
+def import_plugins(modules: Sequence[str]) -> None:
     """Import the modules that register the user's own losses and samplers.
 
     Raises:
         UserError: a module cannot be imported.
     """
-    for module in config.plugins:
+    for module in modules:
         try:
-            importlib.import_module(module)
-        except (Exception, SystemExit) as error:  # a user's module may fail in any way, or be a script that exits
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise UserError(f"plugins: cannot import {module!r}: {reason}; is its folder on PYTHONPATH?") from error
+            with plugin_errors([module]):
+                importlib.import_module(module)
+        except UserError:
+            raise
+        except (Exception, SystemExit) as error:  # not found, no Python, or a script that exits
+            remedy = "; is its folder on PYTHONPATH?" if isinstance(error, ModuleNotFoundError) else ""
+            reason = f"{type(error).__name__}: {one_line(error)}"
+            raise UserError(f"plugins: cannot import {module!r}: {reason}{remedy}") from error
 
 
 @contextmanager
-def plugin_failures(modules: Sequence[str]) -> Iterator[None]:
-    """Turn what is raised in the code of these modules, or below it, into a `UserError` with the module and the line.
+def plugin_errors(modules: Sequence[str]) -> Iterator[None]:
+    """Turn an exception that passes through the code of these modules into a `UserError` with the module and the line.
 
-    What is raised elsewhere stays as it is, and so do running out of memory and the failure of a device, which a module
-    only happens to be the first to notice.
+    Other exceptions stay as they are. So do errors of memory and of the device, which a plug-in may meet first.
 
     Args:
         modules: their names; modules within them count, too.
@@ -49,18 +51,22 @@ def plugin_failures(modules: Sequence[str]) -> Iterator[None]:
     except (UserError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
         raise
     except Exception as error:
-        where = ""
-        for frame, line in traceback.walk_tb(error.__traceback__):  # from here inwards
-            name = frame.f_globals.get("__name__", "")
-            if any(name == module or name.startswith(f"{module}.") for module in modules):
-                where = f"{name}, line {line}"
-        if not where:
+        frames = [
+            (frame, line)
+            for frame, line in traceback.walk_tb(error.__traceback__)
+            if any(f"{frame.f_globals.get('__name__')}.".startswith(f"{module}.") for module in modules)
+        ]
+        if not frames:
             raise
-        raise UserError(f"plugins: {where}: {type(error).__name__}: {one_line(error)}") from error
+        frame, line = frames[-1]  # the innermost
+        where = f"{frame.f_globals['__name__']}, line {line}"
+        failure = UserError(f"plugins: {where}: {type(error).__name__}: {one_line(error)}")
+        failure.add_note("".join(traceback.StackSummary.extract(iter(frames)).format()).rstrip())
+        raise failure from error
 
 
 def check_loss(loss: Loss, options: Mapping[str, Any], device: torch.device) -> None:
-    """Look at what a loss makes of a few scores, so that a wrong one is noticed before the training.
+    """Compute a loss of a few scores, so that a wrong one is noticed before the training.
 
     Args:
         loss: its function is called.
@@ -68,7 +74,7 @@ def check_loss(loss: Loss, options: Mapping[str, Any], device: torch.device) -> 
         device: of the scores.
 
     Raises:
-        UserError: it cannot be called as a loss is, or gives something else than a differentiable loss per row.
+        UserError: it cannot be called as a loss, or does not return one differentiable loss per row.
     """
     scores = torch.arange(6.0, device=device).view(2, 3).requires_grad_()
     positive = torch.tensor([0, 2], device=device)
@@ -89,6 +95,6 @@ def check_loss(loss: Loss, options: Mapping[str, Any], device: torch.device) -> 
         else:
             continue
         raise UserError(
-            f"loss: expected {loss.name!r} to give one loss per row, a tensor [B] computed from scores [B, C]; "
+            f"loss: expected {loss.name!r} to return one loss per row, a tensor [B] computed from scores [B, C]; "
             f"got {found} for 2 rows"
         )

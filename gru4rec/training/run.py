@@ -1,16 +1,17 @@
-"""A training run from the first epoch to the kept model.
+"""A training run from the first epoch to the model directory.
 
-Every epoch is trained, validated if there are validation sessions, and saved. The best epoch by MRR@20 is the model
-(the last one where nothing is validated); the latest one is kept beside it, so that a run that was interrupted, or is
-given more epochs, goes on exactly where it stopped: the parameters come out the same, bit for bit.
+Every epoch is trained, validated if there are validation sessions, and saved. The model is the best epoch by MRR@20, or
+the last epoch of a run without validation. The latest epoch is kept, too, so that an interrupted run, or one with more
+epochs, resumes exactly where it stopped: the parameters are the same, bit for bit.
 """
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from gru4rec.config.files import read_config
 from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
 from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.evaluation.evaluator import evaluate
+from gru4rec.model.device import choose_device
 from gru4rec.training import checkpoint, memory
+from gru4rec.training.plugins import import_plugins
 from gru4rec.training.trainer import EpochReport, Trainer
 from gru4rec.training.warm_start import WarmStart
 from inference.shared.atomic import lock
@@ -37,7 +40,7 @@ class EpochResult:
         loss: mean over the trained pairs.
         seconds: of the training, without validation.
         pairs_per_second: of the training.
-        recall, mrr: at 20 on the validation sessions, None without them.
+        recall, mrr: at 20 on the validation sessions; None without them.
     """
 
     epoch: int
@@ -49,7 +52,7 @@ class EpochResult:
 
     @classmethod
     def of(cls, report: EpochReport, trainer: Trainer, valid: Sessions | None) -> "EpochResult":
-        """The result of an epoch that was just trained, validating it where there are sessions for that."""
+        """The result of the epoch that a trainer has just finished, validated if there are validation sessions."""
         recall = mrr = None
         if valid is not None:
             quality = evaluate(trainer.network, valid, cutoffs=[20])
@@ -69,18 +72,21 @@ class EpochResult:
         }
 
 
-class Watcher(Protocol):
-    """Who is told how a run goes on."""
+class Callback:
+    """Methods that a run calls; override those you need."""
 
-    def step(self, epoch: int, done: int, total: int) -> None:
-        """A step of an epoch (from 1) is done."""
+    def on_forecast(self, forecast: memory.Forecast) -> None:
+        """The memory that the run takes is known; nothing is allocated yet."""
 
-    def epoch(self, result: EpochResult) -> None:
-        """An epoch is done."""
+    def on_step_end(self, epoch: int, done: int, total: int) -> None:
+        """`done` of `total` steps of an epoch (from 1) are done."""
+
+    def on_epoch_end(self, result: EpochResult) -> None:
+        """An epoch is trained, validated and saved."""
 
 
 def data_digest(log: EncodedLog, valid: Sessions | None = None) -> str:
-    """SHA-256 of a log (and its validation sessions): equal digests, equal training."""
+    """SHA-256 of a log and its validation sessions: equal digests give equal training."""
     digest = hashlib.sha256(log.vocabulary.to_text().encode())
     for sessions in (log.sessions, valid):
         if sessions is not None:
@@ -96,54 +102,58 @@ def train(
     valid: Sessions | None = None,
     directory: str | Path | None = None,
     resume: bool = False,
-    watcher: Watcher | None = None,
-    start: WarmStart | None = None,
+    callback: Callback | None = None,
+    init: WarmStart | None = None,
 ) -> checkpoint.Model:
     """Train a model.
 
     Args:
         log: training sessions and items.
         config: the run's choices.
-        valid: sessions, in the item numbers of the log, on which every epoch is validated; the best one is kept.
-            Without them the last epoch is the model.
-        directory: where to keep the model and to go on from; None keeps nothing on disk.
-        resume: go on with the run that `directory` holds.
-        watcher: is told of every step and epoch.
-        start: a model to begin from; the log is then the one that it has extended.
+        valid: sessions, in the item numbers of the log, on which every epoch is validated; the best epoch is kept.
+            Without them, the last one is.
+        directory: folder of the model; None keeps nothing on disk.
+        resume: resume the run in `directory`.
+        callback: called after every step and epoch.
+        init: a model to start from; the log is then what its `extend_vocabulary` returned.
 
     Returns:
         The model of the best epoch.
 
     Raises:
         UserError: the configuration or the data do not allow a run, it does not fit into memory, `directory` is in use,
-            holds a run already (without `resume`) or another run than this (with it), or the training diverged.
+            holds a run (without `resume`) or another run than this one (with it), or the training diverged.
     """
     if valid is not None and valid.n_pairs == 0:
         raise UserError("expected validation sessions of at least two known items, got none")
-    memory.check(memory.forecast(log, config, validates=valid is not None))
-    trainer = Trainer(config, log)
-    if start is not None:
-        start.hand_over(trainer)
-    run = _Run(trainer, valid, start.sha256() if start is not None else None)
+    callback = callback or Callback()
+    import_plugins(config.plugins)
+    device = choose_device(config.device)
+    forecast = memory.forecast(log, config, device, validates=valid is not None)
+    callback.on_forecast(forecast)
+    memory.check(forecast)
+    trainer = Trainer(config, log, device)
+    if init is not None:
+        init.init_trainer(trainer)
+    run = _Run(trainer, valid, init.sha256() if init is not None else None)
     if directory is None:
-        run.go(watcher)
+        run.train_epochs(callback)
         return checkpoint.Model(trainer.network, log.vocabulary, config, run.metrics())
-    with in_use(Path(directory)):
+    with folder_lock(Path(directory)):
         run.open(Path(directory), resume)
-        run.go(watcher)
+        run.train_epochs(callback)
         run.close()
-    device = str(trainer.device)
-    del run, trainer  # or the model would be there twice, beside the optimiser
-    return checkpoint.load_model(directory, device=device)
+    del run, trainer  # frees the optimiser and one copy of the model
+    return checkpoint.load_model(directory, device=str(device))
 
 
 @contextmanager
-def in_use(directory: Path, by: str = "run") -> Iterator[None]:
+def folder_lock(directory: Path, user: str = "run") -> Iterator[None]:
     """Hold an output folder, so that nobody else writes into it; the lock goes with the process, however it ends.
 
     Args:
         directory: made where it does not exist.
-        by: what else may be using it, for the message.
+        user: what else may be using it, for the message.
 
     Raises:
         UserError: it is in use, is a file, or cannot be written to.
@@ -154,17 +164,17 @@ def in_use(directory: Path, by: str = "run") -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {directory}: {error.strerror or error}") from None
-    with lock(directory / LOCK_FILE, directory, by):
+    with lock(directory / LOCK_FILE, directory, user):
         yield
 
 
 class _Run:
-    """The history of a run, and where it is kept."""
+    """The history of a run and its folder."""
 
-    def __init__(self, trainer: Trainer, valid: Sessions | None, start_digest: str | None):
+    def __init__(self, trainer: Trainer, valid: Sessions | None, init_digest: str | None):
         self._trainer = trainer
         self._valid = valid
-        self._start_digest = start_digest
+        self._init_digest = init_digest
         self._history: list[dict[str, Any]] = []
         self._best_arrays: dict[str, np.ndarray] | None = None
         self._directory: Path | None = None
@@ -176,7 +186,7 @@ class _Run:
             "best_epoch": self._best_epoch(),
             "last_epoch": len(self._history),
             "data_sha256": self._digest,
-            "start_sha256": self._start_digest,
+            "start_sha256": self._init_digest,
             "n_items": len(self._trainer.log.vocabulary),
             "n_sessions": self._trainer.log.sessions.n_sessions,
             "n_pairs": self._trainer.log.sessions.n_pairs,
@@ -191,17 +201,15 @@ class _Run:
 
     def open(self, directory: Path, resume: bool) -> None:
         self._directory = directory
-        checkpoint.clear_unfinished(directory)
+        checkpoint.remove_unfinished(directory)
         if not (directory / checkpoint.METRICS_FILE).exists():
             checkpoint.write_description(directory, self._trainer.config, self._trainer.log.vocabulary)
-            return  # new, or killed before its first epoch was over
+            return  # a new run, or one killed in its first epoch
         if not resume:
-            raise UserError(f"{directory} holds a model already; go on with it (--resume) or choose another folder")
+            raise UserError(f"{directory} holds a model already; resume it (--resume) or choose another folder")
         metrics = checkpoint.read_metrics(directory)
-        if metrics.get("start_sha256") != self._start_digest:
-            raise UserError(
-                f"{directory}: cannot go on: it began from another model, or from none; give the same --init"
-            )
+        if metrics.get("start_sha256") != self._init_digest:
+            raise UserError(f"{directory}: cannot resume: it started from another model, or none; give the same --init")
         _check_same_run(directory, self._trainer.config, metrics, self._digest)
         if metrics["last_epoch"] > self._trainer.config.n_epochs:
             raise UserError(f"n_epochs: {metrics['last_epoch']} epochs are done already; give at least as many")
@@ -209,41 +217,37 @@ class _Run:
         latest = checkpoint.epoch_folder(directory, metrics["last_epoch"])
         if metrics["last_epoch"] < self._trainer.config.n_epochs:
             if not latest.is_dir():
-                raise UserError(f"{directory}: the state of epoch {metrics['last_epoch']} is gone; train anew")
+                raise UserError(
+                    f"{directory}: the state of epoch {metrics['last_epoch']} is missing; train again in another folder"
+                )
             checkpoint.load_training_state(latest, self._trainer)
             checkpoint.write_description(directory, self._trainer.config, self._trainer.log.vocabulary)
         else:
             self._trainer.epoch = metrics["last_epoch"]
 
-    def go(self, watcher: Watcher | None) -> None:
-        trainer, config = self._trainer, self._trainer.config
-        while trainer.epoch < config.n_epochs:
-            number = trainer.epoch + 1
-
-            def step_done(done: int, number: int = number) -> None:
-                if watcher is not None:
-                    watcher.step(number, done, trainer.n_steps)
-
-            result = EpochResult.of(trainer.run_epoch(step_done), trainer, self._valid)
+    def train_epochs(self, callback: Callback) -> None:
+        trainer = self._trainer
+        while (number := trainer.epoch + 1) <= trainer.config.n_epochs:
+            report = trainer.run_epoch(partial(callback.on_step_end, number, total=trainer.n_steps))
+            result = EpochResult.of(report, trainer, self._valid)
             self._history.append(result.as_dict())
             if self._directory is not None:
                 checkpoint.write_epoch(self._directory, trainer, self.metrics())
             elif self._valid is not None and self._best_epoch() == trainer.epoch:
                 self._best_arrays = {name: t.cpu().numpy().copy() for name, t in trainer.network.tensors().items()}
-            if watcher is not None:
-                watcher.epoch(result)
+            callback.on_epoch_end(result)
         if self._best_arrays is not None:
             trainer.network.load(self._best_arrays)
 
     def close(self) -> None:
-        """Keep the best epoch, and the latest one where the run may be given more epochs later."""
+        """Keep the best epoch, and the latest one if more epochs could be trained later."""
         assert self._directory is not None
         latest = {len(self._history)} if "n_epochs" in _may_change(self._trainer.config) else set()
         checkpoint.keep_epochs(self._directory, {self._best_epoch(), *latest})
 
 
 def _may_change(config: TrainConfig) -> tuple[str, ...]:
-    # the learning rate of adamw falls towards the last epoch, so that one has to stay
+    # adamw's schedule ends with the last epoch, so the number of epochs must stay
     return ("n_epochs", "device") if config.optimizer == "adagrad" else ("device",)
 
 
@@ -254,8 +258,8 @@ def _check_same_run(directory: Path, config: TrainConfig, metrics: dict[str, Any
     for name in sorted(before.keys() | now.keys()):
         if name not in may_change and before.get(name) != now.get(name):
             raise UserError(
-                f"{directory}: cannot go on: {name} was {before.get(name)!r} and is now {now.get(name)!r}; "
+                f"{directory}: cannot resume: {name} was {before.get(name)!r} and is now {now.get(name)!r}; "
                 "give the same configuration or choose another folder"
             )
     if metrics["data_sha256"] != digest:
-        raise UserError(f"{directory}: cannot go on: the training or validation data are not those it began with")
+        raise UserError(f"{directory}: cannot resume: the training or validation data are not those it started with")

@@ -21,7 +21,7 @@ from gru4rec.model.precision import choose_precision
 from gru4rec.training.dropout import DropNumbers
 from gru4rec.training.learner import Learner
 from gru4rec.training.optimizers import RowAdagrad, RowAdamW, RowOptimiser
-from gru4rec.training.plugins import check_loss, import_plugins, plugin_failures
+from gru4rec.training.plugins import check_loss, plugin_errors
 from gru4rec.training.samplers import build_sampler
 from gru4rec.training.session_parallel.batching import SessionParallel
 from gru4rec.training.whole_session.batching import WholeSession
@@ -77,8 +77,9 @@ class Trainer:
     """A network being trained on one log.
 
     Args:
-        config: the run's choices.
+        config: the run's choices; its plug-ins are imported already.
         log: the training sessions and their items.
+        device: where to train; by default what the configuration names.
 
     Attributes:
         config, log: as given.
@@ -93,15 +94,14 @@ class Trainer:
             or the log has nothing to train on.
     """
 
-    def __init__(self, config: TrainConfig, log: EncodedLog):
-        import_plugins(config)
+    def __init__(self, config: TrainConfig, log: EncodedLog, device: torch.device | None = None):
         self.config = config
         self.log = log
-        self.device = choose_device(config.device)
+        self.device = choose_device(config.device) if device is None else device
         precision = choose_precision(config.precision, self.device)
         loss = get_loss(config.loss)
         loss_options = loss.chosen_options(config)
-        with plugin_failures(config.plugins):
+        with plugin_errors(config.plugins):
             check_loss(loss, loss_options, self.device)
             sampler = build_sampler(log.support, config)
         if not (log.sessions.lengths > 1).any():
@@ -137,7 +137,7 @@ class Trainer:
         losses, step_losses = torch.empty(self.n_steps, device=self.device), np.empty(0, dtype=np.float32)
         n_between_looks = max(1, self.n_steps // LOOKS_PER_EPOCH)
         n_done, n_pairs = 0, 0
-        with plugin_failures(self.config.plugins):
+        with plugin_errors(self.config.plugins):
             for n_targets, loss in self.batching.run(self.learner, self.epoch):
                 losses[n_done] = loss
                 n_done += 1

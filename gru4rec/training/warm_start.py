@@ -1,11 +1,10 @@
-"""New clicks, old model: training that begins with what another model has learnt.
+"""Warm start: training on new clicks that starts from an older model.
 
-The new run's items are those of its log and, unless they are dropped, the old model's. Items that the old model knows
-keep their rows and what the optimiser has gathered about them, and so do the weights of the GRU. A new item begins
-near the items that are clicked just before and after it in the new log: at the mean of their rows, plus a random row of
-the usual initial scale, so that two items with the same neighbours are not the same. New items that are clicked beside
-new items only are placed beside those, round after round; one that no chain of clicks joins to an old item begins at
-random.
+The new run has the items of its log and, unless they are dropped, those of the old model. Items that the old model
+knows keep their rows and their optimiser state, and so do the weights of the GRU. A new item starts at the mean of the
+rows of the items clicked just before and after it in the new log, plus a random row of the usual initial scale, so that
+items with the same neighbours differ. New items whose neighbours are all new follow, round by round, once those have
+rows. An item that no chain of clicks connects to an old item starts at random.
 """
 
 import hashlib
@@ -25,19 +24,19 @@ from inference.shared.errors import UserError
 from inference.shared.vocabulary import MISSING, Vocabulary
 
 MUST_AGREE = ("layers", "embedding", "constrained_embedding", "score", "optimizer", "n_recent")
-"""What decides the shape and the meaning of what is carried over."""
+"""Fields that decide the shape and the meaning of the parameters."""
 TABLES = ("output_table", "output_bias", "input_table")
 """The parameters that have a row per item."""
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A model to begin from.
+    """A model to start from.
 
     Attributes:
         directory: its folder.
-        config: how it was trained.
-        vocabulary: the items that it knows.
+        config: its configuration.
+        vocabulary: its items.
         folder: of its best epoch.
         steps: updates that its optimiser has made.
     """
@@ -67,12 +66,12 @@ class WarmStart:
             digest.update(f"{file.name} {file_digest(file)}\n".encode())
         return digest.hexdigest()
 
-    def extended(self, log: EncodedLog, *, drop_gone: bool = False) -> EncodedLog:
-        """The log with this model's items beside its own.
+    def extend_vocabulary(self, log: EncodedLog, *, drop_gone: bool = False) -> EncodedLog:
+        """The log with this model's items added to its vocabulary.
 
         Args:
             log: what to train on.
-            drop_gone: leave the items out that do not occur in it, so that they are never recommended again.
+            drop_gone: leave out the model's items that do not occur in the log; they are never recommended again.
         """
         if drop_gone:
             return log
@@ -82,27 +81,27 @@ class WarmStart:
         number = vocabulary.numbers(log.vocabulary.terms()).astype(np.int32)
         return EncodedLog(Sessions(number[log.sessions.items], log.sessions.offsets), vocabulary)
 
-    def counts(self, vocabulary: Vocabulary) -> tuple[int, int, int]:
-        """Of the items of a new run: how many are kept and how many are new; and how many of the model's are gone."""
+    def count_items(self, vocabulary: Vocabulary) -> tuple[int, int, int]:
+        """How many items of a new run are kept and how many are new, and how many of the model's are dropped."""
         kept = int((self._rows(vocabulary) != MISSING).sum())
         return kept, len(vocabulary) - kept, len(self.vocabulary) - kept
 
     @torch.no_grad()
-    def hand_over(self, trainer: Trainer) -> None:
-        """Set a new trainer's parameters and optimiser state.
+    def init_trainer(self, trainer: Trainer) -> None:
+        """Set the parameters and the optimiser state of a new trainer.
 
         Args:
             trainer: of the extended log, before its first epoch.
 
         Raises:
-            UserError: its configuration makes another network of the model, or a file is missing or damaged.
+            UserError: its configuration describes another network, or a file is missing or damaged.
         """
         self._check(trainer.config)
         rows = torch.from_numpy(self._rows(trainer.log.vocabulary))
         known = torch.nonzero(rows != MISSING).squeeze(1)
         rows = rows[known]
 
-        def carry(tensors: dict[str, Tensor]) -> None:
+        def copy_into(tensors: dict[str, Tensor]) -> None:
             for name, array in checkpoint.load_arrays(self.folder, list(tensors)).items():
                 tensor, old = tensors[name], torch.from_numpy(np.array(array))
                 per_item = name.rpartition(".")[2] in TABLES
@@ -116,15 +115,14 @@ class WarmStart:
                 else:
                     tensor.copy_(old)
 
-        carry(trainer.network.tensors())
-        missing = "velocity." if trainer.config.momentum and not self.config.momentum else None  # those begin at zero
-        carry(
-            {name: t for name, t in trainer.optimiser.tensors().items() if not (missing and name.startswith(missing))}
-        )
+        copy_into(trainer.network.tensors())
+        has_velocity = bool(self.config.momentum)  # otherwise it starts at zero
+        state = trainer.optimiser.tensors().items()
+        copy_into({name: tensor for name, tensor in state if has_velocity or not name.startswith("velocity.")})
         trainer.optimiser.steps_before = self.steps
         is_known = torch.zeros(len(trainer.log.vocabulary), dtype=torch.bool).index_fill_(0, known, True)
         tables = [tensor for name, tensor in trainer.network.tensors().items() if name in TABLES]
-        place_beside_neighbours(tables, trainer.log.sessions, is_known.numpy())
+        init_new_items(tables, trainer.log.sessions, is_known.numpy())
 
     def _rows(self, vocabulary: Vocabulary) -> np.ndarray:
         """For each item of a vocabulary its number in the model's, or `MISSING`, int64 [N]."""
@@ -135,25 +133,25 @@ class WarmStart:
             old, new = getattr(self.config, name), getattr(config, name)
             if old != new:
                 raise UserError(
-                    f"{name}: expected {_shown(old)} as the model in {self.directory} has, got {_shown(new)}; leave "
-                    f"{name} out, or train without a model to begin from"
+                    f"{name}: expected {_format(old)} as the model in {self.directory} has, got {_format(new)}; leave "
+                    f"{name} out, or train without a model to start from"
                 )
 
 
-def place_beside_neighbours(tables: list[Tensor], sessions: Sessions, known: np.ndarray) -> None:
-    """Move the rows of new items to where the items are that are clicked just before and after them.
+def init_new_items(tables: list[Tensor], sessions: Sessions, known: np.ndarray) -> None:
+    """Add to the rows of new items the mean row of the items clicked just before and after them.
 
     Args:
-        tables: each [N, …]; to the row of a new item the mean of its neighbours' rows is added, every click counting.
+        tables: each [N, …]; changed in place. Every click counts in the mean.
         sessions: of the new log.
-        known: bool [N], the items whose rows mean something already; marked as soon as an item is placed.
+        known: bool [N], the items that the model knows.
     """
     last = sessions.offsets[1:] - 1
     follows = np.ones(sessions.n_clicks, dtype=bool)
     follows[last] = False
     left = np.flatnonzero(follows)
     pairs = np.stack([sessions.items[left], sessions.items[left + 1]])
-    pairs = np.concatenate([pairs, pairs[::-1]], axis=1)  # [2, 2 P]: an item, and one clicked beside it
+    pairs = np.concatenate([pairs, pairs[::-1]], axis=1)  # [2, 2 P]: an item and a neighbour
     known = known.copy()
     while True:
         pairs = pairs[:, ~known[pairs[0]]]
@@ -171,5 +169,5 @@ def place_beside_neighbours(tables: list[Tensor], sessions: Sessions, known: np.
         known[placed] = True
 
 
-def _shown(value: object) -> str:
+def _format(value: object) -> str:
     return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,4 +1,4 @@
-"""What a run takes is told before it begins, and a run that cannot fit is refused."""
+"""The memory of a run is forecast before it starts, and a run that does not fit is refused."""
 
 import subprocess
 import sys
@@ -22,6 +22,7 @@ from tests.support.paths import ROOT
 from tests.support.small_logs import log_of, markov_sessions
 
 GIB = 1 << 30
+CPU = torch.device("cpu")
 
 
 def catalogue_of(n_items: int, n_sessions: int = 20_000, length: int = 5) -> EncodedLog:
@@ -34,7 +35,7 @@ def catalogue_of(n_items: int, n_sessions: int = 20_000, length: int = 5) -> Enc
 def test_tables_and_optimiser_are_counted_exactly():
     config = TrainConfig(layers=(6, 4), embedding=3, constrained_embedding=False, momentum=0.5)
     trainer = Trainer(config, log_of([[0, 1, 2], [2, 1]]))
-    expected = memory.forecast(trainer.log, config)
+    expected = memory.forecast(trainer.log, config, CPU)
     # 3 items: output 3 × 4, bias 3, input 3 × 3; layers 3·6·(3 + 6 + 2) and 3·4·(6 + 4 + 2) weights of 4 bytes
     assert expected.parameters == 4 * (12 + 3 + 9 + 198 + 144)
     assert expected.parameters == sum(tensor.nbytes for tensor in trainer.network.tensors().values())
@@ -46,13 +47,14 @@ def test_tables_and_optimiser_are_counted_exactly():
 def test_every_kind_of_network_is_counted_exactly(embedding, optimizer):
     config = TrainConfig(layers=(7,), optimizer=optimizer, constrained_embedding=not embedding, **embedding)
     trainer = Trainer(config, log_of([[0, 1, 2], [2, 1]]))
-    expected = memory.forecast(trainer.log, config)
+    expected = memory.forecast(trainer.log, config, CPU)
     assert expected.parameters == sum(tensor.nbytes for tensor in trainer.network.tensors().values())
     assert expected.optimiser == sum(tensor.nbytes for tensor in trainer.optimiser.tensors().values())
 
 
 def steps_of(batching, **choices):
-    return memory.forecast(catalogue_of(50_000, 100), TrainConfig(batching=batching, layers=(32,), **choices)).steps
+    config = TrainConfig(batching=batching, layers=(32,), **choices)
+    return memory.forecast(catalogue_of(50_000, 100), config, CPU).steps
 
 
 @pytest.mark.parametrize("batching", ["session-parallel", "whole-session"])
@@ -83,6 +85,7 @@ def test_what_is_not_drawn_is_not_counted_and_every_item_is(batching):
 
 MEASURED_RUN = """
 import sys
+import torch
 from gru4rec.training import memory
 from gru4rec.config import TrainConfig
 from gru4rec.training import train
@@ -92,7 +95,7 @@ options = {"session-parallel": {"momentum": 0.1, "sampler": "uniform"}, "whole-s
 config = TrainConfig(batching=sys.argv[1], layers=(128,), batch_size=200, n_sample=40_000, n_epochs=1,
                      **options[sys.argv[1]])
 log = catalogue_of(1_000_000, n_sessions=1_000)
-expected = memory.forecast(log, config)
+expected = memory.forecast(log, config, torch.device("cpu"))
 train(log, config)
 status = open("/proc/self/status").read()
 print(expected.peak, int(status.split("VmHWM:")[1].split()[0]) * 1024)
@@ -124,9 +127,9 @@ offsets = np.concatenate([[0], np.cumsum(1 + generator.geometric(0.25, size=14_0
 items = (100_000 * generator.random(offsets[-1]) ** 2).astype(np.int32)  # some far more often than others
 log = EncodedLog(Sessions(items, offsets), catalogue_of(100_000, 1).vocabulary)
 config = TrainConfig(loss="bpr-max", layers=(128,), batch_size=128, momentum=0.3, dropout_p_embed=0.3, precision="fp32")
-held = []
-Trainer(config, log).run_epoch(lambda step: held.append(resident()))
-print(len(held), max(held) - held[50])
+sizes = []
+Trainer(config, log).run_epoch(lambda step: sizes.append(resident()))
+print(len(sizes), max(sizes) - sizes[50])
 """
 
 
@@ -154,7 +157,7 @@ def test_rows_that_a_step_changes_do_not_grow_with_the_catalogue(batching):
 
 
 def test_run_that_cannot_fit_is_refused_with_its_numbers():
-    expected = memory.forecast(log_of([[0, 1]]), TrainConfig(layers=(16_000,)))
+    expected = memory.forecast(log_of([[0, 1]]), TrainConfig(layers=(16_000,)), CPU)
     with pytest.raises(
         UserError, match=r"needs about [0-9]+\.\d GiB on cpu \(parameters 5\.7, .*1\.5 GiB are available"
     ):
@@ -175,11 +178,11 @@ def test_training_on_the_command_line_is_refused_before_anything_is_made(tmp_pat
 
 
 def test_small_run_is_not_announced():
-    assert not memory.forecast(log_of(markov_sessions(20, 10, seed=1)), TrainConfig()).is_large
+    assert not memory.forecast(log_of(markov_sessions(20, 10, seed=1)), TrainConfig(), CPU).is_large
 
 
 def test_trials_share_what_is_there():
-    expected = memory.forecast(log_of([[0, 1]]), TrainConfig())
+    expected = memory.forecast(log_of([[0, 1]]), TrainConfig(), CPU)
     assert memory.how_many_fit(expected, free=5 * expected.peak + 1) == 5
     assert memory.how_many_fit(expected, free=expected.peak - 1) == 0
 

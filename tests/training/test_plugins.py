@@ -8,7 +8,7 @@ import torch
 from gru4rec.cli import main
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.model.losses import LOSSES
-from gru4rec.training.plugins import import_plugins, plugin_failures
+from gru4rec.training.plugins import import_plugins, plugin_errors
 from gru4rec.training.samplers import SAMPLERS
 from gru4rec.training.trainer import Trainer
 from inference.shared.errors import UserError
@@ -103,17 +103,17 @@ def module(tmp_path, monkeypatch):
 
 LINE = MODULE.splitlines().index("    return (scores ** power).nosuch()") + 1
 LOSS_FAULTS = {
-    "raises": rf"^plugins: my_plugins, line {LINE}: AttributeError: 'Tensor' object has no attribute 'nosuch'$",
-    "raises-later": r"^plugins: my_plugins, line \d+: ValueError: too many rows$",
+    "raises": rf"(?m)^plugins: my_plugins, line {LINE}: AttributeError: 'Tensor' object has no attribute 'nosuch'$",
+    "raises-later": r"(?m)^plugins: my_plugins, line \d+: ValueError: too many rows$",
     "needs-margin": "^loss_options.margin: the loss 'needs-margin' needs a value for it and has no default$",
-    "mean": r"expected 'mean' to give one loss per row, .*; got torch.float32 of shape \(\) for 2 rows",
+    "mean": r"expected 'mean' to return one loss per row, .*; got torch.float32 of shape \(\) for 2 rows",
     "matrix": r"got torch.float32 of shape \(2, 3\) for 2 rows",
     "detached": "got values through which no gradient flows back to the scores",
     "number": "got float for 2 rows",
     "without-excluded": r"expected 'without-excluded' to be a function of \(scores, positive, excluded, \*, options…\)",
 }
 SAMPLER_FAULTS = {
-    "raises": r"^plugins: my_plugins, line \d+: KeyError: 'cap'$",
+    "raises": r"(?m)^plugins: my_plugins, line \d+: KeyError: 'cap'$",
     "no n_sample": "expected 'mine' to have n_sample, which it lacks",
     "n_sample": "expected the n_sample of 'mine' to be a whole number of at least 0, got '4'",
     "every item": "expected the n_sample of 'mine' to be 0, as it scores every item, got 4",
@@ -128,6 +128,7 @@ SAMPLER_FAULTS = {
 
 
 def run(module, log, **choices):
+    import_plugins([module])
     Trainer(TrainConfig(plugins=(module,), layers=(4,), batch_size=16, **choices), log).run_epoch()
 
 
@@ -151,10 +152,15 @@ def test_a_faulty_sampler_is_one_line(module, markov_log, batching):
     run(module, markov_log, sampler="mine", n_sample=4, batching=batching)
 
 
-def test_a_plugin_that_fails_ends_the_command_with_one_line(module, events_file, tmp_path, capsys):
+def test_a_plugin_that_fails_ends_the_command_with_one_line_and_its_own_traceback(
+    module, events_file, tmp_path, capsys
+):
     command = ["train", "--train", str(events_file), "--out", str(tmp_path / "model"), "--layers", "4"]
     assert main([*command, "--plugin", module, "--loss", "raises"]) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: plugins: my_plugins, line {LINE}: Attribute")
+    *_, line, place, code = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: plugins: my_plugins, line {LINE}: AttributeError: 'Tensor' object has no")
+    assert place == f'  File "{tmp_path / "my_plugins.py"}", line {LINE}, in raises'
+    assert code == "    return (scores ** power).nosuch()"
     assert not (tmp_path / "model").exists()
 
 
@@ -162,16 +168,24 @@ def test_a_script_in_the_place_of_a_plugin_does_not_end_the_command(tmp_path, mo
     (tmp_path / "a_script.py").write_text("import sys\nsys.exit(0)\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match="plugins: cannot import 'a_script': SystemExit: 0"):
-        import_plugins(TrainConfig(plugins=("a_script",)))
+        import_plugins(["a_script"])
 
 
-def test_defects_elsewhere_and_devices_that_fail_are_not_laid_at_the_plugins_door(module):
-    with pytest.raises(ZeroDivisionError), plugin_failures([module, "tests.test"]):
+def test_a_plugin_that_fails_while_it_is_imported_names_the_line(tmp_path, monkeypatch):
+    (tmp_path / "fails.py").write_text("import torch\ntorch.nosuch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"^plugins: fails, line 2: AttributeError: ") as error:
+        import_plugins(["fails"])
+    assert error.value.__notes__ == [f'  File "{tmp_path / "fails.py"}", line 2, in <module>\n    torch.nosuch()']
+
+
+def test_defects_elsewhere_and_errors_of_devices_are_not_blamed_on_the_plugin(module):
+    with pytest.raises(ZeroDivisionError), plugin_errors([module, "tests.test"]):
         1 // 0  # noqa: B018
     for kind in (torch.OutOfMemoryError, torch.AcceleratorError):
-        with pytest.raises(kind), plugin_failures([__name__]):
+        with pytest.raises(kind), plugin_errors([__name__]):
             raise kind("no room")
     empty, package = [], __name__.partition(".")[0]
-    where = rf"^plugins: {__name__}, line \d+: IndexError: list index out of range$"
-    with pytest.raises(UserError, match=where), plugin_failures([package]):
+    where = rf"(?m)^plugins: {__name__}, line \d+: IndexError: list index out of range$"
+    with pytest.raises(UserError, match=where), plugin_errors([package]):
         empty[3]

@@ -16,7 +16,7 @@ from gru4rec.data.sessions import Sessions
 from gru4rec.evaluation.evaluator import evaluate
 from gru4rec.model.losses import LOSSES, register_loss
 from gru4rec.training import checkpoint
-from gru4rec.training.run import train
+from gru4rec.training.run import Callback, train
 from gru4rec.training.trainer import LOOKS_PER_EPOCH, Diverged, Trainer
 from inference.shared.errors import UserError
 from tests.support.small_logs import BUILT_IN_LOSSES, frame_of, log_of, markov_sessions
@@ -106,7 +106,7 @@ def test_it_learns_from_whole_sessions_with_every_loss_and_sampler(loss, sampler
 def test_more_epochs_of_adamw_are_another_run(markov_log, tmp_path):
     config = CONFIGS["whole-session"].replace(n_epochs=1)
     train(markov_log, config, directory=tmp_path / "model")
-    with pytest.raises(UserError, match="cannot go on: n_epochs was 1 and is now 2"):
+    with pytest.raises(UserError, match="cannot resume: n_epochs was 1 and is now 2"):
         train(markov_log, config.replace(n_epochs=2), directory=tmp_path / "model", resume=True)
 
 
@@ -121,17 +121,14 @@ def test_it_learns_nothing_from_shuffled_clicks(batching):
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 def test_resumed_training_equals_uninterrupted_training_bit_for_bit(config, markov_log, tmp_path):
-    class StopsAfterTwoEpochs:
-        def step(self, epoch, done, total):
-            pass
-
-        def epoch(self, result):
+    class StopsAfterTwoEpochs(Callback):
+        def on_epoch_end(self, result):
             if result.epoch == 2:
                 raise KeyboardInterrupt
 
     whole = train(markov_log, config, directory=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(markov_log, config, directory=tmp_path / "parts", watcher=StopsAfterTwoEpochs())
+        train(markov_log, config, directory=tmp_path / "parts", callback=StopsAfterTwoEpochs())
     resumed = train(markov_log, config, directory=tmp_path / "parts", resume=True)
     assert_same_bits(arrays_of(resumed.network), arrays_of(whole.network))
     losses = [[epoch["loss"] for epoch in model.metrics["history"]] for model in (whole, resumed)]
@@ -152,7 +149,7 @@ def test_other_seed_other_model(markov_log):
     assert not torch.equal(first.output_table, other.output_table)
 
 
-def test_killed_run_goes_on_and_ends_with_the_same_model(tmp_path):
+def test_killed_run_resumes_and_ends_with_the_same_model(tmp_path):
     """A real process, killed with SIGKILL once its second epoch is on disk."""
     log_file, config = tmp_path / "clicks.parquet", CONFIGS["bpr-max, dropout, momentum"].replace(n_epochs=6)
     frame_of(markov_sessions(1500, 200, seed=3)).write_parquet(log_file)
@@ -202,7 +199,7 @@ def test_best_epoch_on_validation_is_kept(markov_log, tmp_path):
     assert {folder.name for folder in (tmp_path / "model").glob("epoch-*")} >= {f"epoch-{n_epochs + 1:04d}"}
 
 
-def test_a_finished_run_that_cannot_go_on_keeps_only_its_best_epoch(markov_log, tmp_path):
+def test_a_finished_run_that_cannot_resume_keeps_only_its_best_epoch(markov_log, tmp_path):
     valid = Sessions.from_lists(markov_sessions(50, 200, seed=8))
     model = train(markov_log, CONFIGS["whole-session"].replace(learning_rate=0.3), valid=valid, directory=tmp_path)
     assert [folder.name for folder in tmp_path.glob("epoch-*")] == [f"epoch-{model.metrics['best_epoch']:04d}"]
@@ -211,11 +208,11 @@ def test_a_finished_run_that_cannot_go_on_keeps_only_its_best_epoch(markov_log, 
 def test_resume_refuses_another_configuration_or_other_data(markov_log, tmp_path):
     config = CONFIGS["full"].replace(n_epochs=1)
     train(markov_log, config, directory=tmp_path / "model")
-    with pytest.raises(UserError, match="holds a model already; go on with it"):
+    with pytest.raises(UserError, match="holds a model already; resume it"):
         train(markov_log, config, directory=tmp_path / "model")
-    with pytest.raises(UserError, match=r"cannot go on: learning_rate was 0\.05 and is now 0\.1"):
+    with pytest.raises(UserError, match=r"cannot resume: learning_rate was 0\.05 and is now 0\.1"):
         train(markov_log, config.replace(learning_rate=0.1), directory=tmp_path / "model", resume=True)
-    with pytest.raises(UserError, match="cannot go on: the training or validation data are not those it began with"):
+    with pytest.raises(UserError, match="cannot resume: the training or validation data are not those it started with"):
         train(log_of(markov_sessions(400, 200, seed=5)), config, directory=tmp_path / "model", resume=True)
 
 
@@ -248,14 +245,14 @@ def test_folder_of_ones_own_vocabulary_and_configuration_is_left_as_it_is(settin
 
 
 @pytest.mark.parametrize("written", [0, 1, 2, 3])
-def test_folder_of_a_run_that_was_killed_before_its_first_epoch_was_over_is_taken(written, markov_log, tmp_path):
+def test_folder_of_a_run_that_was_killed_in_its_first_epoch_is_used_again(written, markov_log, tmp_path):
     config = CONFIGS["full"].replace(n_epochs=1)
     checkpoint.write_description(tmp_path, config, markov_log.vocabulary)
     (tmp_path / "epoch-0001").mkdir()
     for name in ("config.toml", "vocabulary.txt", "epoch-0001")[written:]:  # in the order of their making
         path = tmp_path / name
         path.rmdir() if path.is_dir() else path.unlink()
-    checkpoint.clear_unfinished(tmp_path)
+    checkpoint.remove_unfinished(tmp_path)
     assert len(list(tmp_path.iterdir())) == written
 
 
@@ -281,7 +278,7 @@ def test_hidden_files_of_others_are_left_alone(tmp_path):
     before = set(tmp_path.iterdir())
     for name in (".metrics.json.lock", ".vocabulary.txt.12.partial"):
         (tmp_path / name).write_text("ours")
-    checkpoint.clear_unfinished(tmp_path)
+    checkpoint.remove_unfinished(tmp_path)
     assert set(tmp_path.iterdir()) == before
 
 
@@ -295,19 +292,16 @@ def test_finished_run_resumes_to_itself(markov_log, tmp_path):
 def test_folder_in_use_is_refused(markov_log, tmp_path):
     config = CONFIGS["full"].replace(n_epochs=1)
 
-    class TriesToJoin:
-        def step(self, epoch, done, total):
+    class TriesToJoin(Callback):
+        def on_step_end(self, epoch, done, total):
             if done == 1:
                 with pytest.raises(UserError, match="is in use by another run"):
                     train(markov_log, config, directory=tmp_path / "model")
                 self.tried = True
 
-        def epoch(self, result):
-            pass
-
-    watcher = TriesToJoin()
-    train(markov_log, config, directory=tmp_path / "model", watcher=watcher)
-    assert watcher.tried
+    callback = TriesToJoin()
+    train(markov_log, config, directory=tmp_path / "model", callback=callback)
+    assert callback.tried
 
 
 def test_divergence_names_epoch_and_step(markov_log):
@@ -356,18 +350,18 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_soon(markov_log):
     assert len(done) <= trainer.n_steps // LOOKS_PER_EPOCH
 
 
-@pytest.mark.parametrize("lanes", [1, 3, 64])
-def test_in_batch_negatives_train_until_one_lane_is_left(lanes):
+@pytest.mark.parametrize("slots", [1, 3, 64])
+def test_in_batch_negatives_train_until_one_slot_is_left(slots):
     log = log_of([[0, 1, 2, 3], [3, 2], [1, 0], [0, 2, 3, 1, 0, 2]])
-    config = TrainConfig(sampler="in-batch", batch_size=lanes, layers=(4,), n_epochs=1)
-    if lanes == 1:
+    config = TrainConfig(sampler="in-batch", batch_size=slots, layers=(4,), n_epochs=1)
+    if slots == 1:
         with pytest.raises(UserError, match="expected negatives to learn from"):
             Trainer(config, log)
         return
     report = Trainer(config, log).run_epoch()
-    # The last session, of 5 pairs, is alone once the first one's 3 pairs are done: it has begun one step after that one
-    # with 3 lanes, together with it with 64.
-    assert report.n_pairs == {3: 3 + 1 + 1 + 2, 64: 3 + 1 + 1 + 3}[lanes]
+    # The last session, of 5 pairs, is alone once the first one's 3 pairs are done: it started one step after that one
+    # with 3 slots, together with it with 64.
+    assert report.n_pairs == {3: 3 + 1 + 1 + 2, 64: 3 + 1 + 1 + 3}[slots]
     assert np.isfinite(report.step_losses).all()
 
 
@@ -408,9 +402,19 @@ def test_plugin_module_registers_a_loss(markov_log, tmp_path, monkeypatch):
         LOSSES.pop("hinge", None)
     (tmp_path / "broken.py").write_text("def :")
     with pytest.raises(UserError, match="plugins: cannot import 'broken': SyntaxError"):
-        Trainer(TrainConfig(plugins=("broken",)), markov_log)
-    with pytest.raises(UserError, match="plugins: cannot import 'no_such_module'"):
-        Trainer(TrainConfig(plugins=("no_such_module",)), markov_log)
+        train(markov_log, TrainConfig(plugins=("broken",)))
+    with pytest.raises(UserError, match=r"plugins: cannot import 'no_such_module': .*; is its folder on PYTHONPATH\?"):
+        train(markov_log, TrainConfig(plugins=("no_such_module",)))
+
+
+def test_another_vocabulary_is_refused_and_older_models_without_its_digest_are_read(markov_log, tmp_path):
+    train(markov_log, CONFIGS["full"].replace(n_epochs=1), directory=tmp_path)
+    items, metrics = tmp_path / "vocabulary.txt", tmp_path / "metrics.json"
+    items.write_text(items.read_text().replace("item-000007", "item-000006b"))
+    with pytest.raises(UserError, match=r"vocabulary\.txt: expected the item ids that the model was trained with"):
+        checkpoint.load_model(tmp_path)
+    metrics.write_text(metrics.read_text().replace("vocabulary_sha256", "unknown_key"))
+    assert len(checkpoint.load_model(tmp_path).vocabulary) == len(markov_log.vocabulary)
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "pickled", "metrics", "epoch", "schema"])

@@ -1,4 +1,4 @@
-"""Training that begins with another model: what it keeps, where new items begin, and that it pays."""
+"""A warm start: what it keeps, where new items start, and that it pays."""
 
 import json
 from itertools import pairwise
@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from gru4rec.cli import main
-from gru4rec.commands.config_flags import ConfigFlags, configuration
+from gru4rec.commands.config_flags import ConfigFlags, resolve_config
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.data.events import encode
 from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.evaluation.evaluator import evaluate
 from gru4rec.model.network import Network
 from gru4rec.training import checkpoint
-from gru4rec.training.run import train
+from gru4rec.training.run import Callback, train
 from gru4rec.training.samplers import PopularitySampler
 from gru4rec.training.trainer import Trainer
-from gru4rec.training.warm_start import WarmStart, place_beside_neighbours
+from gru4rec.training.warm_start import WarmStart, init_new_items
 from inference.cli import main as infer
 from inference.shared.errors import UserError
 from inference.shared.vocabulary import Vocabulary
@@ -68,7 +68,7 @@ def old_sessions() -> list[list[int]]:
 
 
 def new_sessions() -> list[list[int]]:
-    """Clicks on 10 … 119: the first ten items are gone, and 100 + i takes the place of 10 + i every other time."""
+    """Clicks on 10 … 119: the first ten items are missing, and 100 + i replaces 10 + i every other time."""
     generator = np.random.default_rng(3)
     kept = [[item for item in session if item >= 10] for session in markov_sessions(200, OLD_ITEMS, seed=2)]
     return [[item + 90 if item < 30 and generator.random() < 0.5 else item for item in session] for session in kept]
@@ -83,20 +83,20 @@ def models(tmp_path_factory) -> dict[str, Path]:
     return {name: folder / name for name in CONFIGS}
 
 
-def begun(directory: Path, *, drop_gone: bool = False, **changes) -> Trainer:
-    """A trainer that has begun from a model, with the new clicks."""
+def start_from(directory: Path, *, drop_gone: bool = False, **changes) -> Trainer:
+    """A trainer on the new clicks that starts from a model."""
     start = WarmStart.read(directory)
     trainer = Trainer(
-        start.config.replace(**changes), start.extended(log_of_named(new_sessions()), drop_gone=drop_gone)
+        start.config.replace(**changes), start.extend_vocabulary(log_of_named(new_sessions()), drop_gone=drop_gone)
     )
-    start.hand_over(trainer)
+    start.init_trainer(trainer)
     return trainer
 
 
 @pytest.mark.parametrize("drop_gone", [False, True])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_known_items_keep_rows_and_optimiser_state_bit_for_bit(name, drop_gone, models):
-    trainer = begun(models[name], drop_gone=drop_gone)
+    trainer = start_from(models[name], drop_gone=drop_gone)
     vocabulary, old = trainer.log.vocabulary, WarmStart.read(models[name])
     assert len(vocabulary) == OLD_ITEMS + NEW_ITEMS - (10 if drop_gone else 0)
     assert (named(3) in vocabulary) != drop_gone
@@ -112,18 +112,18 @@ def test_known_items_keep_rows_and_optimiser_state_bit_for_bit(name, drop_gone, 
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_new_items_begin_nearest_to_what_they_occur_with(name, models):
-    trainer = begun(models[name])
+def test_new_items_start_at_the_mean_of_their_neighbours(name, models):
+    trainer = start_from(models[name])
     vocabulary = trainer.log.vocabulary
     fresh = Network(len(vocabulary), trainer.config)
-    beside: dict[int, list[int]] = {}
+    adjacent: dict[int, list[int]] = {}
     for session in new_sessions():
         for left, right in pairwise(session):
-            beside.setdefault(left, []).append(right)
-            beside.setdefault(right, []).append(left)
+            adjacent.setdefault(left, []).append(right)
+            adjacent.setdefault(right, []).append(left)
     tables = trainer.network.tensors()
     for item in range(OLD_ITEMS, OLD_ITEMS + NEW_ITEMS):
-        neighbours = vocabulary.numbers([named(other) for other in beside[item] if other < OLD_ITEMS])
+        neighbours = vocabulary.numbers([named(other) for other in adjacent[item] if other < OLD_ITEMS])
         number = vocabulary.number(named(item))
         for table in {"output_table", "output_bias", "input_table"} & tables.keys():
             expected = tables[table][neighbours].mean(dim=0) + fresh.tensors()[table][number]
@@ -134,15 +134,21 @@ def test_a_chain_of_new_items_is_placed_link_by_link_and_one_that_nothing_joins_
     table = torch.tensor([[1.0, 2.0], [3.0, 6.0], [0.5, 0.0], [0.0, 0.25], [7.0, 7.0]])
     sessions = Sessions.from_lists([[0, 2, 1], [2, 2, 3], [4, 4]])  # 0 and 1 are known
     known = np.array([True, True, False, False, False])
-    place_beside_neighbours([table], sessions, known)
-    expected = [[1, 2], [3, 6], [0.5 + 2, 0.0 + 4], [0 + 2.5, 0.25 + 4], [7, 7]]  # 2: mean of 0 and 1; 3: beside 2 only
+    init_new_items([table], sessions, known)
+    expected = [
+        [1, 2],
+        [3, 6],
+        [0.5 + 2, 0.0 + 4],
+        [0 + 2.5, 0.25 + 4],
+        [7, 7],
+    ]  # 2: mean of 0 and 1; 3: next to 2 only
     assert table.tolist() == expected
     assert known.tolist() == [True, True, False, False, False]  # the caller's array
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_training_goes_on_from_a_better_loss_than_from_scratch_and_keeps_what_is_not_clicked_any_more(name, models):
-    warm = begun(models[name], n_epochs=1)
+def test_training_starts_at_a_better_loss_than_from_scratch_and_keeps_what_is_not_clicked_any_more(name, models):
+    warm = start_from(models[name], n_epochs=1)
     scratch = Trainer(warm.config, warm.log)
     assert warm.run_epoch().loss < scratch.run_epoch().loss
     test = encode(_events(markov_sessions(100, OLD_ITEMS, seed=9)), warm.log.vocabulary).sessions
@@ -158,7 +164,7 @@ def _events(sessions: list[list[int]]):
 
 
 def test_adamw_counts_the_steps_that_its_moments_hold(models):
-    trainer = begun(models["whole-session, adamw"])
+    trainer = start_from(models["whole-session, adamw"])
     before = 3 * Trainer(CONFIGS["whole-session, adamw"], log_of_named(old_sessions())).n_steps
     assert trainer.optimiser.steps_before == before
     trainer.optimiser.begin_step(0)
@@ -178,30 +184,30 @@ def test_adamw_counts_the_steps_that_its_moments_hold(models):
 )
 def test_another_shape_is_refused(changes, line, models):
     with pytest.raises(UserError, match=line):
-        begun(models["constrained"], **changes)
+        start_from(models["constrained"], **changes)
 
 
 def test_choices_without_a_shape_may_change(models):
     start = WarmStart.read(models["constrained"])
     flags = ConfigFlags(loss="bpr-max", batching="whole-session", momentum=0.0, seed=7, bpreg=1.0)
-    config = configuration(flags, None, start.config)
-    trainer = Trainer(config, start.extended(log_of_named(new_sessions())))
-    start.hand_over(trainer)
+    config = resolve_config(flags, None, start.config)
+    trainer = Trainer(config, start.extend_vocabulary(log_of_named(new_sessions())))
+    start.init_trainer(trainer)
     assert trainer.run_epoch().loss > 0
-    trainer = begun(models["full"], momentum=0.3)  # velocities begin at zero
+    trainer = start_from(models["full"], momentum=0.3)  # velocities start at zero
     assert not trainer.optimiser.tensors()["velocity.output_table"].any()
 
 
 def test_defaults_are_the_models_but_for_the_options_of_another_loss(models):
     base = CONFIGS["constrained"].replace(loss="bpr-max", bpreg=0.7)
-    config = configuration(ConfigFlags(n_epochs=1), None, base)
+    config = resolve_config(ConfigFlags(n_epochs=1), None, base)
     assert config == base.replace(n_epochs=1)
-    other = configuration(ConfigFlags(loss="cross-entropy"), None, base)
+    other = resolve_config(ConfigFlags(loss="cross-entropy"), None, base)
     assert (other.bpreg, other.layers, other.n_sample) == (None, (16,), 32)
 
 
 def test_with_another_batching_what_the_model_does_not_decide_has_the_defaults_of_that():
-    config = configuration(ConfigFlags(batching="whole-session"), None, CONFIGS["constrained"].replace(batch_size=64))
+    config = resolve_config(ConfigFlags(batching="whole-session"), None, CONFIGS["constrained"].replace(batch_size=64))
     assert (config.batch_size, config.dropout_p_embed, config.precision) == (1024, 0.3, "auto")  # were defaults
     assert (config.layers, config.n_sample, config.n_epochs, config.momentum) == ((16,), 32, 3, 0.2)  # were set
     assert (config.score, config.optimizer, config.learning_rate, config.n_recent) == ("dot", "adagrad", 0.05, 0)
@@ -211,9 +217,9 @@ def test_a_bonus_for_recent_clicks_keeps_a_model_from_another_batching():
     base = TrainConfig(batching="whole-session", n_recent=3)
     for flags in (ConfigFlags(batching="session-parallel"), ConfigFlags(batching="session-parallel", n_recent=0)):
         with pytest.raises(UserError, match=r"batching: .* \(n_recent = 3\), which is learnt with whole-session only"):
-            configuration(flags, None, base)
+            resolve_config(flags, None, base)
     without = TrainConfig(batching="whole-session", n_recent=0)
-    assert configuration(ConfigFlags(batching="session-parallel"), None, without).n_recent == 0
+    assert resolve_config(ConfigFlags(batching="session-parallel"), None, without).n_recent == 0
 
 
 def test_items_without_clicks_are_drawn_by_uniform_sampling_only():
@@ -225,24 +231,19 @@ def test_items_without_clicks_are_drawn_by_uniform_sampling_only():
     assert set(PopularitySampler(support, n_sample=2000, sample_alpha=0.0).draw(1, generator)[0]) == {0, 1, 2, 3, 4}
 
 
-def test_interrupted_warm_start_goes_on_to_the_same_weights_and_with_the_same_init_only(models, tmp_path):
-    class StopsAfterOneEpoch:
-        def step(self, epoch, done, total):
-            pass
-
-        def epoch(self, result):
+def test_interrupted_warm_start_resumes_to_the_same_weights_and_with_the_same_init_only(models, tmp_path):
+    class StopsAfterOneEpoch(Callback):
+        def on_epoch_end(self, result):
             raise KeyboardInterrupt
 
     start = WarmStart.read(models["whole-session, adamw"])
-    log, parts = start.extended(log_of_named(new_sessions())), tmp_path / "parts"
-    whole = train(log, start.config, directory=tmp_path / "whole", start=start)
+    log, parts = start.extend_vocabulary(log_of_named(new_sessions())), tmp_path / "parts"
+    whole = train(log, start.config, directory=tmp_path / "whole", init=start)
     with pytest.raises(KeyboardInterrupt):
-        train(log, start.config, directory=parts, start=start, watcher=StopsAfterOneEpoch())
-    with pytest.raises(
-        UserError, match="cannot go on: it began from another model, or from none; give the same --init"
-    ):
+        train(log, start.config, directory=parts, init=start, callback=StopsAfterOneEpoch())
+    with pytest.raises(UserError, match="cannot resume: it started from another model, or none; give the same --init"):
         train(log, start.config, directory=parts, resume=True)
-    resumed = train(log, start.config, directory=parts, start=start, resume=True)
+    resumed = train(log, start.config, directory=parts, init=start, resume=True)
     for name, tensor in whole.network.tensors().items():
         assert torch.equal(tensor, resumed.network.tensors()[name]), name
 
@@ -257,7 +258,7 @@ def files(tmp_path) -> dict[str, Path]:
     return paths
 
 
-def test_command_begins_from_a_model_and_leaves_an_ordinary_one(files, tmp_path, capsys):
+def test_command_starts_from_a_model_and_writes_an_ordinary_one(files, tmp_path, capsys):
     flags = ["--layers", "8", "--n-sample", "16", "--batch-size", "16", "--n-epochs", "2"]
     assert main(["train", "--train", str(files["old"]), "--out", str(tmp_path / "old"), *flags]) == 0
     command = ["train", "--init", str(tmp_path / "old"), "--train", str(files["new"]), "--n-epochs", "1"]

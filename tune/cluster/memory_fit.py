@@ -10,6 +10,7 @@ from typing import Any
 
 from gru4rec.config.train_config import TrainConfig, from_mapping
 from gru4rec.data.sessions import EncodedLog
+from gru4rec.model.device import choose_device
 from gru4rec.training.memory import GIB, Forecast, forecast, how_many_fit
 from inference.shared.errors import UserError
 from tune.cluster.cluster import Cluster, TrialResources, count_concurrent, trial_resources
@@ -41,8 +42,8 @@ def forecast_largest(space: SearchSpace, log: EncodedLog, device: str) -> Foreca
         log: that trials train on.
         device: that they train on.
     """
-    models = (config.replace(device=device) for config in _largest_models(space))
-    return max((forecast(log, config, validates=True) for config in models), key=lambda expected: expected.needed)
+    forecasts = (forecast(log, config, choose_device(device), validates=True) for config in _largest_models(space))
+    return max(forecasts, key=lambda expected: expected.needed)
 
 
 def _largest_models(space: SearchSpace) -> Iterator[TrainConfig]:
@@ -79,7 +80,7 @@ def plan_resources(
         UserError: the cluster does not have what is asked for, or no node has memory for a trial.
     """
     wanted = trial_resources(cluster, gpus=gpus, cpus=cpus, n_trials=n_trials)
-    host = expected.peak if expected.device.type == "cpu" else expected.held
+    host = expected.peak if expected.device.type == "cpu" else expected.resident
     plan = replace(wanted, memory=host)
     usable = [node for node in cluster.nodes if node.cpus >= wanted.cpus and node.gpus >= wanted.gpus]
     most = max(host if node.memory is None else node.memory for node in usable)

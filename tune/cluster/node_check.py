@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from gru4rec.commands.terminal import say
+from gru4rec.commands.terminal import print_status
 from inference.shared.errors import UserError, one_line
 from tune.cluster.storage import filesystem_of
 
@@ -92,7 +92,7 @@ def check_nodes(marker: str, token: str, plugins: Sequence[str]) -> None:
     try:
         late = ray.wait(asked, num_returns=len(asked), timeout=SECONDS_BEFORE_NOTICE)[1]
         if late:
-            say(
+            print_status(
                 f"waiting for {_late(late, asked, names)}; "
                 "what a job's runtime environment names is installed there first"
             )

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from gru4rec.commands.terminal import ProgressLines, say
+from gru4rec.commands.terminal import print_status
+from gru4rec.commands.training_progress import TrainingProgress
 from gru4rec.config.files import to_toml
 from gru4rec.config.train_config import TrainConfig, to_mapping
 from gru4rec.data.events import encode
@@ -34,14 +35,14 @@ from tune.trials.results import TrialResult
 from tune.trials.trial import EPOCH_METRIC, METRIC, TrialData
 
 
-def refit(log: EncodedLog, config: TrainConfig, directory: Path, watcher: training.Watcher | None = None) -> None:
+def refit(log: EncodedLog, config: TrainConfig, directory: Path, callback: training.Callback | None = None) -> None:
     """Train a model directory; an interrupted refit of the same model goes on, a finished one is left as it is.
 
     Args:
         log: training and validation sessions.
         config: the winner's, with its best number of epochs.
         directory: where the model goes; a model that is there is replaced when the new one is whole.
-        watcher: is told how it goes on.
+        callback: of the training.
 
     Raises:
         UserError: the training diverged.
@@ -53,7 +54,7 @@ def refit(log: EncodedLog, config: TrainConfig, directory: Path, watcher: traini
     what = json.dumps(to_mapping(config), sort_keys=True) + data
     folder = directory.with_name(f".{directory.name}.{hashlib.sha256(what.encode()).hexdigest()[:12]}.partial")
     _remove_leftovers(directory, but=folder)
-    training.train(log, config, directory=folder, resume=True, watcher=watcher)
+    training.train(log, config, directory=folder, resume=True, callback=callback)
     _put_in_place(folder, directory)
 
 
@@ -182,8 +183,8 @@ def make_model(
     on_cpu = settings.gpus_per_trial != "auto" and float(settings.gpus_per_trial) == 0
     here = config.replace(device="cpu") if on_cpu else config
     if settings.refit:
-        say(f"training the best model (trial {best.number}) on training and validation sessions together")
-        with ProgressLines(config.n_epochs) as progress:
+        print_status(f"training the best model (trial {best.number}) on training and validation sessions together")
+        with TrainingProgress(config.n_epochs) as progress:
             refit(data.everything, here, directory, progress)
     else:
         save_model(*restore_trainer(data.trial, here, best), directory)

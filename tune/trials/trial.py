@@ -24,11 +24,12 @@ from typing import Any
 import torch
 from ray import tune as ray_tune
 
-from gru4rec.commands.terminal import out_of_memory
 from gru4rec.config.train_config import from_mapping
 from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.evaluation.evaluator import evaluate
 from gru4rec.training.checkpoint import load_training_state, save_training_state
+from gru4rec.training.memory import is_out_of_memory
+from gru4rec.training.plugins import import_plugins
 from gru4rec.training.trainer import Diverged, Trainer
 from inference.shared.errors import UserError, one_line
 from tune.cluster.cluster import TrialPlace
@@ -105,6 +106,7 @@ def run_trial(
         _give_memory_back()
         _forget_peak_memory(place.device)
         settings = from_mapping(config[MODEL]).replace(device=place.device)
+        import_plugins(settings.plugins)
         trainer = Trainer(settings, data.train)
         checkpoint = ray_tune.get_checkpoint()
         if checkpoint is not None:
@@ -124,7 +126,7 @@ def run_trial(
     except UserError as error:
         ray_tune.report(_ended(history, began, "failed", str(error)))
     except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         ray_tune.report(_ended(history, began, "failed", f"out of memory: {one_line(error)}"))
 

@@ -99,7 +99,7 @@ def test_memory_of_a_node_that_cannot_run_a_trial_does_not_count(gpus, idle):
 )
 def test_what_counts_is_the_largest_model_of_the_space(narrowed, config):
     expected = forecast_largest(search_space(narrowed, n_epochs=1, seed=1), LOG, "cpu")
-    assert expected.needed == forecast(LOG, config, validates=True).needed
+    assert expected.needed == forecast(LOG, config, torch.device("cpu"), validates=True).needed
 
 
 def test_ray_runs_one_trial_after_the_other_where_two_do_not_fit(tmp_path, ray_here, plugged_in):
