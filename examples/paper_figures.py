@@ -25,7 +25,7 @@ import polars as pl
 from paper_gradients import Probe, n_states, probes_over_training
 from paper_report import Results, write_report
 
-from gru4rec.commands.terminal import say
+from gru4rec.commands.terminal import print_status
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.data.events import encode, hold_out_last, read_events
 from gru4rec.data.sessions import EncodedLog, Sessions
@@ -83,7 +83,7 @@ class Study:
             refit=False,
             space_values={"layers": str(flags.layers), "batch_size": str(flags.batch_size)} | values,
         )
-        say(f"{name}: {', '.join(over)}")
+        print_status(f"{name}: {', '.join(over)}")
         outcome = run_search(settings)
         if outcome.ending != "complete":
             raise KeyboardInterrupt
@@ -160,7 +160,7 @@ def over_training(study: Study, rates: dict[str, str]) -> list[Probe]:
     probes = []
     for loss, rate in rates.items():
         for n_sample in sorted({flags.few, TUNED_WITH, flags.many}):
-            say(f"gradients: {loss}, {n_sample} samples")
+            print_status(f"gradients: {loss}, {n_sample} samples")
             config = TrainConfig(
                 loss=loss,
                 learning_rate=float(rate),
@@ -309,10 +309,10 @@ def main() -> int:
     try:
         run(flags)
     except UserError as error:
-        say(f"error: {error}")
+        print_status(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on")
+        print_status("interrupted; the same command goes on")
         return 130
     return 0
 

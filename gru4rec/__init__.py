@@ -6,36 +6,25 @@
     model = train(log, TrainConfig(loss="bpr-max"), valid=valid)
     export(model.network, model.vocabulary, "model.onnx")
 
-The wings, in the order of the data: `data` → `preparation` → `model` → `training` → `evaluation` → `onnx_export`;
-`commands` are the command line, `config` describes a run, `kernels` are the compiled loops. What training and scoring
-share is in the package `inference`, which knows nothing of this one.
+The wings, in the order of the data: `data` → `preparation` → `model` → `training` → `evaluation` → `onnx_export`. The
+command line is in `cli` and `commands`, the configuration of a run in `config`, compiled loops in `kernels`. What
+training and scoring share is in the package `inference`, which never imports this one.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gru4rec.config.train_config import TrainConfig
-    from gru4rec.data.events import encode, hold_out_last, read_events
-    from gru4rec.evaluation.evaluator import evaluate
-    from gru4rec.model.losses import register_loss
-    from gru4rec.onnx_export.exporter import export
-    from gru4rec.training.checkpoint import load_model
-    from gru4rec.training.run import train
-    from gru4rec.training.samplers import register_sampler
-
-__all__ = [
-    "TrainConfig",
-    "encode",
-    "evaluate",
-    "export",
-    "hold_out_last",
-    "load_model",
-    "read_events",
-    "register_loss",
-    "register_sampler",
-    "train",
-]
+    from gru4rec.config.train_config import TrainConfig as TrainConfig
+    from gru4rec.data.events import encode as encode
+    from gru4rec.data.events import hold_out_last as hold_out_last
+    from gru4rec.data.events import read_events as read_events
+    from gru4rec.evaluation.evaluator import evaluate as evaluate
+    from gru4rec.model.losses import register_loss as register_loss
+    from gru4rec.onnx_export.exporter import export as export
+    from gru4rec.training.checkpoint import load_model as load_model
+    from gru4rec.training.run import train as train
+    from gru4rec.training.samplers import register_sampler as register_sampler
 
 _MODULES = {
     "TrainConfig": "gru4rec.config.train_config",
@@ -51,13 +40,16 @@ _MODULES = {
 }
 
 
+__all__ = list(_MODULES)
+
+
 def __getattr__(name: str) -> Any:
-    """Load what is asked for when it is asked for: help has to appear before torch is loaded."""
+    """Import a name when it is first used, so that the command line can show its help without loading torch."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    """What is not loaded yet included, for completion in notebooks."""
+    """The names, loaded or not, for completion in notebooks."""
     return sorted({*globals(), *__all__})

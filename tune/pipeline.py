@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gru4rec.commands.terminal import say, use_threads
+from gru4rec.commands.terminal import print_status, use_threads
 from gru4rec.config.train_config import TrainConfig, to_mapping
 from gru4rec.model.device import available
 from gru4rec.training.plugins import import_plugins
@@ -159,7 +159,7 @@ def read_settings(settings: SearchSettings) -> SearchSpace:
     """Stage 0: what can be refused before anything is read or written; gives the search space."""
     use_threads(settings.threads)
     values = over_file(settings.space_values, read_space(settings.space) if settings.space else {})
-    import_plugins(TrainConfig(plugins=settings.plugins))
+    import_plugins(settings.plugins)
     space = search_space(
         values, n_epochs=settings.epochs, seed=settings.seed, plugins=settings.plugins, grid=settings.grid_keys
     )
@@ -185,7 +185,7 @@ def prepare(settings: SearchSettings, space: SearchSpace, folder: SearchFolder) 
         if n_trials < state.n_trials:
             raise UserError(f"the search in {settings.out} has {state.n_trials} trials; give that many, or more")
     train = data.trial.train
-    say(
+    print_status(
         f"{settings.train}: {train.sessions.n_clicks:,} clicks, {train.sessions.n_sessions:,} sessions, "
         f"{len(train.vocabulary):,} items to train on; {data.trial.valid.n_pairs:,} events to validate"
     )
@@ -206,7 +206,7 @@ def run(search: Search) -> Ending:
             if cluster.address or settings.plugins:
                 check_nodes(marker, token, settings.plugins)
         search.update(rounds=rounds, threads=resources.cpus)
-        say(
+        print_status(
             f"{search.n_trials} trials of up to {settings.epochs} epochs, each on {resources.cpus} CPU"
             + (f" and {resources.gpus:g} GPU" if resources.gpus else "")
         )
@@ -221,13 +221,13 @@ def run(search: Search) -> Ending:
             search.update(rounds=search.state.with_round_complete(number).rounds)
             not_run = part.n_trials - len(read_trials(search.folder.location(search.state, round_name(number))))
             if not_run:
-                say(f"the search space holds no more models: {not_run} of {part.n_trials} trials were not run")
+                print_status(f"the search space holds no more models: {not_run} of {part.n_trials} trials were not run")
         finals = search.finals()
         missing = len(finals.missing)
         if missing:
             all_runs = len(finals.finalists) * finals.repeats
             left = "" if missing == all_runs else f"; {missing} of these runs are missing"
-            say(f"the best {len(finals.finalists)} once more, each with {finals.repeats} other seeds{left}")
+            print_status(f"the best {len(finals.finalists)} once more, each with {finals.repeats} other seeds{left}")
             ending = runner.run(FixedStudy([*map(to_mapping, finals.missing)], finals.n_epochs), finals.name)
             if ending != "complete":
                 return ending
@@ -276,7 +276,7 @@ def _resources(search: Search, cluster: Cluster) -> TrialResources:
     free_gpu = available(expected.device) if on_gpu_here else None
     plan = plan_resources(cluster, expected, **limits, n_trials=search.n_trials, free_gpu=free_gpu)
     if plan.note:
-        say(plan.note)
+        print_status(plan.note)
     return plan.resources
 
 

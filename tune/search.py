@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 try:
     from cyclopts import App, Parameter
 
-    from gru4rec.commands.terminal import examples, our_version, run_app, say
+    from gru4rec.commands.terminal import format_examples, installed_version, print_status, run_app
     from tune.settings import SearchSettings
     from tune.space.flags import SpaceFlags, space_values
 except ImportError as missing:  # the base install only scores
@@ -38,13 +38,13 @@ app = App(
     name="python -m tune.search",
     help=HELP,
     help_format="plaintext",
-    help_epilogue=examples(
+    help_epilogue=format_examples(
         "python -m tune.search --train data --out search",
         "python -m tune.search --train clicks.tsv --out search --loss bpr-max --layers 100,200 --epochs 5",
         "python -m tune.search --train train.tsv --valid valid.tsv --test test.tsv --out search --trials 50",
         "python -m tune.search --train data --out study --grid loss n_sample --n-sample 0,512,2048 --repeats 3",
     ),
-    version=our_version,
+    version=installed_version,
 )
 
 NO_FLAGS = SpaceFlags()
@@ -69,16 +69,16 @@ def _print_outcome(settings: SearchSettings, outcome: "Outcome") -> int:
     if outcome.only_finals_left:
         progress = f"in the finals, after all {outcome.n_ended} trials; the same command resumes them"
     if outcome.ending == "interrupted":
-        say(f"interrupted {progress}")
+        print_status(f"interrupted {progress}")
         return 130
     if outcome.ending == "out of time":
-        say(f"the time is up {progress}, for as long again")
+        print_status(f"the time is up {progress}, for as long again")
     Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES).print(
         build_leaderboard(outcome.trials, outcome.finalists)
     )
     for finalist in outcome.finalists:
         if finalist.failures:
-            say(
+            print_status(
                 f"trial {finalist.trial.number}: {len(finalist.failures)} of {finalist.repeats} runs failed and count "
                 f"as 0 in its mean; the first reason: {finalist.failures[0]}"
             )
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of `python -m tune.search`; gives the exit code."""
     for package in ("ray", "optuna", "polars", "torch"):
         if find_spec(package) is None:
-            say(f"error: the search needs {package}: pip install '.[tune]' in its folder")
+            print_status(f"error: the search needs {package}: pip install '.[tune]' in its folder")
             return 2
     return run_app(app, arguments)
 

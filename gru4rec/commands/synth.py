@@ -1,16 +1,16 @@
-"""`gru4rec synth`: a click log to try things out with."""
+"""`gru4rec synth`: a synthetic click log."""
 
 from pathlib import Path
 
 
 def synth(*, out: Path, events: int = 100_000, items: int = 2_000, seed: int = 0) -> None:
-    """Make a realistic click log, for trying things out.
+    """Write a realistic synthetic click log.
 
     Args:
-        out: the file to write; .parquet, .csv, or tab-separated otherwise
-        events: clicks, about that many
+        out: file to write: .parquet, .csv, or else tab-separated
+        events: approximate number of clicks
         items: size of the catalogue
-        seed: another seed, another log
+        seed: random seed
     """
     from gru4rec.data.event_files import system_errors
     from gru4rec.data.synthetic import synthesize

@@ -140,7 +140,7 @@ def test_validation_log_and_resume_through_the_command(folder, tmp_path, capsys)
         (["--plugin", "no_such_module"], "plugins: cannot import 'no_such_module'"),
         (["--item-column", "Product"], "expected one item column 'Product', found only"),
         (["--device", "quantum"], "device: cannot use 'quantum'"),
-        (["--threads", "0"], "threads: expected at least 1, got 0"),
+        (["--threads", "0"], "threads: expected 1 to 4,096, got 0"),
     ],
 )
 def test_wrong_argument_is_one_line_and_nothing_is_written(folder, tmp_path, monkeypatch, capsys, arguments, message):
@@ -207,7 +207,7 @@ def test_what_is_no_model_is_one_line(folder, tmp_path, capsys):
 
 
 def test_interrupt_ends_with_130(folder, tmp_path):
-    """Ctrl-C in a real process, once the first epoch is on disk; the run can go on."""
+    """Ctrl-C in a real process, once the first epoch is on disk; the run can be resumed."""
 
     out = tmp_path / "model"
     command = ["train", "--train", str(folder / "clicks.tsv"), "--out", str(out)]
@@ -269,7 +269,7 @@ def test_standard_output_on_a_full_disk_is_one_line(tmp_path):
     assert (ended.returncode, ended.stderr) == (2, line)
 
 
-def test_what_standard_output_has_no_letter_for_is_written_in_its_place(folder):
+def test_what_the_encoding_of_standard_output_lacks_is_escaped(folder):
     ended = subprocess.run(
         [sys.executable, "-m", "gru4rec.cli", "evaluate", str(folder / "model"), "--test", str(folder / "clicks.tsv")],
         capture_output=True,
@@ -281,7 +281,7 @@ def test_what_standard_output_has_no_letter_for_is_written_in_its_place(folder):
 
 
 @pytest.mark.parametrize("closed", [(2,), (0, 1, 2)])
-def test_closed_standard_streams_change_nothing_but_what_is_heard(closed, folder, tmp_path):
+def test_closed_standard_streams_change_only_what_is_printed(closed, folder, tmp_path):
     def close():
         for number in closed:
             os.close(number)
@@ -320,11 +320,10 @@ def test_memory_that_runs_out_is_one_line(error, capsys):
 
     assert run_app(App(default_command=raising), []) == 2
     first = str(error).splitlines()[0]
-    line = f"error: out of memory ({first}); ask for less, or take a machine with more\n"
-    assert capsys.readouterr().err == line
+    assert capsys.readouterr().err.startswith(f"error: out of memory ({first}); ")
 
 
-def test_a_defect_of_ours_is_not_taken_for_anything_else():
+def test_a_defect_of_ours_stays_a_traceback():
     def raising():
         raise RuntimeError("no such thing")
 

@@ -115,7 +115,7 @@ def test_mistakes_are_one_line_and_write_nothing(folder, tmp_path, capsys):
     said = capsys.readouterr()
     assert "the folder" in said.err
     assert not said.out  # it is noticed before anything is ranked
-    assert "threads: expected at most 4,096" in failing(capsys, *base, "--threads", "999999999999")
+    assert "threads: expected 1 to 4,096" in failing(capsys, *base, "--threads", "999999999999")
     assert "out of memory" in failing(capsys, *base, "--bootstrap", "999999999999999")
 
 
@@ -123,6 +123,8 @@ def test_what_else_is_to_be_compared_is_read_before_anything_is_ranked(folder, t
     (tmp_path / "foreign.tsv").write_text("SessionId\tItemId\tTime\n1\tx\t1\n1\ty\t2\n")
     shutil.copytree(folder / "good", tmp_path / "other")
     (tmp_path / "other" / "vocabulary.txt").write_text("\n".join(f"other-{number:02d}" for number in range(30)))
+    metrics = tmp_path / "other" / "metrics.json"
+    metrics.write_text(metrics.read_text().replace("vocabulary_sha256", "unknown_key"))
     shutil.copytree(folder / "good", tmp_path / "damaged")
     next((tmp_path / "damaged").rglob("output_table.npy")).write_bytes(b"")
     monkeypatch.setattr("gru4rec.evaluation.network_ranking.rank_all", None)  # ranking anything is a TypeError

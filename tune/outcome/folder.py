@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from gru4rec.training.run import LOCK_FILE, in_use
+from gru4rec.training.run import LOCK_FILE, folder_lock
 from inference.shared.atomic import atomic_file
 from inference.shared.errors import UserError
 from tune.cluster.storage import absolute
@@ -222,7 +222,7 @@ def lock_folder(path: Path) -> Iterator[SearchFolder]:
         UserError: another search holds it, or it cannot be written to.
     """
     is_new = not path.exists()
-    with in_use(path, by="search"):
+    with folder_lock(path, user="search"):
         try:
             yield SearchFolder(path)
         finally:
