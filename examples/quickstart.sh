@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# From a click log to recommendations, on a machine that has nothing but Python 3.11 or newer.
+# From a click log to recommendations. Needs nothing but Python 3.11 or newer.
 #
 #   bash examples/quickstart.sh                                 a synthetic log
 #   bash examples/quickstart.sh clicks.csv                      your own: columns SessionId, ItemId, Time
 #   bash examples/quickstart.sh clicks.csv visit product at     … or columns of these names
 #
-# Everything it makes is in quickstart-output/, for a log of your own in a folder of its name there (QUICKSTART_OUTPUT names another folder).
+# All output goes to quickstart-output/; that of your own log goes to a folder named after the log. QUICKSTART_OUTPUT
+# names another folder.
 set -euo pipefail
 log=${1:-}
 columns=(--session-column "${2:-SessionId}" --item-column "${3:-ItemId}" --time-column "${4:-Time}")
@@ -17,27 +18,28 @@ output=${output:-quickstart-output${name:+/${name%%.*}}}
 mkdir -p "$output"
 
 if [ ! -x .venv/bin/gru4rec ] || ! .venv/bin/python -c "import torch, ray, optuna" 2>/dev/null; then
-    echo "== installing into .venv (the first time only)"
+    echo "== installing into .venv (first time only)"
     [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
     .venv/bin/python -m pip install --quiet --constraint tests/constraints.txt --editable '.[tune]'
 fi
 PATH="$PWD/.venv/bin:$PATH"
 
 if [ -z "$log" ]; then
-    echo "== a click log"
+    echo "== making a click log"
     log=$output/clicks.tsv
     [ -f "$log" ] || gru4rec synth --out "$log" --events 40000 --items 1000
 fi
 
-echo "== a small search: loss, number of negatives, learning rate, …"
+echo "== a small search over loss, number of negatives, learning rate, …"
 python -m tune.search --train "$log" --out "$output/search" "${columns[@]}" \
     --trials 6 --epochs 3 --layers 64,96 --n-sample 128,512 --batch-size 32,64 ||
-    [ $? -eq 3 ] # some trials failed, and the best of the others is there
+    [ $? -eq 3 ] # some trials failed; the best of the others was exported
 
-echo "== recommendations for the log's last five sessions, made by onnxruntime alone"
+echo "== recommendations for the last five sessions of the log, with onnxruntime only"
 python - "$log" "${columns[@]:1:1}" "${columns[@]:3:1}" "${columns[@]:5:1}" > "$output/sessions.jsonl" <<'PYTHON'
 import json, sys
-from gru4rec.data.events import Columns, read_events
+from gru4rec import read_events
+from gru4rec.data import Columns
 
 log, *names = sys.argv[1:]
 clicks = read_events(log, Columns(*names)).sort("time", maintain_order=True)
@@ -47,4 +49,4 @@ for session in clicks["session"].unique(maintain_order=True)[-5:]:
 PYTHON
 gru4rec-infer --model "$output/search/model.onnx" --session "$output/sessions.jsonl" --top-k 5
 
-echo "The model is one file: $output/search/model.onnx. What was tried: $output/search/results.csv"
+echo "The model is one file: $output/search/model.onnx. The trials: $output/search/results.csv"

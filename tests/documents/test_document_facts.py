@@ -104,8 +104,8 @@ def test_a_message_that_is_explained_can_really_be_met(message, said):
     assert any(pattern.search(text) for text in said), message
 
 
-def test_most_of_the_document_on_trouble_is_messages():
-    assert len(MESSAGES) == len(set(MESSAGES)) > 40
+def test_the_document_on_trouble_explains_a_dozen_messages():
+    assert 10 <= len(MESSAGES) == len(set(MESSAGES))
 
 
 MEASURED = ("README.md", "examples/benchmarks/RESULTS.md", "examples/benchmarks/ABLATIONS.md", "examples/README.md")
