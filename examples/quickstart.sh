@@ -39,7 +39,7 @@ echo "== recommendations for the last five sessions of the log, with onnxruntime
 python - "$log" "${columns[@]:1:1}" "${columns[@]:3:1}" "${columns[@]:5:1}" > "$output/sessions.jsonl" <<'PYTHON'
 import json, sys
 from gru4rec import read_events
-from gru4rec.data import Columns
+from inference.shared.columns import Columns
 
 log, *names = sys.argv[1:]
 clicks = read_events(log, Columns(*names)).sort("time", maintain_order=True)
