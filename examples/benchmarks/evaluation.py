@@ -25,8 +25,8 @@ import official_code
 import torch
 
 from gru4rec.data.events import encode, read_events
-from gru4rec.evaluation.evaluator import metrics_of
-from gru4rec.evaluation.network_ranking import rank_all
+from gru4rec.evaluation.assessment import summarize
+from gru4rec.evaluation.network_ranking import rank_with_network
 from gru4rec.model.network import Network
 from gru4rec.training.checkpoint import load_model
 from inference.shared.errors import UserError
@@ -63,8 +63,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     sessions = encode(read_events(arguments.test), loaded.vocabulary).sessions
 
     def ours(n_best: int) -> tuple[float, float]:
-        ranks = rank_all(loaded.network, sessions, n_best=n_best).ranks("standard")
-        result = metrics_of(ranks, cutoffs=[CUTOFF], ties="standard")
+        result = summarize(rank_with_network(loaded.network, sessions, n_best=n_best), [CUTOFF], "standard")
         return result.recall[CUTOFF], result.mrr[CUTOFF]
 
     ways: dict[str, Callable[[], tuple[float, float]]] = {

@@ -26,7 +26,8 @@ import polars as pl
 from gru4rec.config.files import read_config
 from gru4rec.config.train_config import WHOLE_SESSION, TrainConfig, from_mapping
 from gru4rec.data.events import encode, read_events
-from gru4rec.evaluation.evaluator import Evaluation, evaluate
+from gru4rec.evaluation.assessment import Evaluation
+from gru4rec.evaluation.evaluator import evaluate
 from gru4rec.training.run import train
 from gru4rec.training.warm_start import WarmStart
 

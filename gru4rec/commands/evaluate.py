@@ -1,4 +1,7 @@
-"""`gru4rec evaluate`: how good a model is, whether simple methods are better, and whether another model is."""
+"""`gru4rec evaluate`: how good a model is, and whether simple methods or another model are better.
+
+All arguments and input files are checked before anything is ranked, which takes long.
+"""
 
 import json
 import time
@@ -18,16 +21,16 @@ from gru4rec.commands.column_flags import ColumnFlags
 from gru4rec.commands.terminal import use_threads
 from gru4rec.data.events import encode, read_events
 from gru4rec.data.sessions import EncodedLog, Sessions
-from gru4rec.evaluation.assessment import Assessment, Group, Setting, assess, differences
+from gru4rec.evaluation.assessment import Assessment, Group, Settings, assess, compare
 from gru4rec.evaluation.baselines.registry import BASELINES, rank_with_baseline
 from gru4rec.evaluation.metrics import Interval
-from gru4rec.evaluation.rankings import Events, Rankings
+from gru4rec.evaluation.rankings import Rankings, Targets
 from inference.shared.atomic import atomic_file
 from inference.shared.errors import UserError
 from inference.shared.vocabulary import Vocabulary
 
-REPORTED = ("recall", "mrr")
-"""The metrics by which models are compared in words."""
+HEADLINE_METRICS = ("recall", "mrr")
+"""A baseline that beats the model at one of these causes a warning."""
 
 
 def evaluate(
@@ -53,28 +56,28 @@ def evaluate(
     Args:
         model: model directory, or exported model.onnx
         test: click log or prepared folder; items that the model does not know are left out
-        versus: another model of the same items: what is the difference, and is it more than chance?
-        baselines: the training log; popularity, Markov, item-kNN, V-SKNN and others are counted from it and compared
+        versus: another model of the same items; reports the difference and whether it is more than chance
+        baselines: the training log; reports popularity, Markov, item-kNN, V-SKNN and others counted from it
         cutoffs: the N of Recall@N and the other metrics
         ties: how to rank the target among equal scores
-        bootstrap: resamples of the sessions, for the intervals
+        bootstrap: resamples of the sessions for the intervals
         seed: of the resamples
-        json_file: write the figures here, too
+        json_file: also write the figures to this file
         threads: CPU threads
         device: auto, cpu or cuda
     """
     use_threads(threads)
     if device not in ("auto", "cpu") and all(path.suffix == ".onnx" for path in (model, versus) if path is not None):
-        raise UserError(f"device: an exported model is evaluated with onnxruntime on the CPU, got {device!r}")
-    setting = Setting(_cutoffs(cutoffs), ties, bootstrap, seed)
+        raise UserError(f"device: exported models are evaluated with onnxruntime on the CPU, got {device!r}")
+    settings = Settings(_parse_cutoffs(cutoffs), ties, bootstrap, seed)
     with atomic_file(json_file) if json_file is not None else nullcontext() as file:
         clicks = read_events(test, columns.columns(), part="test")
-        first = _Judged.read(model, threads, device)
-        second = _Judged.read(versus, threads, device) if versus is not None else None
+        first = _Ranker.load(model, threads, device)
+        second = _Ranker.load(versus, threads, device) if versus is not None else None
         if second is not None and second.vocabulary != first.vocabulary:
             raise UserError(
-                f"{versus}: expected a model of the same items as {model}, got others; ranks among different "
-                "catalogues cannot be compared: train both on the same log"
+                f"{versus}: expected a model of the same items as {model}, got other items; ranks in different "
+                "catalogues cannot be compared: train both models on the same log"
             )
         log, train = encode(clicks, first.vocabulary), None
         if baselines is not None:
@@ -83,173 +86,160 @@ def evaluate(
                 raise UserError(
                     f"{baselines}: expected the log that {model} was trained on, got none of the model's items"
                 )
-            setting = replace(setting, support=train.support)
-        # all that can be refused is refused by now: from here on, it takes long
-        n_items, events = len(log.vocabulary), Events.of(log.sessions)
-        ranked = first.ranked(log.sessions, setting)
-        result = assess(ranked, events, n_items, setting)
+            settings = replace(settings, support=train.support)
+        n_items, targets = len(log.vocabulary), Targets.of(log.sessions)
+        rankings = first.rank(log.sessions, settings)
+        result = assess(rankings, targets, n_items, settings)
         figures = result.as_dict()
-        _show_assessment(result)
-        _say_left_out(clicks.height, log.sessions.n_clicks)
+        _print_assessment(result)
+        if clicks.height > log.sessions.n_clicks:
+            n_unknown = clicks.height - log.sessions.n_clicks
+            print(f"{n_unknown:,} of {clicks.height:,} clicks were left out: the model does not know their items")
         if second is not None:
-            other = second.ranked(log.sessions, setting)
-            difference = differences(ranked, other, events, setting)
-            figures["versus"] = assess(other, events, n_items, setting).as_dict() | {"difference": _as_json(difference)}
-            _show_difference(str(model), str(versus), difference, setting)
+            other = second.rank(log.sessions, settings)
+            difference = compare(rankings, other, targets, settings)
+            figures["versus"] = _figures(assess(other, targets, n_items, settings), difference)
+            _print_difference(str(model), str(versus), difference)
         if train is not None:
-            figures["baselines"] = _compared(train, log, ranked, result)
+            figures["baselines"] = _compare_baselines(train, log.sessions, rankings, result)
         if file is not None:
             file.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """A model to be judged.
+class _Ranker:
+    """A loaded model.
 
     Attributes:
-        path: where it lies.
+        path: of the model.
         vocabulary: its items.
-        rank: ranks sessions, to a cutoff, and is told whom to tell how far it is.
+        function: ranks sessions; takes `n_best` and `progress`.
     """
 
     path: Path
     vocabulary: Vocabulary
-    rank: Callable[[Sessions, int, Callable[[int], None]], Rankings]
+    function: Callable[..., Rankings]
 
     @classmethod
-    def read(cls, path: Path, threads: int | None, device: str) -> "_Judged":
+    def load(cls, path: Path, threads: int | None, device: str) -> "_Ranker":
         if path.suffix == ".onnx":
             from gru4rec.evaluation.onnx_ranking import rank_with_artifact
             from inference.model.recommender import Recommender
 
             recommender = Recommender.load(path, threads=threads)
             return cls(path, recommender.vocabulary, partial(rank_with_artifact, recommender))
-        from gru4rec.evaluation.network_ranking import rank_all
+        from gru4rec.evaluation.network_ranking import rank_with_network
         from gru4rec.model.device import choose_device
         from gru4rec.training.checkpoint import load_model
 
         loaded = load_model(path, device=str(choose_device(device)))
-        return cls(
-            path,
-            loaded.vocabulary,
-            lambda sessions, cutoff, report: rank_all(loaded.network, sessions, n_best=cutoff, progress=report),
-        )
+        return cls(path, loaded.vocabulary, partial(rank_with_network, loaded.network))
 
-    def ranked(self, sessions: Sessions, setting: Setting) -> Rankings:
-        """How it ranks the events of some sessions, with a bar that shows how far it is."""
-        with _progress(str(self.path), sessions.n_pairs) as report:
-            return self.rank(sessions, max(setting.cutoffs), report)
+    def rank(self, sessions: Sessions, settings: Settings) -> Rankings:
+        with _progress_bar(str(self.path), sessions.n_pairs) as progress:
+            return self.function(sessions, n_best=max(settings.cutoffs), progress=progress)
 
 
-def _compared(train: EncodedLog, test: EncodedLog, ranked: Rankings, network: Assessment) -> dict[str, Any]:
-    """Rank with every baseline, show them beside the network and say which of them beats it."""
-    events, setting, n = Events.of(test.sessions), network.setting, network.setting.headline
+def _compare_baselines(train: EncodedLog, test: Sessions, rankings: Rankings, model: Assessment) -> dict[str, Any]:
+    """Rank with every baseline, print them next to the model, and warn of those that beat it."""
+    targets, settings, n = Targets.of(test), model.settings, model.settings.headline
     header = ["", f"Recall@{n}", f"MRR@{n}", f"coverage@{n}", "clicks of recommended", "seconds"]
-    rows = [["this model", *_summary(network), ""]]
+    rows = [["this model", *_summary(model), ""]]
     figures: dict[str, Any] = {}
-    verdicts: list[str] = []
-    for name, make in BASELINES.items():
-        with _progress(name, test.sessions.n_pairs) as report:
-            began = time.perf_counter()
-            baseline = make(train.sessions, train.support)
-            rankings = rank_with_baseline(
-                baseline, test.sessions, train.support, n_best=max(setting.cutoffs), progress=report
-            )
-            seconds = time.perf_counter() - began
-        result = assess(rankings, events, len(train.vocabulary), setting)
-        difference = differences(ranked, rankings, events, setting)
-        figures[name] = result.as_dict() | {"difference": _as_json(difference), "seconds": round(seconds, 3)}
+    warnings: list[str] = []
+    for name, count in BASELINES.items():
+        with _progress_bar(name, test.n_pairs) as progress:
+            start = time.perf_counter()
+            baseline = count(train.sessions, train.support)
+            theirs = rank_with_baseline(baseline, test, train.support, n_best=max(settings.cutoffs), progress=progress)
+            seconds = time.perf_counter() - start
+        result = assess(theirs, targets, len(train.vocabulary), settings)
+        difference = compare(rankings, theirs, targets, settings)
+        figures[name] = _figures(result, difference) | {"seconds": round(seconds, 3)}
         rows.append([name, *_summary(result), f"{seconds:.1f}"])
-        verdicts += _defeats(name, network, result, difference)
-    _show(f"baselines counted from {train.sessions.n_clicks:,} clicks", header, rows)
-    for verdict in verdicts or [f"no baseline beats the model at Recall@{n} or MRR@{n}"]:
-        print(verdict)
+        warnings += _warnings(name, model, result, difference)
+    _print_table(f"baselines counted from {train.sessions.n_clicks:,} clicks", header, rows)
+    for line in warnings or [f"no baseline beats the model at Recall@{n} or MRR@{n}"]:
+        print(line)
     return figures
 
 
-def _defeats(name: str, network: Assessment, baseline: Assessment, difference: dict[str, Interval]) -> Iterator[str]:
-    for metric in REPORTED:
-        key = f"{metric}@{network.setting.headline}"
-        theirs, ours = baseline.metrics[key].mean, network.metrics[key].mean
+def _warnings(name: str, model: Assessment, baseline: Assessment, difference: dict[str, Interval]) -> Iterator[str]:
+    n = model.settings.headline
+    for metric in HEADLINE_METRICS:
+        theirs, ours = getattr(baseline, metric)[n], getattr(model, metric)[n]
         if theirs > ours:
-            sure = "" if difference[key].high < 0 else ", which may be chance"
-            yield f"WARNING: {name} beats the model at {key}: {theirs:.4f}, model {ours:.4f}{sure}"
+            doubt = "" if difference[f"{metric}@{n}"].high < 0 else ", which may be chance"
+            yield f"WARNING: {name} beats the model at {metric}@{n}: {theirs:.4f}, model {ours:.4f}{doubt}"
 
 
 def _summary(result: Assessment) -> list[str]:
-    n = result.setting.headline
-    support = f"{result.popularity[n]:.1f}" if result.popularity else ""
-    return [
-        *(f"{result.metrics[f'{metric}@{n}'].mean:.4f}" for metric in REPORTED),
-        f"{result.coverage[n]:.1%}",
-        support,
-    ]
+    n = result.settings.headline
+    popularity = f"{result.popularity[n]:.1f}" if result.popularity else ""
+    return [f"{result.recall[n]:.4f}", f"{result.mrr[n]:.4f}", f"{result.coverage[n]:.1%}", popularity]
 
 
-def _show_assessment(result: Assessment) -> None:
-    setting, n = result.setting, result.setting.headline
+def _print_assessment(result: Assessment) -> None:
+    settings, n = result.settings, result.settings.headline
     names = {"recall": "Recall", "mrr": "MRR", "ndcg": "NDCG"}
     rows = [
         [
             str(cutoff),
-            *(_with_ends(result.metrics[f"{metric}@{cutoff}"]) for metric in names),
+            *(_format_interval(result.intervals[f"{metric}@{cutoff}"]) for metric in names),
             f"{result.coverage[cutoff]:.1%}",
         ]
-        for cutoff in setting.cutoffs
+        for cutoff in settings.cutoffs
     ]
-    title = f"{result.events:,} events in {result.sessions:,} sessions, {setting.ties} ties"
-    _show(title, ["N", *(f"{name}@N" for name in names.values()), "coverage@N"], rows)
+    title = f"{result.events:,} events in {result.sessions:,} sessions, {settings.ties} ties"
+    _print_table(title, ["N", *(f"{name}@N" for name in names.values()), "coverage@N"], rows)
     print(
-        f"in brackets: 95 % of {setting.resamples:,} resamples of the sessions; MAP@N equals MRR@N (one item is right)"
+        f"in brackets: 95 % intervals from {settings.resamples:,} resamples of the sessions; MAP@N equals MRR@N, since "
+        "one item is relevant"
     )
     if result.clicked_popularity is not None:
         print(
-            f"clicks in training of an item: {result.popularity[n]:.1f} on average of those recommended (N = {n}), "
-            f"{result.clicked_popularity:.1f} of those that came next"
+            f"mean clicks in training: {result.popularity[n]:.1f} of the recommended items (N = {n}), "
+            f"{result.clicked_popularity:.1f} of the items that came next"
         )
     if result.ties_decide:
         print(
             f"WARNING: ties decide: {result.tied:.1%} of the targets score exactly as other items do, and Recall@{n} "
-            f"is {result.tie_spread:.4f} higher with ties in the model's favour than with ties against it; its scores "
-            "have collapsed, the honest figures are those of --ties conservative"
+            f"is {result.tie_spread:.4f} higher with ties in the model's favour than with ties against it; the scores "
+            "have collapsed: trust only the figures of --ties conservative"
         )
-    _show_groups("by clicks of the session so far", result.by_position, n)
-    _show_groups("by clicks in training of the item that came next", result.by_support, n)
+    _print_groups("by clicks in the session so far", result.by_position, n)
+    _print_groups("by clicks in training of the item that came next", result.by_support, n)
 
 
-def _show_groups(title: str, groups: Sequence[Group], cutoff: int) -> None:
+def _print_groups(title: str, groups: Sequence[Group], cutoff: int) -> None:
     if groups:
         rows = [[group.label, f"{group.events:,}", f"{group.recall:.4f}", f"{group.mrr:.4f}"] for group in groups]
-        _show(title, ["clicks", "events", f"Recall@{cutoff}", f"MRR@{cutoff}"], rows)
+        _print_table(title, ["clicks", "events", f"Recall@{cutoff}", f"MRR@{cutoff}"], rows)
 
 
-def _show_difference(first: str, second: str, difference: dict[str, Interval], setting: Setting) -> None:
+def _print_difference(first: str, second: str, difference: dict[str, Interval]) -> None:
     rows = [
-        [name, f"{it.mean:+.4f}", f"{it.low:+.4f} … {it.high:+.4f}", _meaning(it)] for name, it in difference.items()
+        [name, f"{it.mean:+.4f}", f"{it.low:+.4f} … {it.high:+.4f}", _winner(it)] for name, it in difference.items()
     ]
-    _show(f"{first} less {second}, on the same sessions", ["", "difference", "95 % interval", "better"], rows)
+    _print_table(f"{first} minus {second}, on the same sessions", ["", "difference", "95 % interval", "better"], rows)
 
 
-def _meaning(difference: Interval) -> str:
+def _winner(difference: Interval) -> str:
     if difference.low > 0:
         return "the first"
-    return "the second" if difference.high < 0 else "neither for sure"
+    return "the second" if difference.high < 0 else "unclear"
 
 
-def _with_ends(interval: Interval) -> str:
+def _format_interval(interval: Interval) -> str:
     return f"{interval.mean:.4f} ({interval.low:.4f}–{interval.high:.4f})"
 
 
-def _as_json(intervals: dict[str, Interval]) -> dict[str, list[float]]:
-    return {name: [interval.mean, interval.low, interval.high] for name, interval in intervals.items()}
+def _figures(result: Assessment, difference: dict[str, Interval]) -> dict[str, Any]:
+    """For the JSON file: a model that is compared with the first one."""
+    return result.as_dict() | {"difference": {name: [it.mean, it.low, it.high] for name, it in difference.items()}}
 
 
-def _say_left_out(n_clicks: int, n_known: int) -> None:
-    if n_clicks > n_known:
-        print(f"{n_clicks - n_known:,} of {n_clicks:,} clicks were left out: the model does not know their items")
-
-
-def _show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on a terminal, lines in columns elsewhere."""
     console = Console()
     if console.is_terminal:
@@ -265,16 +255,16 @@ def _show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> N
 
 
 @contextmanager
-def _progress(what: str, n_events: int) -> Iterator[Callable[[int], None]]:
-    """A bar of the events ranked so far, where there is a terminal to draw it on."""
+def _progress_bar(what: str, n_targets: int) -> Iterator[Callable[[int], None]]:
+    """A bar of the targets ranked so far, shown only on a terminal."""
     console = Console(stderr=True)
     parts = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*parts, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(what, total=n_events)
+        task = bar.add_task(what, total=n_targets)
         yield lambda done: bar.update(task, completed=done)
 
 
-def _cutoffs(text: str) -> tuple[int, ...]:
+def _parse_cutoffs(text: str) -> tuple[int, ...]:
     try:
         return tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:

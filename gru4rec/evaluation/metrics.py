@@ -1,19 +1,18 @@
-"""What a rank is worth, and how sure one can be of a mean of it.
+"""The metrics of a ranking, and how certain their means are.
 
-With one relevant item per event, the item that came next, at rank r ≤ N (beyond N everything is worth 0):
+There is one relevant item per target, the target itself. At rank r ≤ N it counts as follows, and as 0 beyond N:
 
     Recall@N: 1      MRR@N: 1 / r      NDCG@N: 1 / log₂(r + 1)      MAP@N: 1 / r
 
-Average precision is the mean of the precision at the ranks of the relevant items; there is one of them, and the
-precision there is 1 / r, so MAP@N is MRR@N, whatever the model.
+Average precision is the mean of the precision at the ranks of the relevant items. With one of them it is 1 / r, so
+MAP@N always equals MRR@N.
 
-Events of one session are not independent: whoever is easy to predict once is easy to predict again. Intervals are
-therefore percentiles of a bootstrap that draws whole sessions (Efron & Tibshirani, An Introduction to the Bootstrap,
-chapters 8 and 13). Two models are compared on the same draws, which leaves out of their difference what makes a session
-easy for both.
+Targets of one session are not independent: a session that is easy to predict once is easy to predict again. Intervals
+are therefore percentiles of a bootstrap over whole sessions (Efron & Tibshirani, An Introduction to the Bootstrap,
+chapters 8 and 13). Two models are compared on the same resamples, so that sessions that are easy for both cancel out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,23 +20,23 @@ import numpy as np
 from inference.shared.errors import UserError
 
 METRICS = ("recall", "mrr", "ndcg")
-LEVEL = 0.95
+CONFIDENCE = 0.95
 
 
 def check_cutoffs(cutoffs: Sequence[int]) -> None:
-    """Refuse cutoffs at which nothing can be counted.
+    """Refuse an empty list of cutoffs, and cutoffs below 1.
 
     Raises:
-        UserError: there is none, or one that is not positive.
+        UserError: there is no cutoff, or one below 1.
     """
     if not cutoffs or min(cutoffs) < 1:
         raise UserError(f"cutoffs: expected positive numbers, got {list(cutoffs)}")
 
 
-def worth(metric: str, ranks: np.ndarray, cutoff: int) -> np.ndarray:
-    """What each of the ranks [E], from 1, is worth, float64 [E].
+def compute_metric(metric: str, ranks: np.ndarray, cutoff: int) -> np.ndarray:
+    """The metric of each of the ranks [E], from 1, float64 [E].
 
-    >>> worth("ndcg", np.array([1.0, 3.0, 21.0]), 20).tolist()
+    >>> compute_metric("ndcg", np.array([1.0, 3.0, 21.0]), 20).tolist()
     [1.0, 0.5, 0.0]
     """
     assert metric in METRICS
@@ -49,10 +48,10 @@ def worth(metric: str, ranks: np.ndarray, cutoff: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and where it would lie, with other sessions, 95 times out of 100.
+    """A mean with its 95 % interval.
 
     Attributes:
-        mean: over all events.
+        mean: over all targets.
         low, high: the ends of the interval.
     """
 
@@ -61,23 +60,24 @@ class Interval:
     high: float
 
 
-def intervals(values: np.ndarray, session: np.ndarray, *, resamples: int, seed: int) -> list[Interval]:
-    """Means over events with percentile bootstrap intervals over sessions.
+def bootstrap(
+    values: Mapping[str, np.ndarray], session: np.ndarray, *, resamples: int, seed: int
+) -> dict[str, Interval]:
+    """Means over targets with percentile bootstrap intervals over sessions.
 
     Args:
-        values: float64 [E, M], M quantities of every event.
-        session: int64 [E], the session of every event.
-        resamples: how often as many sessions as there are, are drawn.
+        values: by name, float64 [E]: a quantity of every target, at least one.
+        session: int64 [E], the session of every target.
+        resamples: how often as many sessions as there are, are drawn with replacement; at least 1.
         seed: of the draws; the same seed draws the same sessions.
 
     Returns:
-        An interval for each of the M.
+        An interval for each of the quantities.
     """
-    assert len(values)
-    assert resamples > 0
+    columns = np.stack(list(values.values()), axis=1)  # [E, M]
     _, number = np.unique(session, return_inverse=True)
     n_sessions = int(number.max()) + 1
-    weights = np.column_stack([np.ones(len(values)), values])  # [E, 1 + M]
+    weights = np.column_stack([np.ones(len(columns)), columns])  # [E, 1 + M]
     sums = np.stack([np.bincount(number, column, minlength=n_sessions) for column in weights.T], axis=1)  # [S, 1 + M]
     generator = np.random.default_rng(seed)
     drawn = np.empty((resamples, sums.shape[1]))
@@ -85,8 +85,6 @@ def intervals(values: np.ndarray, session: np.ndarray, *, resamples: int, seed: 
         times = np.bincount(generator.integers(n_sessions, size=n_sessions), minlength=n_sessions)
         drawn[row] = times @ sums
     means = drawn[:, 1:] / drawn[:, :1]
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    return [
-        Interval(float(mean), float(left), float(right))
-        for mean, left, right in zip(values.mean(axis=0), low, high, strict=True)
-    ]
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    ends = zip(columns.mean(axis=0).tolist(), low.tolist(), high.tolist(), strict=True)
+    return {name: Interval(*each) for name, each in zip(values, ends, strict=True)}

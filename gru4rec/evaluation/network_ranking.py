@@ -1,12 +1,12 @@
-"""Every item of the catalogue ranked by the network, without ever holding all scores of a batch.
+"""Rank every item of the catalogue with a network, without holding all scores of a batch.
 
     sessions → states, a few thousand at a time → chunks of states × blocks of items → counts
 
-A block of scores stays in the cache: it is computed, compared with the targets' scores, counted and overwritten, so
-memory does not grow with the catalogue and the scores are never written out. A target's own score has to be known
-before the first block is counted; it is taken from the very product that is counted later, not computed by itself,
-since sums of another order differ in the last bit and would make or break ties. So that this costs next to nothing,
-states are sorted by their targets: those of a chunk then lie in few blocks.
+A block of scores stays in the cache: it is computed, compared with the targets' scores, counted and overwritten. So
+memory does not grow with the catalogue. A target's own score must be known before the first block is counted. It is
+taken from the same product that is counted later: computed alone, its sum could have another order and differ in the
+last bit, which would make or break ties. To keep this cheap, states are sorted by their targets, so that the targets
+of a chunk lie in few blocks.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,23 +24,23 @@ SESSIONS_PER_BATCH = 2048
 STATES_AT_ONCE = 1 << 14
 STATES_PER_CHUNK = 512
 ITEMS_PER_BLOCK = 2048  # with a chunk of states, 4 MiB of float32 scores: they stay in the cache of a processor
-BLOCKS_AT_ONCE_ON_GPU = 16  # where a product of this size is over before the next one is asked for
+BLOCKS_AT_ONCE_ON_GPU = 16  # a GPU finishes a product of one block before the next one is launched
 
-_Events = tuple[np.ndarray, Tensor, Tensor, Tensor]
-"""Events: their places, the last layer's output [M, H] before the target, the target [M], the recent items [M, K]."""
+_Part = tuple[np.ndarray, Tensor, Tensor, Tensor]
+"""Some targets: their places, the last layer's output before them [M, H], their items [M], the recent items [M, K]."""
 
 
 @torch.no_grad()
-def rank_all(
+def rank_with_network(
     network: Network, sessions: Sessions, *, n_best: int = 0, progress: Callable[[int], None] | None = None
 ) -> Rankings:
-    """Rank the next item of every event among all items.
+    """Rank every target among all items.
 
     Args:
-        network: a model; dropout plays no part.
+        network: runs without dropout.
         sessions: in the item numbers of the model's vocabulary.
-        n_best: how many of the best items to keep of every event.
-        progress: called with the number of events ranked so far.
+        n_best: how many of the best items to keep for every target.
+        progress: called with the number of targets ranked so far.
 
     Raises:
         UserError: the network has weights that are not finite.
@@ -48,27 +48,25 @@ def rank_all(
     if not network.is_finite():  # comparisons with NaN are false, so every target would be ranked first
         raise UserError("expected finite weights to evaluate, got NaN or infinity; the training has diverged")
     n_best = min(n_best, network.n_items)
-    n_events = sessions.n_pairs
-    above, tied = np.empty(n_events, dtype=np.int64), np.empty(n_events, dtype=np.int64)
-    best = np.empty((n_events, n_best), dtype=np.int32)
+    rankings = Rankings.empty(sessions.n_pairs, n_best)
     ranking = _BlockRanking(network, n_best)
     done = 0
-    for places, states, targets, recent in _gathered(_states(network, sessions)):
+    for places, states, targets, recent in _merge(_states(network, sessions)):
         order = torch.argsort(targets)
         for rows in torch.split(order, STATES_PER_CHUNK):
             counts = ranking.counts(
                 network.query(states[rows]), targets[rows], recent[rows], network.bonus(states[rows])
             )
             here = places[rows.cpu().numpy()]
-            above[here], tied[here], best[here] = (part.cpu().numpy() for part in counts)
+            rankings.fill(here, *(part.cpu().numpy() for part in counts))
         done += len(places)
         if progress is not None:
             progress(done)
-    return Rankings(above, tied, best)
+    return rankings
 
 
 class _BlockRanking:
-    """Products of queries with the scoring rows of a block of items at a time."""
+    """Counts and best items, from the scores of one block of items at a time."""
 
     def __init__(self, network: Network, n_best: int):
         self._table, self._bias = network.scoring(network.output_table), network.output_bias
@@ -86,13 +84,13 @@ class _BlockRanking:
         return scores
 
     def counts(self, query: Tensor, targets: Tensor, recent: Tensor, bonus: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """How many items score more than the target [R], how many as much [R], and the best items [R, n best].
+        """How many items score more than the target [R], how many score the same [R], and the best items [R, n best].
 
         Args:
             query: [R, H].
             targets: int64 [R].
-            recent: int64 [R, K], the items of the last clicks; `NO_ITEM` for none.
-            bonus: [R, K], what these score more.
+            recent: int64 [R, K], the items of the last clicks; `NO_ITEM` where there was no click.
+            bonus: [R, K], added to the scores of these.
         """
         clicks = _Recent(recent, bonus, len(self._table), self._width)
         block_of_target = targets // self._width
@@ -105,8 +103,8 @@ class _BlockRanking:
         best = _Best(self._n_best)
         for block, begin in enumerate(range(0, len(self._table), self._width)):
             scores = self._product(query, block, clicks)
-            above += _counted(scores > own)
-            tied += _counted(scores == own)
+            above += _count(scores > own)
+            tied += _count(scores == own)
             best.add(scores, begin)
         return above, tied, best.numbers
 
@@ -123,14 +121,14 @@ class _Recent:
         self._bonus = bonus.flatten()[order]
 
     def add_to(self, scores: Tensor, block: int) -> None:
-        """Add what belongs to a block of items to their scores [R, W]."""
+        """Add the bonuses of a block of items to their scores [R, W]."""
         here = slice(self._bounds[block], self._bounds[block + 1])
         if here.start < here.stop:
             scores.index_put_((self._rows[here], self._columns[here]), self._bonus[here], accumulate=True)
 
 
 class _Best:
-    """The highest scores of every row so far, and whose they are."""
+    """The highest scores of every row so far, and their items."""
 
     def __init__(self, count: int):
         self._count = count
@@ -138,12 +136,12 @@ class _Best:
         self.numbers = torch.empty(0, dtype=torch.int64)
 
     def add(self, scores: Tensor, begin: int) -> None:
-        """Look at the scores [R, W] of a block of items, which are numbered from `begin`."""
+        """Include the scores [R, W] of a block of items, numbered from `begin`."""
         if not begin:
             self._scores, self.numbers = scores.topk(min(self._count, scores.shape[1]), dim=1)
         elif self._scores.shape[1] < self._count:
             self._merge(scores, torch.arange(begin, begin + scores.shape[1], device=scores.device).expand(scores.shape))
-        elif self._count:  # only what beats the last of the best can enter, which is little after the first blocks
+        elif self._count:  # few items beat the last of the best after the first blocks: merge only those
             row, place = torch.nonzero(scores > self._scores[:, -1:], as_tuple=True)
             if len(row):
                 found = torch.bincount(row, minlength=len(scores))
@@ -160,29 +158,29 @@ class _Best:
         self.numbers = numbers.gather(1, kept)
 
 
-def _counted(mask: Tensor) -> Tensor:
-    """How many are marked in each row of a mask [R, W]; summed as bytes, which torch does faster than truth values."""
+def _count(mask: Tensor) -> Tensor:
+    """How many values of each row of a mask [R, W] are true; torch sums bytes faster than booleans."""
     return mask.view(torch.uint8).sum(dim=1, dtype=torch.int32)
 
 
-def _gathered(parts: Iterator[_Events]) -> Iterator[_Events]:
-    """The same in larger portions."""
-    waiting: list[_Events] = []
+def _merge(parts: Iterator[_Part]) -> Iterator[_Part]:
+    """The same targets in larger parts."""
+    waiting: list[_Part] = []
     for part in parts:
         waiting.append(part)
         if sum(len(places) for places, *_ in waiting) >= STATES_AT_ONCE:
-            yield _joined(waiting)
+            yield _concatenate(waiting)
             waiting = []
     if waiting:
-        yield _joined(waiting)
+        yield _concatenate(waiting)
 
 
-def _joined(parts: list[_Events]) -> _Events:
+def _concatenate(parts: list[_Part]) -> _Part:
     places, states, targets, recent = zip(*parts, strict=True)
     return np.concatenate(places), torch.cat(states), torch.cat(targets), torch.cat(recent)
 
 
-def _states(network: Network, sessions: Sessions) -> Iterator[_Events]:
+def _states(network: Network, sessions: Sessions) -> Iterator[_Part]:
     """Batches of events."""
     device = network.dense.device
     items = torch.tensor(sessions.items, device=device)

@@ -8,8 +8,10 @@ import torch
 
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.data.sessions import Sessions
-from gru4rec.evaluation.evaluator import evaluate, metrics_of, ranks
-from gru4rec.evaluation.network_ranking import rank_all
+from gru4rec.evaluation.assessment import summarize
+from gru4rec.evaluation.evaluator import evaluate
+from gru4rec.evaluation.network_ranking import rank_with_network
+from gru4rec.evaluation.rankings import Rankings
 from gru4rec.model.network import Network
 from inference.shared.errors import UserError
 
@@ -52,7 +54,7 @@ def test_batched_ranks_equal_a_plain_loop_and_states_start_at_zero(layers, monke
     generator = np.random.default_rng(0)
     sessions = [generator.integers(0, 50, size=size).tolist() for size in generator.integers(1, 12, size=40)]
     network = network_of(50, layers)
-    ours = ranks(network, Sessions.from_lists(sessions))
+    ours = rank_with_network(network, Sessions.from_lists(sessions)).ranks("standard")
     np.testing.assert_array_equal(ours, ranks_one_session_at_a_time(network, sessions))
 
 
@@ -62,7 +64,7 @@ def test_best_items_are_those_of_the_whole_catalogue(block, n_best, monkeypatch)
     generator = np.random.default_rng(0)
     sessions = [generator.integers(0, 50, size=2).tolist() for _ in range(40)]
     network = network_of(50)
-    rankings = rank_all(network, Sessions.from_lists(sessions), n_best=n_best)
+    rankings = rank_with_network(network, Sessions.from_lists(sessions), n_best=n_best)
     assert rankings.best.shape == (40, min(n_best, 50))
     clicked = torch.tensor([[first] for first, _ in sessions])
     scores, _ = network.score(clicked, torch.ones(40, dtype=torch.int64), torch.zeros(1, 40, 8))
@@ -83,9 +85,12 @@ def test_recent_clicks_have_their_bonus_in_the_ranking(block, monkeypatch):
             clicks, length = torch.tensor([session[:end]]), torch.tensor([end])
             (scores,), _ = network.score(clicks, length, torch.zeros(parts, 1, width))
             expected.append(float((scores > scores[session[end]]).sum() + 1))
-    np.testing.assert_array_equal(ranks(network, Sessions.from_lists(sessions)), expected)
+    np.testing.assert_array_equal(rank_with_network(network, Sessions.from_lists(sessions)).ranks("standard"), expected)
     network.tensors()["recent.bias"].add_(100.0)
-    assert max(ranks(network, Sessions.from_lists([[3, 7, 3], [5, 5, 1, 5]]))[[1, 2, 4]]) <= 2
+    assert (
+        max(rank_with_network(network, Sessions.from_lists([[3, 7, 3], [5, 5, 1, 5]])).ranks("standard")[[1, 2, 4]])
+        <= 2
+    )
 
 
 def test_metrics_do_not_depend_on_the_order_of_sessions():
@@ -100,7 +105,7 @@ def test_metrics_do_not_depend_on_the_order_of_sessions():
 def test_tied_target_is_ranked_as_the_mode_says(ties, rank):
     """One item is better, the target ties with two others."""
     network = constant_scores([9.0, 5.0, 5.0, 5.0, 1.0])
-    assert ranks(network, Sessions.from_lists([[0, 2]]), ties=ties).tolist() == [rank]
+    assert rank_with_network(network, Sessions.from_lists([[0, 2]])).ranks(ties).tolist() == [rank]
 
 
 def test_collapsed_scores_look_perfect_only_in_standard_mode():
@@ -108,11 +113,12 @@ def test_collapsed_scores_look_perfect_only_in_standard_mode():
     sessions = Sessions.from_lists([[1, 2], [3, 4]])
     assert evaluate(network, sessions, ties="standard").recall[20] == 1.0
     assert evaluate(network, sessions, ties="conservative").recall[20] == 0.0
-    assert ranks(network, sessions, ties="median").tolist() == [50.5, 50.5]
+    assert rank_with_network(network, sessions).ranks("median").tolist() == [50.5, 50.5]
 
 
 def test_recall_and_mrr_by_hand():
-    result = metrics_of(np.array([1.0, 4.0, 25.0, 2.0]), cutoffs=[1, 5, 20], ties="standard")
+    rankings = Rankings(np.array([0, 3, 24, 1]), np.ones(4, int), np.empty((4, 0), np.int32))
+    result = summarize(rankings, [1, 5, 20], "standard")
     assert result.recall == {1: 0.25, 5: 0.75, 20: 0.75}
     assert result.mrr == {1: 0.25, 5: (1 + 0.25 + 0.5) / 4, 20: (1 + 0.25 + 0.5) / 4}
     assert result.as_dict()["recall@20"] == 0.75

@@ -6,11 +6,11 @@ import torch
 
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.data.sessions import Sessions
-from gru4rec.evaluation.assessment import Setting, assess
+from gru4rec.evaluation.assessment import Settings, assess
 from gru4rec.evaluation.evaluator import evaluate
-from gru4rec.evaluation.network_ranking import rank_all
-from gru4rec.evaluation.onnx_ranking import evaluate_artifact, rank_with_artifact
-from gru4rec.evaluation.rankings import Events
+from gru4rec.evaluation.network_ranking import rank_with_network
+from gru4rec.evaluation.onnx_ranking import rank_with_artifact
+from gru4rec.evaluation.rankings import Targets
 from gru4rec.model.network import Network
 from gru4rec.onnx_export.exporter import export
 from inference.model.recommender import Recommender
@@ -43,7 +43,7 @@ def test_exported_model_has_the_metrics_of_its_network(network, tmp_path, ties, 
     generator = np.random.default_rng(0)
     lengths = generator.integers(1, 9, size=30)
     sessions = Sessions.from_lists([generator.integers(0, N_ITEMS, size=size).tolist() for size in lengths])
-    ours = evaluate_artifact(exported(network, tmp_path / "model.onnx"), sessions, cutoffs=[1, 5, 20], ties=ties)
+    ours = evaluate(exported(network, tmp_path / "model.onnx"), sessions, cutoffs=[1, 5, 20], ties=ties)
     assert ours.as_dict() == pytest.approx(evaluate(network, sessions, cutoffs=[1, 5, 20], ties=ties).as_dict())
 
 
@@ -52,14 +52,14 @@ def test_as_many_targets_are_tied_as_for_the_network_and_the_alarm_is_the_same(l
     network.output_table.zero_()
     network.output_bias.copy_(torch.arange(N_ITEMS) % levels)
     sessions = Sessions.from_lists(np.random.default_rng(1).integers(0, N_ITEMS, size=(40, 6)).tolist())
-    recommender, events, setting = exported(network, tmp_path / "model.onnx"), Events.of(sessions), Setting((1, 5))
-    ours = assess(rank_with_artifact(recommender, sessions, 5), events, N_ITEMS, setting)
-    theirs = assess(rank_all(network, sessions, n_best=5), events, N_ITEMS, setting)
+    recommender, targets, settings = exported(network, tmp_path / "model.onnx"), Targets.of(sessions), Settings((1, 5))
+    ours = assess(rank_with_artifact(recommender, sessions, n_best=5), targets, N_ITEMS, settings)
+    theirs = assess(rank_with_network(network, sessions, n_best=5), targets, N_ITEMS, settings)
     assert (ours.tied, ours.tie_spread) == (theirs.tied, theirs.tie_spread)
-    assert ours.tied == pytest.approx((events.target % levels >= levels - in_reach).mean())
+    assert ours.tied == pytest.approx((targets.item % levels >= levels - in_reach).mean())
 
 
 def test_cutoff_beyond_the_catalogue_ranks_everything(network, tmp_path):
     sessions = Sessions.from_lists([[1, 2, 3], [4, 5]])
-    ours = evaluate_artifact(exported(network, tmp_path / "model.onnx"), sessions, cutoffs=[1000])
+    ours = evaluate(exported(network, tmp_path / "model.onnx"), sessions, cutoffs=[1000])
     assert ours.recall[1000] == 1.0

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from gru4rec.data.sessions import Sessions
-from gru4rec.evaluation.baselines.item_transitions import Successors
-from gru4rec.evaluation.baselines.registry import BASELINES, Neighbours, rank_with_baseline
+from gru4rec.evaluation.baselines.item_transitions import ItemTransitions
+from gru4rec.evaluation.baselines.registry import BASELINES, rank_with_baseline
 from gru4rec.evaluation.baselines.vsknn import SessionNeighbours
-from gru4rec.evaluation.rankings import Events
+from gru4rec.evaluation.rankings import Targets
 
 N_ITEMS = 25
 
@@ -106,9 +106,9 @@ def assert_ranks_like(rankings, plain) -> None:
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_baseline_ranks_as_its_definition_says(name, monkeypatch):
-    monkeypatch.setattr("gru4rec.evaluation.baselines.candidate_ranking.CANDIDATES_AT_ONCE", 40)
+    monkeypatch.setattr("gru4rec.evaluation.baselines.popularity_backoff.SCORES_AT_ONCE", 40)
     monkeypatch.setattr("gru4rec.evaluation.baselines.item_transitions.PAIRS_AT_ONCE", 50)
-    monkeypatch.setattr("gru4rec.evaluation.baselines.registry.EVENTS_AT_ONCE", 7)
+    monkeypatch.setattr("gru4rec.evaluation.baselines.vsknn.TARGETS_AT_ONCE", 7)
     baseline = BASELINES[name](Sessions.from_lists(TRAIN), SUPPORT)
     rankings = rank_with_baseline(baseline, Sessions.from_lists(TEST), SUPPORT, n_best=10)
     assert_ranks_like(rankings, PLAIN[name])
@@ -117,26 +117,23 @@ def test_baseline_ranks_as_its_definition_says(name, monkeypatch):
 @pytest.mark.parametrize(("n_recent", "n_neighbours", "idf_weight"), [(20, 5, 0.0), (30, 3, 2.0), (4, 4, 0.5)])
 def test_only_recent_sessions_are_compared_and_only_the_nearest_vote(n_recent, n_neighbours, idf_weight):
     options = {"n_recent": n_recent, "n_neighbours": n_neighbours, "idf_weight": idf_weight}
-    baseline = Neighbours(SessionNeighbours(Sessions.from_lists(TRAIN), N_ITEMS, **options), SUPPORT)
+    baseline = SessionNeighbours(Sessions.from_lists(TRAIN), SUPPORT, **options)
     rankings = rank_with_baseline(baseline, Sessions.from_lists(TEST), SUPPORT, n_best=N_ITEMS)
     assert_ranks_like(rankings, lambda clicked: v_sknn(clicked, **options))
 
 
 def test_neighbours_are_asked_for_one_session_after_the_other_without_a_trace():
-    neighbours = SessionNeighbours(Sessions.from_lists(TRAIN), N_ITEMS, n_recent=10)
-    first = neighbours.votes(np.array([0, 1, 2]))
-    neighbours.votes(np.array([3, 0, 4, 1]))
-    for before, after in zip(first, neighbours.votes(np.array([0, 1, 2])), strict=True):
+    neighbours = SessionNeighbours(Sessions.from_lists(TRAIN), SUPPORT, n_recent=10)
+    first = neighbours.vote(np.array([0, 1, 2]))
+    neighbours.vote(np.array([3, 0, 4, 1]))
+    for before, after in zip(first, neighbours.vote(np.array([0, 1, 2])), strict=True):
         np.testing.assert_array_equal(before, after)
 
 
 def test_where_a_method_is_silent_popularity_speaks_and_only_equals_tie():
     """Item 0 is followed by 1; of the silent ones 2 is more popular than 3, and 4 is as popular as 3."""
     support = np.array([9, 1, 8, 5, 5])
-    successors = Successors(np.array([0 * 5 + 1]), np.array([1.0]), support)
-    baseline = type(
-        "Table", (), {"candidates": lambda self, sessions, events: [(slice(0, 4), successors.after(events.last))]}
-    )()
+    baseline = ItemTransitions(np.array([0 * 5 + 1]), np.array([1.0]), support)
     test = Sessions.from_lists([[0, 1], [0, 0], [0, 2], [0, 3]])
     rankings = rank_with_baseline(baseline, test, support, n_best=5)
     assert rankings.above.tolist() == [0, 1, 2, 3]
@@ -144,9 +141,9 @@ def test_where_a_method_is_silent_popularity_speaks_and_only_equals_tie():
     assert rankings.best.tolist() == [[1, 0, 2, 3, 4]] * 4
 
 
-def test_events_are_the_pairs_of_all_sessions_in_their_order():
-    events = Events.of(Sessions(np.array([5, 6, 7, 8, 9], np.int32), np.array([0, 1, 4, 4, 5])))
-    assert events.session.tolist() == [1, 1]
-    assert events.n_clicks.tolist() == [1, 2]
-    assert events.last.tolist() == [6, 7]
-    assert events.target.tolist() == [7, 8]
+def test_targets_are_all_clicks_but_the_first_of_every_session_in_their_order():
+    targets = Targets.of(Sessions(np.array([5, 6, 7, 8, 9], np.int32), np.array([0, 1, 4, 4, 5])))
+    assert targets.session.tolist() == [1, 1]
+    assert targets.n_clicks.tolist() == [1, 2]
+    assert targets.last.tolist() == [6, 7]
+    assert targets.item.tolist() == [7, 8]
