@@ -42,8 +42,8 @@ def export(
     vocabulary: Vocabulary,
     path: str | Path,
     *,
-    config: Mapping[str, Any],
-    metrics: Mapping[str, Any],
+    config: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
 ) -> Parity:
     """Write a network as an ONNX file, after having compared that very file with the network.
 
@@ -62,7 +62,7 @@ def export(
             the network's, or a place that cannot be written; nothing is left behind.
     """
     graph, tensors = scoring_graph(_checked(network.scoring_weights(), vocabulary))
-    properties = _metadata(graph, tensors, vocabulary, config, metrics)
+    properties = _metadata(graph, tensors, vocabulary, config or {}, metrics or {})
     with write_errors(path), output_lock(path) as path, _unfinished(path, graph, tensors, properties) as file:
         return _compared(_opened(file.temporary), network)
 
