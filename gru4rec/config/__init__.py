@@ -6,5 +6,3 @@ Enters: flags, TOML files, the authors' parameter files. Leaves: a checked `Trai
 
 from gru4rec.config.files import read_config, to_toml
 from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
-
-__all__ = ["TrainConfig", "from_mapping", "read_config", "to_mapping", "to_toml"]

@@ -9,13 +9,3 @@ from gru4rec.data.encoded_log import read_training_log
 from gru4rec.data.events import encode, hold_out_last, read_events
 from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.data.synthetic import synthesize
-
-__all__ = [
-    "EncodedLog",
-    "Sessions",
-    "encode",
-    "hold_out_last",
-    "read_events",
-    "read_training_log",
-    "synthesize",
-]

@@ -7,5 +7,3 @@ Enters: item numbers of sessions. Leaves: hidden states, scores and losses. Read
 from gru4rec.model.device import choose_device
 from gru4rec.model.losses import LOSSES, register_loss
 from gru4rec.model.network import Network
-
-__all__ = ["LOSSES", "Network", "choose_device", "register_loss"]

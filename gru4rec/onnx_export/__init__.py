@@ -5,5 +5,3 @@ Enters: a trained network and its vocabulary. Leaves: model.onnx, checked agains
 """
 
 from gru4rec.onnx_export.exporter import export, export_with_scan
-
-__all__ = ["export", "export_with_scan"]

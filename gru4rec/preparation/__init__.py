@@ -9,5 +9,3 @@ from gru4rec.preparation.pipeline import Rules, prepare
 from gru4rec.preparation.presets import PRESETS
 from gru4rec.preparation.raw_log import Reading, read_raw
 from gru4rec.preparation.splits import Boundary
-
-__all__ = ["PRESETS", "Boundary", "Reading", "Rules", "prepare", "read_raw"]

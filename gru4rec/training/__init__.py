@@ -11,15 +11,3 @@ from gru4rec.training.run import Callback, train
 from gru4rec.training.samplers import SAMPLERS, register_sampler
 from gru4rec.training.trainer import Diverged, Trainer
 from gru4rec.training.warm_start import WarmStart
-
-__all__ = [
-    "SAMPLERS",
-    "Callback",
-    "Diverged",
-    "Model",
-    "Trainer",
-    "WarmStart",
-    "load_model",
-    "register_sampler",
-    "train",
-]

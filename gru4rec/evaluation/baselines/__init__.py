@@ -5,5 +5,3 @@ a few items to a ranking of all) → `item_transitions`, `vsknn`.
 """
 
 from gru4rec.evaluation.baselines.registry import BASELINES, rank_with_baseline
-
-__all__ = ["BASELINES", "rank_with_baseline"]
