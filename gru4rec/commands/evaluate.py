@@ -14,11 +14,10 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from gru4rec.commands.column_flags import ColumnFlags
-from gru4rec.commands.terminal import use_threads
+from gru4rec.commands.terminal import progress_bar, use_threads
 from gru4rec.data.events import encode, read_events
 from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.evaluation.assessment import Assessment, Group, Settings, assess, compare
@@ -136,7 +135,7 @@ class _Ranker:
         return cls(path, loaded.vocabulary, partial(rank_with_network, loaded.network))
 
     def rank(self, sessions: Sessions, settings: Settings) -> Rankings:
-        with _progress_bar(str(self.path), sessions.n_pairs) as progress:
+        with _show_progress(str(self.path), sessions.n_pairs) as progress:
             return self.function(sessions, n_best=max(settings.cutoffs), progress=progress)
 
 
@@ -148,7 +147,7 @@ def _compare_baselines(train: EncodedLog, test: Sessions, rankings: Rankings, mo
     figures: dict[str, Any] = {}
     warnings: list[str] = []
     for name, count in BASELINES.items():
-        with _progress_bar(name, test.n_pairs) as progress:
+        with _show_progress(name, test.n_pairs) as progress:
             start = time.perf_counter()
             baseline = count(train.sessions, train.support)
             theirs = rank_with_baseline(baseline, test, train.support, n_best=max(settings.cutoffs), progress=progress)
@@ -255,11 +254,9 @@ def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]
 
 
 @contextmanager
-def _progress_bar(what: str, n_targets: int) -> Iterator[Callable[[int], None]]:
+def _show_progress(what: str, n_targets: int) -> Iterator[Callable[[int], None]]:
     """A bar of the targets ranked so far, shown only on a terminal."""
-    console = Console(stderr=True)
-    parts = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*parts, console=console, disable=not console.is_terminal, transient=True) as bar:
+    with progress_bar() as bar:
         task = bar.add_task(what, total=n_targets)
         yield lambda done: bar.update(task, completed=done)
 

@@ -14,6 +14,7 @@ from inference.shared.system import MOST_THREADS, hold_closed_streams
 
 if TYPE_CHECKING:
     from cyclopts import App
+    from rich.progress import Progress
 
 
 def installed_version() -> str:
@@ -83,6 +84,16 @@ def _discard_standard_output() -> None:
 def print_status(line: str) -> None:
     """Print a line on stderr, where it does not mix with results."""
     sys.stderr.write(line + "\n")
+
+
+def progress_bar() -> "Progress":
+    """A bar on stderr that is drawn on terminals only. Used as a context."""
+    from rich.console import Console  # not needed for help
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
 def use_threads(threads: int | None) -> None:

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from gru4rec.commands.column_flags import ColumnFlags
 from gru4rec.commands.config_flags import ConfigFlags, resolve_config
-from gru4rec.commands.terminal import print_status, use_threads
+from gru4rec.commands.terminal import print_status, progress_bar, use_threads
 from inference.shared.errors import UserError
 
 
@@ -60,7 +60,8 @@ def train(
         kept, new, gone = start.count_items(log.vocabulary)
         print_status(f"{init}: {kept:,} items kept, {new:,} new, {gone:,} dropped")
     valid_sessions = encode(read_events(valid, names, part="valid"), log.vocabulary).sessions if valid else None
-    with TrainingProgress(settings.n_epochs) as progress:
+    with progress_bar() as bar:
+        progress = TrainingProgress(bar, settings.n_epochs)
         model = run.train(
             log, settings, valid=valid_sessions, directory=out, resume=resume, callback=progress, init=start
         )

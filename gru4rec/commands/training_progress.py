@@ -1,44 +1,27 @@
 """A training run on the terminal: a bar and a line per epoch; elsewhere only the lines."""
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from gru4rec.training.memory import Forecast
 from gru4rec.training.run import Callback, EpochResult
 
 
 class TrainingProgress(Callback):
-    """Prints the progress of a training run on stderr. Used as a context.
+    """Prints the progress of a training run on stderr.
 
     Args:
+        bar: as `terminal.progress_bar` makes it, started.
         n_epochs: of the run.
     """
 
-    def __init__(self, n_epochs: int):
-        self._console = Console(stderr=True, highlight=False)
-        self._n_epochs = n_epochs
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task("training", total=None)
-
-    def __enter__(self) -> "TrainingProgress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+    def __init__(self, bar: Progress, n_epochs: int):
+        self._bar, self._n_epochs = bar, n_epochs
+        self._task = bar.add_task("training", total=None)
 
     def on_forecast(self, forecast: Forecast) -> None:
         """Announce a run that takes much memory."""
         if forecast.is_large:
-            self._console.print(f"memory: {forecast}", soft_wrap=True)
+            self._bar.console.print(f"memory: {forecast}", soft_wrap=True)
 
     def on_step_end(self, epoch: int, done: int, total: int) -> None:
         """Move the bar."""
@@ -48,7 +31,7 @@ class TrainingProgress(Callback):
     def on_epoch_end(self, result: EpochResult) -> None:
         """Print the result of the epoch."""
         quality = "" if result.mrr is None else f"  recall@20 {result.recall:.4f}  mrr@20 {result.mrr:.4f}"
-        self._console.print(
+        self._bar.console.print(
             f"epoch {result.epoch}/{self._n_epochs}  loss {result.loss:.4f}{quality}  "
             f"{result.seconds:.1f} s  {result.pairs_per_second:,.0f} events/s",
             soft_wrap=True,

@@ -145,26 +145,21 @@ def keep_epochs(directory: Path, epochs: set[int]) -> None:
             shutil.rmtree(folder)
 
 
-def remove_unfinished(directory: Path) -> None:
-    """Remove half-written files of a killed run, and refuse a folder that is used for something else.
+def check_folder(directory: Path) -> None:
+    """Refuse a folder that is used for something else than a run.
 
     A folder without a metrics.json is of an unfinished run if it holds a complete configuration, as `write_description`
     writes it, and nothing but what a run writes.
 
     Raises:
-        UserError: it is neither that nor empty; nothing is removed from it.
+        UserError: it is neither that nor empty.
     """
-    description = "|".join(re.escape(name) for name in (VOCABULARY_FILE, CONFIG_FILE))
-    if not (directory / METRICS_FILE).exists():
-        ours = rf"{description}|epoch-\d{{4,}}" if _is_complete(directory / CONFIG_FILE) else ""
-        present = sorted(path.name for path in directory.iterdir() if not path.name.startswith("."))
-        foreign = [name for name in present if not re.fullmatch(ours, name)]
-        if foreign:
-            raise UserError(f"expected a new or empty folder for the model, found {foreign[0]!r} in {directory}")
-    names = rf"{description}|{re.escape(METRICS_FILE)}|epoch-\d{{4,}}"
-    for path in directory.iterdir():
-        if re.fullmatch(rf"\.({names})\.(\d+\.partial|lock)", path.name):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if (directory / METRICS_FILE).exists():
+        return
+    ours = rf"{CONFIG_FILE}|{VOCABULARY_FILE}|epoch-\d{{4,}}" if _is_complete(directory / CONFIG_FILE) else ""
+    for name in sorted(path.name for path in directory.iterdir()):
+        if not name.startswith(".") and not re.fullmatch(ours, name):
+            raise UserError(f"expected a new or empty folder for the model, found {name!r} in {directory}")
 
 
 def _is_complete(file: Path) -> bool:

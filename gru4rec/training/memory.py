@@ -69,12 +69,7 @@ class Forecast:
         return self.needed >= LARGE
 
     def __str__(self) -> str:
-        parts = {
-            "parameters": self.parameters,
-            "optimiser": self.optimiser,
-            "steps": self.steps,
-            "validation": self.validation,
-        }
+        parts = {name: getattr(self, name) for name in ("parameters", "optimiser", "steps", "validation")}
         listed = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items() if size)
         return f"about {self.needed / GIB:.1f} GiB on {self.device} ({listed})"
 

@@ -8,7 +8,7 @@ epochs, resumes exactly where it stopped: the parameters are the same, bit for b
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from gru4rec.training import checkpoint, memory
 from gru4rec.training.plugins import import_plugins
 from gru4rec.training.trainer import EpochReport, Trainer
 from gru4rec.training.warm_start import WarmStart
-from inference.shared.atomic import lock
+from inference.shared.atomic import lock, write_errors
 from inference.shared.errors import UserError
 
 SELECTION_METRIC = "mrr@20"
@@ -62,14 +62,9 @@ class EpochResult:
 
     def as_dict(self) -> dict[str, float | None]:
         """For metrics.json."""
-        return {
-            "epoch": self.epoch,
-            "loss": self.loss,
-            "seconds": self.seconds,
-            "pairs_per_second": self.pairs_per_second,
-            "recall@20": self.recall,
-            SELECTION_METRIC: self.mrr,
-        }
+        values = asdict(self)
+        values["recall@20"], values[SELECTION_METRIC] = values.pop("recall"), values.pop("mrr")
+        return values
 
 
 class Callback:
@@ -149,21 +144,19 @@ def train(
 
 @contextmanager
 def folder_lock(directory: Path, user: str = "run") -> Iterator[None]:
-    """Hold an output folder, so that nobody else writes into it; the lock goes with the process, however it ends.
+    """Create an output folder and keep other processes from writing into it.
 
     Args:
-        directory: made where it does not exist.
+        directory: the folder.
         user: what else may be using it, for the message.
 
     Raises:
         UserError: it is in use, is a file, or cannot be written to.
     """
-    if directory.exists() and not directory.is_dir():
+    if directory.is_file():
         raise UserError(f"expected a folder to write to, found a file at {directory}")
-    try:
+    with write_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {directory}: {error.strerror or error}") from None
     with lock(directory / LOCK_FILE, directory, user):
         yield
 
@@ -201,7 +194,7 @@ class _Run:
 
     def open(self, directory: Path, resume: bool) -> None:
         self._directory = directory
-        checkpoint.remove_unfinished(directory)
+        checkpoint.check_folder(directory)
         if not (directory / checkpoint.METRICS_FILE).exists():
             checkpoint.write_description(directory, self._trainer.config, self._trainer.log.vocabulary)
             return  # a new run, or one killed in its first epoch

@@ -252,7 +252,7 @@ def test_folder_of_a_run_that_was_killed_in_its_first_epoch_is_used_again(writte
     for name in ("config.toml", "vocabulary.txt", "epoch-0001")[written:]:  # in the order of their making
         path = tmp_path / name
         path.rmdir() if path.is_dir() else path.unlink()
-    checkpoint.remove_unfinished(tmp_path)
+    checkpoint.check_folder(tmp_path)
     assert len(list(tmp_path.iterdir())) == written
 
 
@@ -270,16 +270,6 @@ def test_leftovers_of_a_killed_save_are_cleared_away(markov_log, tmp_path):
     (leftover / "dense.npy").write_bytes(b"half")
     train(markov_log, CONFIGS["full"].replace(n_epochs=2), directory=tmp_path / "model", resume=True)
     assert not list((tmp_path / "model").glob(".*.partial"))
-
-
-def test_hidden_files_of_others_are_left_alone(tmp_path):
-    for name in (".editor.lock", ".download.7.partial", ".model.onnx.lock"):
-        (tmp_path / name).write_text("theirs")
-    before = set(tmp_path.iterdir())
-    for name in (".metrics.json.lock", ".vocabulary.txt.12.partial"):
-        (tmp_path / name).write_text("ours")
-    checkpoint.remove_unfinished(tmp_path)
-    assert set(tmp_path.iterdir()) == before
 
 
 def test_finished_run_resumes_to_itself(markov_log, tmp_path):

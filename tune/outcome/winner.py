@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from gru4rec.commands.terminal import print_status
+from gru4rec.commands.terminal import print_status, progress_bar
 from gru4rec.commands.training_progress import TrainingProgress
 from gru4rec.config.files import to_toml
 from gru4rec.config.train_config import TrainConfig, to_mapping
@@ -184,7 +184,8 @@ def make_model(
     here = config.replace(device="cpu") if on_cpu else config
     if settings.refit:
         print_status(f"training the best model (trial {best.number}) on training and validation sessions together")
-        with TrainingProgress(config.n_epochs) as progress:
+        with progress_bar() as bar:
+            progress = TrainingProgress(bar, config.n_epochs)
             refit(data.everything, here, directory, progress)
     else:
         save_model(*restore_trainer(data.trial, here, best), directory)
