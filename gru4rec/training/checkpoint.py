@@ -26,6 +26,7 @@ from gru4rec.config.files import read_config, to_toml
 from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
 from gru4rec.data.npy import mapped_array, save_array
 from gru4rec.model.network import Network
+from gru4rec.training.optimizers import RowOptimiser
 from gru4rec.training.trainer import Trainer
 from inference.shared.atomic import atomic_file, atomic_folder
 from inference.shared.errors import UserError
@@ -83,11 +84,7 @@ def read_progress(folder: Path) -> dict[str, int]:
     Raises:
         UserError: the file is missing or damaged.
     """
-    progress = _read_json(folder / PROGRESS_FILE)
-    for key in ("epoch", "steps"):
-        if not isinstance(progress.get(key), int):
-            raise UserError(f"{folder / PROGRESS_FILE}: expected a number as {key!r}; the file is damaged")
-    return progress
+    return _read_json(folder / PROGRESS_FILE, epoch=int, steps=int)
 
 
 def load_training_state(folder: Path, trainer: Trainer) -> None:
@@ -97,13 +94,8 @@ def load_training_state(folder: Path, trainer: Trainer) -> None:
         UserError: a file is missing or damaged, or belongs to another network.
     """
     progress = read_progress(folder)
-    try:
-        trainer.network.load(load_arrays(folder, list(trainer.network.tensors())))
-        trainer.optimiser.load(load_arrays(folder, list(trainer.optimiser.tensors())))
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"{folder}: the saved state belongs to another model: {error}") from None
+    _load(folder, trainer.network)
+    _load(folder, trainer.optimiser)
     trainer.epoch = progress["epoch"]
 
 
@@ -183,11 +175,7 @@ def read_metrics(directory: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing, damaged or of another schema.
     """
-    metrics = _read_json(directory / METRICS_FILE)
-    for key, kind in (("best_epoch", int), ("last_epoch", int), ("history", list), ("data_sha256", str)):
-        if not isinstance(metrics.get(key), kind):
-            raise UserError(f"{directory / METRICS_FILE}: expected {key!r} as {kind.__name__}; the file is damaged")
-    return metrics
+    return _read_json(directory / METRICS_FILE, best_epoch=int, last_epoch=int, history=list, data_sha256=str)
 
 
 def read_description(directory: Path) -> tuple[TrainConfig, Vocabulary, dict[str, Any]]:
@@ -223,19 +211,27 @@ def load_model(directory: str | Path, device: str = "cpu") -> Model:
     directory = Path(directory)
     config, vocabulary, metrics = read_description(directory)
     network = Network(len(vocabulary), config, device)
-    arrays = load_arrays(epoch_folder(directory, metrics["best_epoch"]), list(network.tensors()))
-    try:
-        network.load(arrays)
-    except ValueError as error:
-        raise UserError(f"{directory}: the arrays do not fit the configuration: {error}") from None
+    _load(epoch_folder(directory, metrics["best_epoch"]), network)
     return Model(network, vocabulary, config, metrics)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _load(folder: Path, target: Network | RowOptimiser) -> None:
+    arrays = load_arrays(folder, list(target.tensors()))
+    try:
+        target.load(arrays)
+    except ValueError as error:
+        raise UserError(f"{folder}: the arrays do not fit the configuration: {error}") from None
+
+
+def _read_json(path: Path, **kinds: type) -> dict[str, Any]:
+    """An object of our schema, with values of these types."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected JSON of a saved model, got an error: {error}") from None
     if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
         raise UserError(f"{path}: expected schema_version {SCHEMA_VERSION}; the file is damaged or of another release")
+    for key, kind in kinds.items():
+        if not isinstance(content.get(key), kind):
+            raise UserError(f"{path}: expected {key!r} as {kind.__name__}; the file is damaged")
     return content

@@ -286,7 +286,7 @@ def test_command_starts_from_a_model_and_writes_an_ordinary_one(files, tmp_path,
         (["--init", "absent"], "expected a model directory with metrics.json and config.toml, found none at absent"),
         (["--drop-gone-items"], "drop_gone_items: expected --init with it"),
         (["--init", "old", "--layers", "9"], "layers: expected 8 as the model in old has, got 9"),
-        (["--init", "damaged"], "epoch.json: expected a number as 'steps'; the file is damaged"),
+        (["--init", "damaged"], "epoch.json: expected 'steps' as int; the file is damaged"),
     ],
 )
 def test_wrong_use_of_the_command_is_one_line_and_leaves_nothing(arguments, line, files, tmp_path, capsys, monkeypatch):
