@@ -12,17 +12,17 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from inference import Recommender, SessionState, UserError
-from inference.files.table import delimiter_of, table_rows
-from inference.files.text import lines, opened
+from inference.files.table import find_delimiter, read_table
+from inference.files.text import open_input, read_lines
 from inference.shared.columns import Columns
 
 
 def clicks_of(path: str) -> Iterator[tuple[str, str]]:
     """Visitor and item of each click of a log with a header line, in the order of the times."""
-    with opened(path) as file:
-        text = list(lines(file, path))
-    delimiter = delimiter_of(text[0].text if text else "")
-    for row in sorted(table_rows(text, path, Columns(), delimiter), key=lambda row: row.time or 0):
+    with open_input(path) as file:
+        text = list(read_lines(file, path))
+    delimiter = find_delimiter(text[0].text if text else "")
+    for row in sorted(read_table(text, path, Columns(), delimiter), key=lambda row: row.time or 0):
         yield row.session, row.item
 
 

@@ -17,10 +17,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
-from inference.command.arguments import OUTPUT_SUFFIXES, PROGRAM, TOP_K, Mode, parsed
-from inference.command.output import output, refuse_what_is_read
+from inference.command.arguments import OUTPUT_SUFFIXES, PROGRAM, TOP_K, Mode, parse_arguments
+from inference.command.output import check_not_input, open_output
 from inference.shared.errors import UserError, unknown_item
-from inference.shared.system import cores, hold_closed_streams
+from inference.shared.system import count_cores, replace_closed_streams
 
 if TYPE_CHECKING:
     from inference.files.table import Session
@@ -35,10 +35,10 @@ SMALL_WEIGHTS = 1 << 26
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0 done, 2 bad arguments or input, 130 interrupted."""
-    hold_closed_streams()
+    replace_closed_streams()
     try:
         with _ended_by_signals():
-            _run(*parsed(argv))
+            _run(*parse_arguments(argv))
             if sys.stdout is not None:
                 sys.stdout.flush()
     except BrokenPipeError:  # the reader has had enough; the interpreter must not flush into the pipe when it ends
@@ -86,7 +86,7 @@ def _run(arguments: argparse.Namespace, mode: Mode) -> None:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
     read = {f"--{name}": getattr(arguments, name) for name in ("model", "session", "exclude", "allow", "state")}
-    refuse_what_is_read(arguments.output, read)
+    check_not_input(arguments.output, read)
     artifact = Artifact.open(arguments.model)
     if arguments.verify:
         artifact.verify()
@@ -98,7 +98,7 @@ def _run(arguments: argparse.Namespace, mode: Mode) -> None:
         _verified(arguments)
     else:
         threads, workers = _division_of_labour(artifact, arguments)
-        recommender = Recommender(artifact, artifact.session(arguments.provider or "cpu", threads), workers)
+        recommender = Recommender(artifact, artifact.create_session(arguments.provider or "cpu", threads), workers)
         if arguments.provider:
             _say(f"computing on {recommender.provider}")
         (_stream if mode == "stream" else _recommend)(recommender, arguments)
@@ -110,40 +110,40 @@ def _division_of_labour(artifact: "Artifact", arguments: argparse.Namespace) -> 
         is_small = artifact.output_weight().nbytes < SMALL_WEIGHTS
         return arguments.threads or (1 if is_small else None), 1
     if arguments.provider in (None, "cpu"):
-        return 1, arguments.threads or cores()
+        return 1, arguments.threads or count_cores()
     return arguments.threads, 1
 
 
 def _information(artifact: "Artifact", arguments: argparse.Namespace) -> None:
-    from inference.model.describe import as_text, description
+    from inference.model.describe import describe, format_text
 
     output_format = arguments.format or _format_of(arguments.output)
     if output_format == "csv":
         raise UserError("--info is written as text or JSON, got csv; choose --format table or jsonl")
-    values = description(artifact, arguments.threads, arguments.verify)
-    with output(arguments.output) as file:
-        file.write(json.dumps(values, ensure_ascii=False) + "\n" if output_format == "jsonl" else as_text(values))
+    values = describe(artifact, arguments.threads, arguments.verify)
+    with open_output(arguments.output) as file:
+        file.write(json.dumps(values, ensure_ascii=False) + "\n" if output_format == "jsonl" else format_text(values))
 
 
 def _verified(arguments: argparse.Namespace) -> None:
-    from inference.model.describe import VERIFIED
+    from inference.model.describe import MATCHING_DIGESTS
 
-    with output(arguments.output) as file:
-        file.write(f"{arguments.model}: {VERIFIED}\n")
+    with open_output(arguments.output) as file:
+        file.write(f"{arguments.model}: {MATCHING_DIGESTS}\n")
 
 
 def _similar(artifact: "Artifact", arguments: argparse.Namespace) -> None:
     from inference.files.recommendations import write_similar
-    from inference.model.similar import similar_items
+    from inference.model.similar import find_similar
 
-    items = similar_items(artifact, arguments.similar, _top_k(arguments, artifact.n_items - 1))
-    with output(arguments.output) as file:
+    items = find_similar(artifact, arguments.similar, _top_k(arguments, artifact.n_items - 1))
+    with open_output(arguments.output) as file:
         write_similar(arguments.format or _format_of(arguments.output), file, arguments.similar, items)
 
 
 def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> None:
-    from inference.command.progress import progress
-    from inference.files.recommendations import writer
+    from inference.command.progress import report_progress
+    from inference.files.recommendations import create_writer
     from inference.files.sessions import read_sessions
     from inference.shared.columns import Columns
 
@@ -158,8 +158,11 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
     )
     options = _ranking_options(recommender, arguments)
     n_clicks = n_unknown = n_sessions = n_from_zero = 0
-    with output(arguments.output) as file, progress(_say, sys.stderr.isatty() and not file.isatty()) as report:
-        write = writer(arguments.format or _format_of(arguments.output), file)
+    with (
+        open_output(arguments.output) as file,
+        report_progress(_say, sys.stderr.isatty() and not file.isatty()) as report,
+    ):
+        write = create_writer(arguments.format or _format_of(arguments.output), file)
         for chunk in _chunks(sessions):
             if arguments.unknown == "error":
                 _refuse_unknown(recommender, chunk)
@@ -184,9 +187,9 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
 
 
 def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
-    from inference.files.recommendations import json_line
+    from inference.files.recommendations import format_json
     from inference.shared.atomic import output_lock
-    from inference.streaming.clicks import answers, arriving_clicks
+    from inference.streaming.clicks import answer_clicks, read_clicks
     from inference.streaming.states import SessionStates
 
     options = _ranking_options(recommender, arguments)
@@ -203,16 +206,16 @@ def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
             states = SessionStates.load(state_file, recommender.artifact, arguments.max_sessions)
         else:
             states = SessionStates(arguments.max_sessions)
-        arriving = arriving_clicks(arguments.session, known)
+        arriving = read_clicks(arguments.session, known)
         if arguments.session != "-":
             arriving = chain([next(arriving, [])], arriving)  # a file that cannot be read must not empty --output
-        with output(arguments.output, grows=True) as file:
+        with open_output(arguments.output, grows=True) as file:
             try:
                 for clicks in arriving:
                     names = iter(clicks)
-                    for batch in answers(clicks, states, steps, recommender.new_state()):
+                    for batch in answer_clicks(clicks, states, steps, recommender.new_state()):
                         for recommendation in batch:
-                            file.write(json_line(next(names).session, recommendation))
+                            file.write(format_json(next(names).session, recommendation))
                             n_unknown += len(recommendation.unknown)
                         file.flush()
                     n_clicks += len(clicks)
@@ -230,14 +233,16 @@ def _top_k(arguments: argparse.Namespace, most: int) -> int:
 
 
 def _ranking_options(recommender: "Recommender", arguments: argparse.Namespace) -> dict[str, Any]:
-    exclude = _ids(arguments.exclude) if arguments.exclude else ()
+    from inference.files.text import read_ids
+
+    exclude = read_ids(arguments.exclude) if arguments.exclude else ()
     if exclude and not any(item in recommender.vocabulary for item in exclude):
         _say(f"{arguments.exclude} excludes nothing: the model knows none of its lines as an item; write an id a line")
     return {
         "k": _top_k(arguments, recommender.artifact.n_items),
         "exclude_seen": arguments.exclude_seen,
         "exclude": exclude,
-        "allow": _ids(arguments.allow) if arguments.allow else None,
+        "allow": read_ids(arguments.allow) if arguments.allow else None,
     }
 
 
@@ -272,13 +277,6 @@ def _refuse_unknown(recommender: "Recommender", chunk: list["Session"]) -> None:
         for item in session.items:
             if item not in recommender.vocabulary:
                 raise unknown_item(f"session {session.name!r} (line {session.line})", item)
-
-
-def _ids(path: str) -> tuple[str, ...]:
-    from inference.files.text import lines, opened, source_name
-
-    with opened(path) as file:
-        return tuple(text for _, text in lines(file, source_name(path)) if text)
 
 
 def _format_of(output: str | None) -> str:

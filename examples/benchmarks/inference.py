@@ -31,7 +31,7 @@ from gru4rec.config.train_config import TrainConfig
 from gru4rec.model.network import Network
 from gru4rec.onnx_export.exporter import export, export_with_scan
 from inference import Recommender, Vocabulary
-from inference.shared.system import cores
+from inference.shared.system import count_cores
 
 LONGEST_SESSION = 50
 SMALLEST_SCAN = 100_000
@@ -246,7 +246,7 @@ def main() -> None:
         parser.error("bulk needs --test FILE")
     arguments.items = arguments.items or ([10_000, 100_000, 1_000_000] if arguments.what == "latency" else [40_000])
     arguments.widths = arguments.widths or ([32, 100, 256] if arguments.what == "latency" else [100])
-    print(f"{platform.machine()}, {cores()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(f"{platform.machine()}, {count_cores()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
     {"latency": latency, "stream": stream, "start": start, "bulk": bulk}[arguments.what](arguments)
 
 

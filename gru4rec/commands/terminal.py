@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from inference.shared.errors import UserError, one_line
-from inference.shared.system import MOST_THREADS, hold_closed_streams
+from inference.shared.system import MOST_THREADS, replace_closed_streams
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -34,7 +34,7 @@ def run_app(app: "App", arguments: Sequence[str] | None = None) -> int:
     from cyclopts import CycloptsError
 
     app.suppress_keyboard_interrupt = False  # cyclopts would exit without a message
-    hold_closed_streams()
+    replace_closed_streams()
     if sys.stdout is None:  # closed, as under cron
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):

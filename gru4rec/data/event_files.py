@@ -19,7 +19,7 @@ from typing import BinaryIO, Literal
 
 import polars as pl
 
-from inference.files.table import delimiter_of
+from inference.files.table import find_delimiter
 from inference.shared.errors import UserError, one_line
 
 Kind = Literal["text", "json", "parquet"]
@@ -176,7 +176,7 @@ def _first_line(path: Path) -> str:
 
 
 def _text_file(path: Path, header: str, names: tuple[str, ...], delimiter: str | None) -> EventFile:
-    separator = delimiter or delimiter_of(re.sub('"[^"]*"', "", header))
+    separator = delimiter or find_delimiter(re.sub('"[^"]*"', "", header))
     first = pl.read_csv(header.encode(), has_header=False, separator=separator, infer_schema=False)
     found = [(name or "").strip().strip('"') for name in first.row(0)]
     if names:

@@ -97,7 +97,7 @@ def export_with_scan(
         folder = Path(temporary)
         export(network, vocabulary, folder / "exact.onnx", config=config, metrics=metrics)
         artifact = Artifact.open(folder / "exact.onnx")
-        exact = Scorer(artifact, artifact.session())
+        exact = Scorer(artifact, artifact.create_session())
         queries = artifact.query(states_after(exact, fitted_on))
         weights = network.scoring_weights()
         scan = quantised(weights.output_table, weights.output_bias, float(np.abs(queries).max()))
@@ -113,7 +113,7 @@ def _compared_with_exact(
     exact: Scorer, artifact: Artifact, network: Network, sessions: Sequence[np.ndarray]
 ) -> ScanReport:
     _compared(artifact, network, every_rank=False)
-    report = compared(exact, Scorer(artifact, artifact.session()), sessions, artifact.n_items)
+    report = compared(exact, Scorer(artifact, artifact.create_session()), sessions, artifact.n_items)
     report.check()
     return report
 
@@ -130,7 +130,7 @@ def _opened(path: Path) -> Artifact:
 
 def _compared(artifact: Artifact, network: Network, *, every_rank: bool = True) -> Parity:
     return check_parity(
-        artifact.session(),
+        artifact.create_session(),
         network.score,
         n_items=artifact.n_items,
         state_shape=network.state_shape,

@@ -54,7 +54,7 @@ _USED: dict[Mode, set[str]] = {
 """The arguments that have an effect in each mode, besides `_EVERYWHERE`."""
 
 
-def parsed(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Mode]:
+def parse_arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Mode]:
     """The arguments, and what they ask for.
 
     Raises:

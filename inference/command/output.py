@@ -12,7 +12,7 @@ from inference.shared.errors import UserError
 
 
 @contextmanager
-def output(path: str | None, grows: bool = False) -> Iterator[TextIO]:
+def open_output(path: str | None, grows: bool = False) -> Iterator[TextIO]:
     """An open text file.
 
     Args:
@@ -40,7 +40,7 @@ def output(path: str | None, grows: bool = False) -> Iterator[TextIO]:
             yield file
 
 
-def refuse_what_is_read(path: str | None, read: Mapping[str, str | None]) -> None:
+def check_not_input(path: str | None, read: Mapping[str, str | None]) -> None:
     """Keep a run from writing over what it reads, which would be lost; a stream's output even while it is read.
 
     Args:

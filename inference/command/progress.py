@@ -12,7 +12,7 @@ Report = Callable[[int, float | None], None]
 
 
 @contextmanager
-def progress(say: Callable[[str], None], has_terminal: bool) -> Iterator[Report]:
+def report_progress(say: Callable[[str], None], has_terminal: bool) -> Iterator[Report]:
     """A function to report to, which takes the sessions done and the share of the input that has been read.
 
     Args:

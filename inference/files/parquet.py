@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from inference.files.table import Remark, Row, column_at, has_times, time_of
+from inference.files.table import Remark, Row, find_column, has_times, parse_time
 from inference.shared.columns import Columns
 from inference.shared.errors import UserError
 
 ROWS_AT_ONCE = 1 << 16
 
 
-def parquet_rows(file: BinaryIO, name: str, columns: Columns, remark: Remark | None = None) -> Iterator[Row]:
+def read_parquet(file: BinaryIO, name: str, columns: Columns, remark: Remark | None = None) -> Iterator[Row]:
     """The clicks of a parquet file; a row's line is its number, counted from 1.
 
     Args:
@@ -36,7 +36,7 @@ def parquet_rows(file: BinaryIO, name: str, columns: Columns, remark: Remark | N
             if has_times(schema.names, columns, name, remark):
                 wanted.append(columns.time)
             for column in wanted:
-                kind = schema.field(column_at(schema.names, column, name)).type
+                kind = schema.field(find_column(schema.names, column, name)).type
                 _check_type(kind, column, column == columns.time, name, pyarrow.types)
             number = 0
             for batch in table.iter_batches(ROWS_AT_ONCE, columns=wanted):
@@ -74,7 +74,7 @@ def _row(values: tuple[Any, ...], number: int, name: str, columns: Columns) -> R
     if session is None or item is None or session == "" or item == "":
         raise UserError(f"{name}, line {number}: expected a session and an item, got nothing")
     if isinstance(time, str):
-        time = time_of(time, name, number, columns.time)
+        time = parse_time(time, name, number, columns.time)
     elif times and (time is None or time != time or time in (float("inf"), float("-inf"))):
         raise UserError(f"{name}, line {number}: expected a time, got {'nothing' if time is None else time}")
     return Row(number, str(session), str(item), time)

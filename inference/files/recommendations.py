@@ -12,7 +12,7 @@ Scores have nine digits, enough to give back every float32.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from json.encoder import encode_basestring as quoted
+from json.encoder import encode_basestring as quote_json
 from typing import Any, Literal, TextIO, get_args
 
 from inference.files.table import Session
@@ -28,7 +28,7 @@ BAR_WIDTH = 20
 CLICKS_SHOWN = 5
 
 
-def writer(output_format: str, file: TextIO) -> Writer:
+def create_writer(output_format: str, file: TextIO) -> Writer:
     """A function that writes one session's recommendation after the other to a file.
 
     Args:
@@ -55,11 +55,11 @@ def write_similar(output_format: str, file: TextIO, item: str, similar: Sequence
         similar: their ids and cosines.
     """
     if output_format == "jsonl":
-        file.write(f'{{"item": {quoted(item)}, "similar": [{_listed(similar)}]}}\n')
+        file.write(f'{{"item": {quote_json(item)}, "similar": [{_listed(similar)}]}}\n')
     elif output_format == "csv":
         file.write("item,rank,similar,score\n")
         file.writelines(
-            f"{csv_field(item)},{rank},{csv_field(other)},{score:.9g}\n"
+            f"{quote_csv(item)},{rank},{quote_csv(other)},{score:.9g}\n"
             for rank, (other, score) in enumerate(similar, start=1)
         )
     else:
@@ -67,30 +67,30 @@ def write_similar(output_format: str, file: TextIO, item: str, similar: Sequence
         from rich.text import Text
 
         console = Console(file=file, highlight=False)
-        console.print(Text.assemble(("Items like ", "bold"), (printable(item), "bold cyan")))
+        console.print(Text.assemble(("Items like ", "bold"), (escape(item), "bold cyan")))
         console.print(_ranking_table(similar, "cosine", lambda score: max(0.0, score)))
 
 
-def json_line(name: str, recommendation: Recommendation) -> str:
+def format_json(name: str, recommendation: Recommendation) -> str:
     """One session's recommendation as a line of JSON, line break included.
 
-    >>> json_line("s1", Recommendation(items=("a",), scores=(0.5,), unknown=(), n_known=2))
+    >>> format_json("s1", Recommendation(items=("a",), scores=(0.5,), unknown=(), n_known=2))
     '{"session": "s1", "recommendations": [{"item": "a", "score": 0.5}], "unknown": []}\\n'
     """
     ranked = zip(recommendation.items, recommendation.scores, strict=True)
-    unknown = ", ".join(map(quoted, recommendation.unknown))
+    unknown = ", ".join(map(quote_json, recommendation.unknown))
     flag = "" if recommendation.n_known else ', "from_zero_state": true'
-    return f'{{"session": {quoted(name)}, "recommendations": [{_listed(ranked)}], "unknown": [{unknown}]{flag}}}\n'
+    return f'{{"session": {quote_json(name)}, "recommendations": [{_listed(ranked)}], "unknown": [{unknown}]{flag}}}\n'
 
 
 def _listed(ranked: Iterable[tuple[str, float]]) -> str:
-    return ", ".join(f'{{"item": {quoted(item)}, "score": {score:.9g}}}' for item, score in ranked)
+    return ", ".join(f'{{"item": {quote_json(item)}, "score": {score:.9g}}}' for item, score in ranked)
 
 
-def csv_field(text: str) -> str:
+def quote_csv(text: str) -> str:
     """A field of a CSV file (RFC 4180), in quotes where it must be; Python's writer leaves a lone \\r bare.
 
-    >>> print(csv_field("plain"), csv_field('5" nail'), csv_field("a,b"))
+    >>> print(quote_csv("plain"), quote_csv('5" nail'), quote_csv("a,b"))
     plain "5"" nail" "a,b"
     """
     if '"' in text or "," in text or "\n" in text or "\r" in text:
@@ -100,7 +100,7 @@ def csv_field(text: str) -> str:
 
 def _json_writer(file: TextIO) -> Writer:
     def write(session: Session, recommendation: Recommendation) -> None:
-        file.write(json_line(session.name, recommendation))
+        file.write(format_json(session.name, recommendation))
 
     return write
 
@@ -109,12 +109,12 @@ def _csv_writer(file: TextIO) -> Writer:
     file.write("session,rank,item,score,known_clicks\n")
 
     def write(session: Session, recommendation: Recommendation) -> None:
-        name, known = csv_field(session.name), recommendation.n_known
+        name, known = quote_csv(session.name), recommendation.n_known
         if not recommendation.items:
             file.write(f"{name},,,,{known}\n")
         ranked = zip(recommendation.items, recommendation.scores, strict=True)
         file.writelines(
-            f"{name},{rank},{csv_field(item)},{score:.9g},{known}\n"
+            f"{name},{rank},{quote_csv(item)},{score:.9g},{known}\n"
             for rank, (item, score) in enumerate(ranked, start=1)
         )
 
@@ -128,9 +128,9 @@ def _table_writer(file: TextIO) -> Writer:
     console = Console(file=file, highlight=False)
 
     def write(session: Session, recommendation: Recommendation) -> None:
-        heading = Text.assemble(("Session ", "bold"), (printable(session.name), "bold cyan"), "  ", _clicks(session))
+        heading = Text.assemble(("Session ", "bold"), (escape(session.name), "bold cyan"), "  ", _clicks(session))
         if recommendation.unknown:
-            unknown = ", ".join(map(printable, recommendation.unknown[:CLICKS_SHOWN]))
+            unknown = ", ".join(map(escape, recommendation.unknown[:CLICKS_SHOWN]))
             more = ", …" if len(recommendation.unknown) > CLICKS_SHOWN else ""
             heading.append(f"\n{len(recommendation.unknown)} not known to the model: {unknown}{more}", "yellow")
         if not recommendation.n_known:
@@ -157,7 +157,7 @@ def _ranking_table(ranked: Sequence[tuple[str, float]], bar_title: str, share: C
     table.add_column("score", justify="right", min_width=9)
     table.add_column(bar_title, width=BAR_WIDTH, style="green", no_wrap=True)
     for rank, (item, score) in enumerate(ranked, start=1):
-        table.add_row(str(rank), Text(printable(item)), f"{score:.4f}", "█" * max(1, round(BAR_WIDTH * share(score))))
+        table.add_row(str(rank), Text(escape(item)), f"{score:.4f}", "█" * max(1, round(BAR_WIDTH * share(score))))
     return table
 
 
@@ -165,14 +165,14 @@ def _clicks(session: Session) -> str:
     count = f"{len(session.items)} click{'' if len(session.items) == 1 else 's'}"
     if not session.items:
         return count
-    shown = " → ".join(map(printable, session.items[-CLICKS_SHOWN:]))
+    shown = " → ".join(map(escape, session.items[-CLICKS_SHOWN:]))
     return f"{count}: {'… → ' if len(session.items) > CLICKS_SHOWN else ''}{shown}"
 
 
-def printable(text: str) -> str:
+def escape(text: str) -> str:
     """Text with its control characters written out, so that an id cannot steer a terminal.
 
-    >>> printable("a\\x1b[2J")
+    >>> escape("a\\x1b[2J")
     'a\\\\x1b[2J'
     """
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -14,18 +14,18 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO, Literal, get_args
 
-from inference.files.parquet import parquet_rows
+from inference.files.parquet import read_parquet
 from inference.files.table import (
     DELIMITERS,
     Remark,
     Row,
     Session,
-    adjacent_sessions,
-    delimiter_of,
-    grouped_sessions,
-    table_rows,
+    find_delimiter,
+    group_rows,
+    join_adjacent,
+    read_table,
 )
-from inference.files.text import Line, Watch, lines, opened, peeked, source_name
+from inference.files.text import Line, Watch, open_input, peek, read_lines, source_name
 from inference.shared.columns import Columns
 from inference.shared.errors import UserError, unknown_choice
 
@@ -64,9 +64,9 @@ def read_sessions(
     Raises:
         UserError: the file cannot be read, is empty, or does not have the form it should; with the line.
     """
-    gathered = grouped_sessions if group else adjacent_sessions
+    gathered = group_rows if group else join_adjacent
     name = source_name(path)
-    with opened(path, watch) as file:
+    with open_input(path, watch) as file:
         count = 0
         for session in _sessions(file, path, name, input_format, columns or Columns(), gathered, remark):
             count += 1
@@ -94,7 +94,7 @@ def check_beginning(
         UserError: the file cannot be read, is empty, or does not begin in the form it should.
     """
     name = source_name(path)
-    with opened(path) as file:
+    with open_input(path) as file:
         first = next(_sessions(file, path, name, input_format, columns or Columns(), _each_click, remark), None)
     if first is None:
         raise UserError(f"{name} holds no session")
@@ -116,27 +116,27 @@ def _sessions(
 ) -> Iterator[Session]:
     if input_format is not None and input_format not in FORMATS:
         raise unknown_choice("input format", input_format, list(FORMATS))
-    is_parquet = peeked(file, 4)[:4] == b"PAR1"
+    is_parquet = peek(file, 4)[:4] == b"PAR1"
     if input_format == "parquet" or (input_format is None and is_parquet):
         if path == "-":
             raise UserError("parquet cannot be read from standard input; name the file")
-        rows = parquet_rows(file, name, columns, remark)
+        rows = read_parquet(file, name, columns, remark)
         return gathered(rows, name)
-    numbered = lines(file, name)
+    numbered = read_lines(file, name)
     first = next(numbered, None)
     if first is None:
         raise UserError(f"{name} is empty; expected sessions")
     source = chain([first], numbered)
     chosen = input_format or _format_of_name(path) or _format_of_line(first, name, columns)
     if chosen == "jsonl":
-        return json_sessions(source, name)
+        return parse_json_lines(source, name)
     if chosen == "parquet":
         raise UserError(f"{name} is called .parquet, but its content is not; rename it or name its --input-format")
     if chosen == "lines":
-        return line_sessions(source)
+        return parse_lines(source)
     # Without an explicit choice the header decides: many files called .csv hold tabs.
-    delimiter = delimiter_of(first.text, {"tsv": "\t", "csv": ",;|"}[input_format] if input_format else DELIMITERS)
-    rows = table_rows(source, name, columns, delimiter, remark)
+    delimiter = find_delimiter(first.text, {"tsv": "\t", "csv": ",;|"}[input_format] if input_format else DELIMITERS)
+    rows = read_table(source, name, columns, delimiter, remark)
     return gathered(rows, name)
 
 
@@ -152,7 +152,7 @@ def _format_of_line(first: Line, name: str, columns: Columns) -> Format:
     text = first.text
     if text.lstrip().startswith("{"):
         return "jsonl"
-    fields = [field.strip('"') for field in text.split(delimiter_of(text))]
+    fields = [field.strip('"') for field in text.split(find_delimiter(text))]
     if columns.session in fields or columns.item in fields:
         return "csv"
     if {columns.session, columns.item} & set(text.split()):
@@ -169,13 +169,13 @@ def _format_of_line(first: Line, name: str, columns: Columns) -> Format:
     return "lines"
 
 
-def line_sessions(numbered: Iterable[Line]) -> Iterator[Session]:
+def parse_lines(numbered: Iterable[Line]) -> Iterator[Session]:
     """Sessions of lines of item ids with blanks or tabs between them; an empty line is an empty session."""
     for number, text in numbered:
         yield Session(str(number), tuple(item for item in text.replace("\t", " ").split(" ") if item), number)
 
 
-def json_sessions(numbered: Iterable[Line], name: str) -> Iterator[Session]:
+def parse_json_lines(numbered: Iterable[Line], name: str) -> Iterator[Session]:
     """Sessions of JSON lines; blank lines are skipped, and a session without a name is called by its line's number.
 
     Raises:
@@ -184,18 +184,18 @@ def json_sessions(numbered: Iterable[Line], name: str) -> Iterator[Session]:
     for number, text in numbered:
         if not text.strip():
             continue
-        value = json_object(text, name, number, '{"session": "s1", "items": ["i17", "i4"]}')
+        value = parse_object(text, name, number, '{"session": "s1", "items": ["i17", "i4"]}')
         items = value.get("items")
         if not isinstance(items, list):
             raise UserError(
                 f'{name}, line {number}: expected "items" with a list of item ids, got {_shown(items)}; write a line '
                 "for each session, or a table with a header for single clicks, unless they are for --stream"
             )
-        session = json_id(value.get("session", number), "session", name, number)
-        yield Session(session, tuple(json_id(item, "item", name, number) for item in items), number)
+        session = parse_id(value.get("session", number), "session", name, number)
+        yield Session(session, tuple(parse_id(item, "item", name, number) for item in items), number)
 
 
-def json_object(text: str, name: str, line: int, example: str) -> dict[str, Any]:
+def parse_object(text: str, name: str, line: int, example: str) -> dict[str, Any]:
     """One line of JSON that has to be an object; messages show what one looks like by the example.
 
     Raises:
@@ -216,7 +216,7 @@ def json_object(text: str, name: str, line: int, example: str) -> dict[str, Any]
     return value
 
 
-def json_id(value: object, what: str, name: str, line: int) -> str:
+def parse_id(value: object, what: str, name: str, line: int) -> str:
     """An id given as text or as a whole number.
 
     Raises:

@@ -48,7 +48,7 @@ class Row(NamedTuple):
     time: Time | None
 
 
-def delimiter_of(header: str, choice: str = DELIMITERS) -> str:
+def find_delimiter(header: str, choice: str = DELIMITERS) -> str:
     """What stands between a table's fields: that of the possible delimiters which its header has most of."""
     return max(choice, key=header.count)
 
@@ -78,7 +78,7 @@ def has_times(header: list[str], columns: Columns, name: str, remark: Remark | N
     return False
 
 
-def table_rows(
+def read_table(
     lines: Iterable[Line], name: str, columns: Columns, delimiter: str, remark: Remark | None = None
 ) -> Iterator[Row]:
     """The clicks of a table of text with a header.
@@ -104,8 +104,8 @@ def table_rows(
     reader = csv.reader(source, delimiter=delimiter, strict=True)
     try:
         header = next(reader)
-        session_at, item_at = column_at(header, columns.session, name), column_at(header, columns.item, name)
-        time_at = column_at(header, columns.time, name) if has_times(header, columns, name, remark) else None
+        session_at, item_at = find_column(header, columns.session, name), find_column(header, columns.item, name)
+        time_at = find_column(header, columns.time, name) if has_times(header, columns, name, remark) else None
         begins = source.line + 1
         for fields in reader:
             line, begins = begins, source.line + 1  # a quoted field may run over several lines
@@ -119,7 +119,7 @@ def table_rows(
             if not session or not item:
                 column = columns.item if session else columns.session
                 raise UserError(f"{name}, line {line}: expected an id in column {column!r}, got nothing")
-            time = None if time_at is None else time_of(fields[time_at], name, line, columns.time)
+            time = None if time_at is None else parse_time(fields[time_at], name, line, columns.time)
             yield Row(line, session, item, time)
     except csv.Error as error:
         raise UserError(f"{name}, line {source.line}: not a valid table row ({error})") from error
@@ -168,7 +168,7 @@ class _Texts:
         return text + "\n"
 
 
-def adjacent_sessions(rows: Iterable[Row], name: str) -> Iterator[Session]:
+def join_adjacent(rows: Iterable[Row], name: str) -> Iterator[Session]:
     """The sessions of rows that are in order; holds one session, and eight bytes of each other one.
 
     Raises:
@@ -200,7 +200,7 @@ def adjacent_sessions(rows: Iterable[Row], name: str) -> Iterator[Session]:
         yield Session(first.session, tuple(items), first.line)
 
 
-def grouped_sessions(rows: Iterable[Row], name: str) -> Iterator[Session]:
+def group_rows(rows: Iterable[Row], name: str) -> Iterator[Session]:
     """The sessions of rows in any order, sorted by time, in the order of their first rows; holds all rows in memory.
 
     Rows of equal time, and rows without one, keep the order of the file.
@@ -226,7 +226,7 @@ def _is_older(row: Row, before: Row, name: str) -> bool:
     return row.time < before.time  # type: ignore[operator]
 
 
-def column_at(header: list[str], column: str, name: str) -> int:
+def find_column(header: list[str], column: str, name: str) -> int:
     """The place of a column among the names of a table's columns.
 
     Raises:
@@ -249,7 +249,7 @@ def _listed(columns: Columns) -> str:
     return f"{columns.session}, {columns.item} and {columns.time}"
 
 
-def time_of(text: str, name: str, line: int, column: str) -> Time:
+def parse_time(text: str, name: str, line: int, column: str) -> Time:
     """A time as number or date; the kind and not the unit matters, as times are only compared.
 
     Raises:

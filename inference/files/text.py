@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
 
 @contextmanager
-def opened(path: str, watch: Watch | None = None) -> Iterator[BinaryIO]:
+def open_input(path: str, watch: Watch | None = None) -> Iterator[BinaryIO]:
     """Open a file, or standard input for "-", and unpack it if its content is gzip.
 
     Args:
@@ -50,7 +50,7 @@ def opened(path: str, watch: Watch | None = None) -> Iterator[BinaryIO]:
         if path == "-":
             if sys.stdin is None:
                 raise UserError("cannot read standard input, it is closed; name a file")
-            yield _unpacked(sys.stdin.buffer, name)
+            yield _unpack(sys.stdin.buffer, name)
         else:
             if Path(path).is_dir():
                 inside = min(Path(path).glob("*.parquet"), default=None)
@@ -59,7 +59,7 @@ def opened(path: str, watch: Watch | None = None) -> Iterator[BinaryIO]:
             with open(path, "rb") as file:
                 if watch:
                     watch(file)
-                yield _unpacked(file, name)
+                yield _unpack(file, name)
     except FileNotFoundError as error:
         raise UserError(f"file {name} does not exist") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -75,8 +75,8 @@ def source_name(path: str) -> str:
     return "standard input" if path == "-" else path
 
 
-def _unpacked(file: BinaryIO, name: str) -> BinaryIO:
-    beginning = peeked(file, max(map(len, PACKED)))
+def _unpack(file: BinaryIO, name: str) -> BinaryIO:
+    beginning = peek(file, max(map(len, PACKED)))
     if beginning[:2] == b"\x1f\x8b":
         return cast(BinaryIO, gzip.GzipFile(fileobj=file, mode="rb"))
     for magic, kind in PACKED.items():
@@ -87,12 +87,12 @@ def _unpacked(file: BinaryIO, name: str) -> BinaryIO:
     return file
 
 
-def peeked(file: BinaryIO, size: int) -> bytes:
+def peek(file: BinaryIO, size: int) -> bytes:
     """The next bytes of a buffered file, which stay unread; fewer than `size` at the end of it, or of what has come."""
     return cast(bytes, file.peek(size))  # type: ignore[attr-defined]
 
 
-def lines(file: BinaryIO, name: str) -> Iterator[Line]:
+def read_lines(file: BinaryIO, name: str) -> Iterator[Line]:
     """The lines of an opened file.
 
     Args:
@@ -107,10 +107,10 @@ def lines(file: BinaryIO, name: str) -> Iterator[Line]:
         number += 1
         if len(raw) > LONGEST_LINE:
             raise UserError(f"{name}, line {number}: expected lines of text, got one of more than {LONGEST_LINE} bytes")
-        yield decoded(raw, number, name)
+        yield decode_line(raw, number, name)
 
 
-def decoded(raw: bytes, number: int, name: str) -> Line:
+def decode_line(raw: bytes, number: int, name: str) -> Line:
     """One line of text out of its bytes, with or without its line break.
 
     Raises:
@@ -126,3 +126,9 @@ def decoded(raw: bytes, number: int, name: str) -> Line:
     if "\0" in text:
         raise UserError(f"{name}, line {number}: expected text, got a zero byte; is this a binary file?")
     return Line(number, text.removesuffix("\n").removesuffix("\r"))
+
+
+def read_ids(path: str) -> tuple[str, ...]:
+    """The item ids of a file, one a line; empty lines are skipped."""
+    with open_input(path) as file:
+        return tuple(text for _, text in read_lines(file, source_name(path)) if text)

@@ -33,7 +33,7 @@ from inference.model.format import (
     SHORTEST_STATE,
 )
 from inference.model.onnx_reader import FLOAT, OnnxFile
-from inference.model.providers import runtime, started
+from inference.model.providers import create_session, load_onnxruntime
 from inference.shared.errors import UserError, one_line, unknown_choice
 from inference.shared.system import MOST_THREADS
 from inference.shared.vocabulary import Vocabulary
@@ -217,7 +217,7 @@ class Artifact:
         """The items' output biases, float32 [N]; a read-only view of the file."""
         return self.file.tensors[OUTPUT_BIAS].floats()[:-1]
 
-    def session(self, provider: str = "cpu", threads: int | None = None) -> Any:
+    def create_session(self, provider: str = "cpu", threads: int | None = None) -> Any:
         """An onnxruntime session of the graph, ready to run.
 
         Args:
@@ -233,13 +233,13 @@ class Artifact:
         if threads is not None and threads > MOST_THREADS:
             raise UserError(f"expected at most {MOST_THREADS:,} threads, got {threads}")
         self.check_finite()
-        options = runtime().SessionOptions()
+        options = load_onnxruntime().SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised; nothing is to be printed beside it
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # costs no latency, frees the cores
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            session = started(self.path, options, provider)
+            session = create_session(self.path, options, provider)
         except UserError:
             raise
         except Exception as error:  # onnxruntime raises a class of its own for every status

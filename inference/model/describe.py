@@ -9,18 +9,18 @@ from typing import Any
 from inference.model.artifact import Artifact
 from inference.model.format import FORMAT_VERSION
 from inference.shared.errors import UserError
-from inference.shared.system import cores
+from inference.shared.system import count_cores
 
 CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "sve", "i8mm")
 """Instructions that decide how fast matrix products are."""
 
 
 LONGEST_VALUE = 160
-VERIFIED = "the vocabulary, the graph and the weights match their digests"
-BOTH_INSTALLED = "onnxruntime and onnxruntime-gpu overwrite each other: uninstall both, then install one"
+MATCHING_DIGESTS = "the vocabulary, the graph and the weights match their digests"
+INSTALLATION_CONFLICT = "onnxruntime and onnxruntime-gpu overwrite each other: uninstall both, then install one"
 
 
-def description(artifact: Artifact, threads: int | None = None, verified: bool = False) -> dict[str, Any]:
+def describe(artifact: Artifact, threads: int | None = None, verified: bool = False) -> dict[str, Any]:
     """The contents of an opened model file and its surroundings; JSON values.
 
     Args:
@@ -47,25 +47,25 @@ def description(artifact: Artifact, threads: int | None = None, verified: bool =
         "config": dict(artifact.config),
         "metrics": dict(artifact.metrics),
         **artifact.digests(),
-        **({"verified": VERIFIED} if verified else {}),
+        **({"verified": MATCHING_DIGESTS} if verified else {}),
         "gru4rec": _installed("gru4rec"),
         "onnxruntime": _installed("onnxruntime"),
         "onnxruntime-gpu": _installed("onnxruntime-gpu"),
-        **({"warning": BOTH_INSTALLED} if both else {}),
-        "threads": threads or cores(),
+        **({"warning": INSTALLATION_CONFLICT} if both else {}),
+        "threads": threads or count_cores(),
         "provider_cpu": _provider(artifact, "cpu"),
         "provider_cuda": _provider(artifact, "cuda"),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cpu_features": _cpu_features(),
-        "cores": cores(),
+        "cores": count_cores(),
     }
 
 
-def as_text(values: dict[str, Any]) -> str:
+def format_text(values: dict[str, Any]) -> str:
     """The pairs as lines, names in one column, nested ones indented; with a final line break.
 
-    >>> print(as_text({"items": 3, "config": {"loss": "bpr-max"}}), end="")
+    >>> print(format_text({"items": 3, "config": {"loss": "bpr-max"}}), end="")
     items   3
     config
       loss  bpr-max
@@ -95,7 +95,7 @@ def _shown(value: Any) -> str:
 
 def _provider(artifact: Artifact, provider: str) -> str:
     try:
-        artifact.session(provider)
+        artifact.create_session(provider)
     except UserError as error:
         return str(error)
     return "runs"

@@ -77,7 +77,7 @@ class OnnxFile:
         Raises:
             UserError: the file cannot be read, or is no ONNX file, or only a part of one.
         """
-        content = _mapped(path)
+        content = _map_file(path)
         try:
             return cls._parse(content, path.parent)
         except _MalformedError as error:
@@ -117,7 +117,7 @@ class OnnxFile:
         return digest.hexdigest()
 
 
-def _mapped(path: Path) -> memoryview:
+def _map_file(path: Path) -> memoryview:
     try:
         with open(path, "rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -241,7 +241,7 @@ def _outside(entries: dict[str, str], folder: Path) -> memoryview:
             f"expected weights in a file of the model's folder {folder}, got the place {location!r}; the model "
             "is damaged or was made to read other files"
         )
-    content = _mapped(path)
+    content = _map_file(path)
     numbers = [entries.get(key, "") for key in ("offset", "length")]
     if not all(number.isascii() and number.isdigit() and len(number) < 19 for number in numbers):
         raise _MalformedError("the place of a tensor in another file is no number")

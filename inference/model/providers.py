@@ -17,7 +17,7 @@ EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProv
 PROVIDERS = ("auto", *EXECUTION_PROVIDERS)
 
 
-def runtime() -> Any:
+def load_onnxruntime() -> Any:
     """The module onnxruntime, imported when it is asked for, so that what needs no session starts without it.
 
     Raises:
@@ -38,7 +38,7 @@ def runtime() -> Any:
     return onnxruntime
 
 
-def started(path: Path, options: Any, provider: str) -> Any:
+def create_session(path: Path, options: Any, provider: str) -> Any:
     """An onnxruntime session that runs on a provider.
 
     Args:
@@ -52,7 +52,7 @@ def started(path: Path, options: Any, provider: str) -> Any:
     """
     if provider not in PROVIDERS:
         raise unknown_choice("provider", provider, list(PROVIDERS))
-    onnxruntime = runtime()
+    onnxruntime = load_onnxruntime()
     if provider != "cpu":
         obstacle = _obstacle_to_cuda(onnxruntime)
         session = None if obstacle else _cuda_session(onnxruntime, path, options)
@@ -64,7 +64,7 @@ def started(path: Path, options: Any, provider: str) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=[EXECUTION_PROVIDERS["cpu"]])
 
 
-def provider_of(session: Any) -> str:
+def find_provider(session: Any) -> str:
     """The provider that a session runs on, "cpu" or "cuda"."""
     return "cuda" if session.get_providers()[0] == EXECUTION_PROVIDERS["cuda"] else "cpu"
 
@@ -90,7 +90,7 @@ def _cuda_session(onnxruntime: Any, path: Path, options: Any) -> Any:
         )
     finally:
         onnxruntime.set_default_logger_severity(2)
-    if provider_of(session) != "cuda":
+    if find_provider(session) != "cuda":
         return None
     session.disable_fallback()  # else an error on the card would move the session to the CPU
     return session

@@ -17,7 +17,7 @@ import numpy as np
 
 from inference.model.artifact import Artifact
 from inference.model.candidates import Candidates
-from inference.model.providers import provider_of
+from inference.model.providers import find_provider
 from inference.model.scorer import Scorer
 from inference.shared.errors import UserError, unknown_choice
 from inference.shared.vocabulary import MISSING, Vocabulary
@@ -79,7 +79,7 @@ class Recommender:
         self.artifact = artifact
         self._scorer = Scorer(artifact, session)
         self._terms = artifact.vocabulary.terms()
-        self.provider = provider_of(session)
+        self.provider = find_provider(session)
         self._workers = workers
         self._prepared: tuple[object, object, Candidates] | None = None
 
@@ -100,7 +100,7 @@ class Recommender:
                 here, or an impossible number of threads.
         """
         artifact = Artifact.open(path)
-        return cls(artifact, artifact.session(provider, threads), workers)
+        return cls(artifact, artifact.create_session(provider, threads), workers)
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -62,12 +62,14 @@ class Scorer:
         """
         allowed = candidates.allowed
         if allowed is None:
-            return self._walked(rows, hidden, k, _barred(candidates.excluded, seen, len(rows), self._artifact.n_items))
-        _, _, hidden = self._walked(rows, hidden, 0, np.empty((len(rows), 0), np.int64))
+            return self._run_clicks(
+                rows, hidden, k, _barred(candidates.excluded, seen, len(rows), self._artifact.n_items)
+            )
+        _, _, hidden = self._run_clicks(rows, hidden, 0, np.empty((len(rows), 0), np.int64))
         ids, scores = allowed.rank(self._artifact.query(hidden), k, seen or [], *self._artifact.recent(hidden))
         return ids, scores, hidden
 
-    def _walked(
+    def _run_clicks(
         self, rows: list[np.ndarray], hidden: np.ndarray, k: int, barred: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         assert rows
@@ -76,13 +78,13 @@ class Scorer:
         clicks = max(1, CLICKS_PER_RUN // len(rows))
         start = 0
         while longest - start > clicks:  # the state alone
-            items = _padded([numbers[start : start + clicks] for numbers in rows], clicks, self._artifact.n_items)
-            _, _, hidden = self._computed(items, np.clip(lengths - start, 0, clicks), hidden, barred[:, :0], 0)
+            items = _pad([numbers[start : start + clicks] for numbers in rows], clicks, self._artifact.n_items)
+            _, _, hidden = self._run_graph(items, np.clip(lengths - start, 0, clicks), hidden, barred[:, :0], 0)
             start += clicks
-        items = _padded([numbers[start:] for numbers in rows], max(1, longest - start), self._artifact.n_items)
-        return self._computed(items, np.maximum(lengths - start, 0), hidden, barred, k)
+        items = _pad([numbers[start:] for numbers in rows], max(1, longest - start), self._artifact.n_items)
+        return self._run_graph(items, np.maximum(lengths - start, 0), hidden, barred, k)
 
-    def _computed(
+    def _run_graph(
         self, items: np.ndarray, lengths: np.ndarray, hidden: np.ndarray, barred: np.ndarray, k: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         inputs = dict(zip(INPUTS, (items, lengths, hidden, barred, np.array([k], np.int64)), strict=True))
@@ -96,7 +98,7 @@ class Scorer:
         return ids, scores, following
 
 
-def _padded(rows: Sequence[np.ndarray], width: int, sentinel: int) -> np.ndarray:
+def _pad(rows: Sequence[np.ndarray], width: int, sentinel: int) -> np.ndarray:
     """Rows of numbers as one int64 matrix [rows, width], filled up with the sentinel."""
     matrix = np.full((len(rows), width), sentinel, np.int64)
     for row, numbers in enumerate(rows):
@@ -104,9 +106,9 @@ def _padded(rows: Sequence[np.ndarray], width: int, sentinel: int) -> np.ndarray
     return matrix
 
 
-def _barred(excluded: np.ndarray, seen: list[np.ndarray] | None, n_rows: int, sentinel: int) -> np.ndarray:
+def _exclude(excluded: np.ndarray, seen: list[np.ndarray] | None, n_rows: int, sentinel: int) -> np.ndarray:
     """What may not be recommended in each row, int64 [rows, width], filled up with the sentinel."""
     shared = np.broadcast_to(excluded, (n_rows, len(excluded)))
     if seen is None:
         return np.ascontiguousarray(shared)
-    return np.concatenate([shared, _padded(seen, max(map(len, seen)), sentinel)], axis=1)
+    return np.concatenate([shared, _pad(seen, max(map(len, seen)), sentinel)], axis=1)

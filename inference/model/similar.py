@@ -11,7 +11,7 @@ from inference.shared.errors import UserError
 from inference.shared.vocabulary import MISSING
 
 
-def similar_items(artifact: Artifact, item: str, k: int = 20) -> list[tuple[str, float]]:
+def find_similar(artifact: Artifact, item: str, k: int = 20) -> list[tuple[str, float]]:
     """The items most similar to one item, and their cosines, best first.
 
     Args:

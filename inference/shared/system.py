@@ -7,12 +7,12 @@ MOST_THREADS = 4096
 """More than any machine has processors."""
 
 
-def cores() -> int:
+def count_cores() -> int:
     """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def hold_closed_streams() -> None:
+def replace_closed_streams() -> None:
     """Keep the next file that is opened from getting the number of a closed standard stream, and what is said there."""
     for descriptor in range(3):
         try:

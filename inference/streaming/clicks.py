@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
-from inference.files.sessions import json_id, json_object
-from inference.files.text import Line, decoded, opened, source_name
+from inference.files.sessions import parse_id, parse_object
+from inference.files.text import Line, decode_line, open_input, source_name
 from inference.model.recommender import Recommendation, SessionState
 from inference.shared.errors import UserError, unknown_item
 from inference.shared.vocabulary import Vocabulary
@@ -34,7 +34,7 @@ class Click(NamedTuple):
     item: str
 
 
-def arriving_clicks(path: str, known: Vocabulary | None = None) -> Iterator[list[Click]]:
+def read_clicks(path: str, known: Vocabulary | None = None) -> Iterator[list[Click]]:
     """The clicks of a stream, as many together as have arrived.
 
     Args:
@@ -44,7 +44,7 @@ def arriving_clicks(path: str, known: Vocabulary | None = None) -> Iterator[list
     Raises:
         UserError: it cannot be read, or a line is no such click; the clicks before it have been handed out.
     """
-    with opened(path) as file:
+    with open_input(path) as file:
         yield from _arriving(file, source_name(path), known)
 
 
@@ -67,7 +67,7 @@ def _clicks(lines: list[bytes], before: int, name: str, known: Vocabulary | None
     clicks: list[Click] = []
     try:
         for number, raw in enumerate(lines, start=before + 1):
-            line = decoded(raw, number, name)
+            line = decode_line(raw, number, name)
             if line.text.strip():
                 clicks.append(_click(line, name, known))
     except UserError:
@@ -77,17 +77,17 @@ def _clicks(lines: list[bytes], before: int, name: str, known: Vocabulary | None
 
 
 def _click(line: Line, name: str, known: Vocabulary | None) -> Click:
-    value = json_object(line.text, name, line.number, EXAMPLE)
+    value = parse_object(line.text, name, line.number, EXAMPLE)
     for key in ("session", "item"):
         if key not in value:
             raise UserError(f'{name}, line {line.number}: expected a click such as {EXAMPLE}, got no "{key}"')
-    session, item = (json_id(value[key], key, name, line.number) for key in ("session", "item"))
+    session, item = (parse_id(value[key], key, name, line.number) for key in ("session", "item"))
     if known is not None and item not in known:
         raise unknown_item(f"{name}, line {line.number}", item)
     return Click(session, item)
 
 
-def answers(
+def answer_clicks(
     clicks: Sequence[Click], states: SessionStates, steps: Steps, new_state: SessionState
 ) -> Iterator[list[Recommendation]]:
     """The recommendations after each click, in the order of the clicks, some at a time.
@@ -107,11 +107,11 @@ def answers(
             if len(names) > states.capacity:
                 break  # so that no session clicked here is forgotten before all of these clicks are answered
             end += 1
-        yield from _answered(clicks[start:end], states, steps, new_state)
+        yield from _answer(clicks[start:end], states, steps, new_state)
         start = end
 
 
-def _answered(
+def _answer(
     clicks: Sequence[Click], states: SessionStates, steps: Steps, new_state: SessionState
 ) -> Iterator[list[Recommendation]]:
     """As `answers`: first the first click of every session is computed, then the second of those that have one, …"""

@@ -582,7 +582,7 @@ def test_a_long_run_tells_how_far_it_has_come(infer, tmp_path, monkeypatch):
 
 
 def test_a_bar_is_drawn_on_a_terminal_and_taken_away(monkeypatch, capsys):
-    from inference.command.progress import progress
+    from inference.command.progress import report_progress
 
     class Terminal(io.StringIO):
         def isatty(self):
@@ -592,7 +592,7 @@ def test_a_bar_is_drawn_on_a_terminal_and_taken_away(monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("inference.command.progress.SECONDS_BEFORE_BAR", 0.0)
-    with progress(print, has_terminal=True) as report:
+    with report_progress(print, has_terminal=True) as report:
         report(5, 0.5)
         report(10, None)
     assert "━" in terminal.getvalue()

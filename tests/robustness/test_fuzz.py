@@ -25,8 +25,8 @@ from gru4rec.data.events import encode, read_events
 from gru4rec.data.sessions import EncodedLog
 from gru4rec.data.synthetic import synthesize
 from gru4rec.training.run import train
-from inference.cli import _ids
 from inference.files.sessions import FORMATS, read_sessions
+from inference.files.text import read_ids
 from inference.model.artifact import Artifact
 from inference.model.candidates import Candidates
 from inference.model.recommender import Recommender
@@ -293,7 +293,7 @@ def model(tmp_path_factory):
 @given(content=st.sampled_from([b"7\na b\n", gzip.compress(b"7\na b\n", mtime=0)]), damage=DAMAGE)
 def test_a_damaged_list_of_items_is_candidates_or_one_line(model, tmp_path, content, damage):
     (tmp_path / "items").write_bytes(damaged(content, damage))
-    valid_or_one_line(lambda: Candidates.of(Artifact.open(model), (), _ids(str(tmp_path / "items"))))
+    valid_or_one_line(lambda: Candidates.of(Artifact.open(model), (), read_ids(str(tmp_path / "items"))))
 
 
 @fuzzed(60)

@@ -158,7 +158,7 @@ def test_a_graph_with_other_inputs_is_refused_before_it_runs(path):
         model.graph.node.insert(0, helper.make_node("Identity", ["top_k"], ["k"]))
 
     with pytest.raises(UserError, match="top_k"):
-        Artifact.open(rewritten(path, change)).session()
+        Artifact.open(rewritten(path, change)).create_session()
 
 
 def test_a_changed_node_is_noticed_by_its_digest(path):
@@ -191,7 +191,7 @@ def test_a_model_that_claims_to_be_larger_than_it_is_is_refused(path, name, shap
                 tensor.dims[:] = shape
 
     with pytest.raises(UserError):
-        Artifact.open(rewritten(path, change)).session()
+        Artifact.open(rewritten(path, change)).create_session()
 
 
 @pytest.mark.parametrize("change", ["domain", "opset", "op", "cycle"])
@@ -207,7 +207,7 @@ def test_a_graph_that_onnxruntime_refuses_is_one_error(path, change):
             model.graph.node[0].input[0] = model.graph.node[-1].output[0]
 
     with pytest.raises(UserError) as caught:
-        Artifact.open(rewritten(path, alter)).session()
+        Artifact.open(rewritten(path, alter)).create_session()
     assert "\n" not in str(caught.value)
 
 

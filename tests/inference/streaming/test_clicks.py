@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from inference import Recommender, UserError
 from inference.cli import main
 from inference.shared.atomic import output_lock
-from inference.streaming.clicks import answers, arriving_clicks
+from inference.streaming.clicks import answer_clicks, read_clicks
 from inference.streaming.states import SessionStates
 from tests.support.tiny_models import TERMS, random_weights, save_model
 
@@ -139,7 +139,7 @@ def test_answers_do_not_depend_on_how_many_clicks_arrive_together_or_on_interrup
             with contextlib.suppress(UserError):
                 for start in range(len(got), len(clicks), size):
                     together = [Click(*click) for click in clicks[start : start + size]]
-                    for batch in answers(together, states, steps, recommender.new_state()):
+                    for batch in answer_clicks(together, states, steps, recommender.new_state()):
                         got += batch
         return got, [(name, state.n_known) for name, state in states._states.items()], states.n_forgotten
 
@@ -289,7 +289,7 @@ def test_any_bytes_are_clicks_or_one_error(tmp_path, content):
     path = tmp_path / "clicks"
     path.write_bytes(content)
     try:
-        for clicks in arriving_clicks(str(path)):
+        for clicks in read_clicks(str(path)):
             assert all(isinstance(click.item, str) for click in clicks)
     except UserError:
         pass
