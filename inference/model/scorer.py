@@ -62,9 +62,8 @@ class Scorer:
         """
         allowed = candidates.allowed
         if allowed is None:
-            return self._run_clicks(
-                rows, hidden, k, _barred(candidates.excluded, seen, len(rows), self._artifact.n_items)
-            )
+            excluded = _exclude(candidates.excluded, seen, len(rows), self._artifact.n_items)
+            return self._run_clicks(rows, hidden, k, excluded)
         _, _, hidden = self._run_clicks(rows, hidden, 0, np.empty((len(rows), 0), np.int64))
         ids, scores = allowed.rank(self._artifact.query(hidden), k, seen or [], *self._artifact.recent(hidden))
         return ids, scores, hidden
