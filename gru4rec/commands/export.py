@@ -1,5 +1,6 @@
-"""`gru4rec export`: a model directory as one ONNX file, exact, or with a scan for large catalogues."""
+"""`gru4rec export`: a model directory as one ONNX file, with exact scores or with a scan for large catalogues."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,16 +31,19 @@ def export(
 
     Args:
         model: model directory
-        out: the file to write
-        scan: int8 ranks large catalogues (of 100,000 items and more) faster: an 8-bit look at every item, then exact
-            scores of the best. Refused where it would lose items.
-        calibration: sessions to fit and to measure the scan on: a click log, a prepared folder, or a session file as
-            gru4rec-infer reads it
+        out: the file to write, FILE.onnx
+        scan: int8 ranks large catalogues (100,000 items and more) faster: it scores every item in 8 bits, then the best
+            ones exactly; refused if it would lose items
+        calibration: sessions to fit the scan to and to measure it on: a click log, a prepared folder, or a session file
+            as gru4rec-infer reads it
     """
     if (scan is None) != (calibration is None):
         raise UserError("--scan int8 and --calibration SESSIONS go together: the scan is measured on real sessions")
     if out.suffix != ".onnx":
-        raise UserError(f"--out: expected a name that ends in .onnx, as other commands know a model file by, got {out}")
+        raise UserError(f"--out: expected a name that ends in .onnx, by which commands know a model file, got {out}")
+    target = Path(os.path.realpath(out))
+    if target.suffix != ".onnx" and target.is_relative_to(os.path.realpath(model)):
+        raise UserError(f"--out: {out} is a link to {target}, a file of the model directory; choose another name")
     from gru4rec.config.train_config import to_mapping
     from gru4rec.onnx_export.exporter import export as export_exact
     from gru4rec.onnx_export.exporter import export_with_scan
@@ -52,7 +56,7 @@ def export(
     if calibration is None:
         export_exact(network, vocabulary, out, **description)
     else:
-        sessions = calibration_sessions(calibration, columns.columns(), vocabulary)
+        sessions = _read_calibration(calibration, columns.columns(), vocabulary)
         report = export_with_scan(network, vocabulary, out, **description, calibration=sessions)
     print(f"{out}: {len(vocabulary):,} items, {out.stat().st_size / 2**20:.1f} MiB, equal to torch")
     if report is not None:
@@ -60,19 +64,21 @@ def export(
 
 
 def _print_report(report: "ScanReport") -> None:
-    print(f"int8 scan: of the top {report.ranks} of {report.sessions:,} sessions {report.agreement:.4f} agree", end="")
-    print(" with exact scores")
+    print(
+        f"int8 scan: {report.agreement:.4f} of the top {report.ranks} items of {report.sessions:,} sessions agree with "
+        "exact scores"
+    )
     for speed in report.speeds:
         print(
-            f"  {speed.batch:2} at once: {speed.scan:.2f} ms, exact {speed.exact:.2f} ms: "
+            f"  batch of {speed.batch:2}: {speed.scan:.2f} ms, exact {speed.exact:.2f} ms: "
             f"{speed.exact / speed.scan:.2f} times as fast here"
         )
     if all(speed.scan > speed.exact for speed in report.speeds):
         print("  exact scores are faster for a catalogue of this size: leave --scan out")
 
 
-def calibration_sessions(path: Path, columns: "Columns", vocabulary: "Vocabulary") -> list[np.ndarray]:
-    """The sessions of a click log or a session file as item numbers; unknown items and empty sessions are left out.
+def _read_calibration(path: Path, columns: "Columns", vocabulary: "Vocabulary") -> list[np.ndarray]:
+    """Read sessions as item numbers, int64; unknown items and empty sessions are left out.
 
     Args:
         path: parquet, a prepared folder, or a file of any format that `gru4rec-infer` reads.
@@ -85,16 +91,13 @@ def calibration_sessions(path: Path, columns: "Columns", vocabulary: "Vocabulary
     if path.is_dir() or path.suffix == ".parquet":
         from gru4rec.data.events import encode, read_events
 
-        sessions = encode(read_events(path, columns, part="test"), vocabulary).sessions
-        return [
-            numbers.astype(np.int64) for numbers in np.split(sessions.items, sessions.offsets[1:-1]) if len(numbers)
-        ]
-    from inference.files.sessions import read_sessions
-    from inference.shared.vocabulary import MISSING
+        log = encode(read_events(path, columns, part="test"), vocabulary).sessions
+        sessions = np.split(log.items.astype(np.int64), log.offsets[1:-1])
+    else:
+        from inference.files.sessions import read_sessions
+        from inference.shared.vocabulary import MISSING
 
-    known = []
-    for session in read_sessions(str(path), columns=columns, group=True):
-        numbers = vocabulary.numbers(session.items)
-        if (numbers != MISSING).any():
-            known.append(numbers[numbers != MISSING])
-    return known
+        read = read_sessions(str(path), columns=columns, group=True)
+        numbered = (vocabulary.numbers(session.items) for session in read)
+        sessions = [numbers[numbers != MISSING] for numbers in numbered]
+    return [session for session in sessions if len(session)]

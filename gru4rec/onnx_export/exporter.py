@@ -1,18 +1,19 @@
 """A trained network as a self-contained ONNX file.
 
-Beside the scoring graph the file holds the vocabulary, digests, the training configuration and its metrics;
-`inference/FORMAT.md` describes it. Nothing is taken on trust: the written file is run in onnxruntime against the
-network before it gets its name.
+Next to the scoring graph the file holds the vocabulary, digests, the training configuration and its metrics;
+`inference/FORMAT.md` describes it. The written file is run in onnxruntime and compared with the network before it gets
+its name.
 
-A protocol-buffer file ends at 2 GiB. The weights of larger models go into a second file beside the first. Its name
-holds a part of their digest, so it never replaces the weights of another model, and the two files need not appear at
-the same instant: the weights come first, and are found only through the model file.
+A protocol-buffer file is limited to 2 GiB. Weights of larger models go into a second file next to the first. Its name
+contains part of their digest, so it never replaces the weights of another model, and the two files need not appear at
+the same instant: the weights are written first, and are found only through the model file.
 """
 
 import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ import onnx
 
 from gru4rec.model.network import Network, ScoringWeights
 from gru4rec.onnx_export.graph import scoring_graph
-from gru4rec.onnx_export.int8_scan import quantised
-from gru4rec.onnx_export.onnx_writer import _model, _unfinished, _version
+from gru4rec.onnx_export.int8_scan import quantize
+from gru4rec.onnx_export.onnx_writer import assemble, draft_model
 from gru4rec.onnx_export.parity import Parity, check_parity
-from gru4rec.onnx_export.scan_report import ScanReport, compared, spread, states_after
+from gru4rec.onnx_export.scan_report import ScanReport, compare, final_states, take_evenly
 from inference.model.artifact import Artifact
 from inference.model.format import FORMAT_VERSION, RECENT_BIAS
 from inference.model.scorer import Scorer
@@ -34,7 +35,7 @@ from inference.shared.vocabulary import Vocabulary
 
 SCORE_ACTIVATION = "linear"
 LARGEST_CATALOGUE = 1 << 24
-"""Recent items are numbers in the float32 state, which is exact below this."""
+"""The state holds recent items as float32 numbers, which are exact below this."""
 
 
 def export(
@@ -45,26 +46,28 @@ def export(
     config: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> Parity:
-    """Write a network as an ONNX file, after having compared that very file with the network.
+    """Write a network as an ONNX file, and compare that very file with the network before it gets its name.
 
     Args:
-        network: the trained network; its scoring weights are taken as they are.
-        vocabulary: the N items that its rows stand for.
-        path: where the file goes; an existing one is replaced. Weights that do not fit into it go beside it.
+        network: the trained network.
+        vocabulary: the N items of its rows.
+        path: the file; an existing one is replaced. Weights that do not fit into it go into a second file next to it.
         config: the training configuration; JSON values.
-        metrics: figures to keep with the model, such as {"recall@20": …}; JSON values, NaN becoming null.
+        metrics: figures to keep with the model, such as {"recall@20": …}; JSON values, NaN becomes null.
 
     Returns:
-        The largest differences that the comparison saw.
+        The largest differences between file and network.
 
     Raises:
-        UserError: weights that are not finite or do not fit each other or the vocabulary, a result that differs from
-            the network's, or a place that cannot be written; nothing is left behind.
+        UserError: weights are not finite or do not match the vocabulary, the file computes something else than the
+            network, or it cannot be written. Nothing is left behind.
     """
-    graph, tensors = scoring_graph(_checked(network.scoring_weights(), vocabulary))
+    weights = network.scoring_weights()
+    _check_weights(weights, vocabulary)
+    graph, tensors = scoring_graph(weights)
     properties = _metadata(graph, tensors, vocabulary, config or {}, metrics or {})
-    with write_errors(path), output_lock(path) as path, _unfinished(path, graph, tensors, properties) as file:
-        return _compared(_opened(file.temporary), network)
+    with write_errors(path), output_lock(path) as path, draft_model(path, graph, tensors, properties) as (draft, _):
+        return _compare_with_network(_open(draft), network)
 
 
 def export_with_scan(
@@ -76,45 +79,37 @@ def export_with_scan(
     metrics: Mapping[str, Any],
     calibration: Sequence[np.ndarray],
 ) -> ScanReport:
-    """Write a network as an ONNX file that scans a large catalogue in 8 bits before it scores the best items exactly.
+    """Write a network as an ONNX file that scans a large catalogue in 8 bits and scores only the best items exactly.
 
     Args:
         network, vocabulary, path, config, metrics: as for `export`.
-        calibration: item numbers of each of some real sessions. From one half of them rounding is fitted, the answers
-            to the other half are compared with those of the exact graph.
+        calibration: item numbers of each of some real sessions. Rounding is fitted to one half of them; on the other
+            half, the recommendations are compared with those of the exact graph.
 
     Returns:
-        How well they agree and how long both graphs take.
+        How well they agree, and how long both graphs take.
 
     Raises:
-        UserError: as for `export`, no session, or too little agreement; nothing is left behind.
+        UserError: as for `export`, and if there is no session or too little agreement. Nothing is left behind.
     """
     if not len(calibration):
         raise UserError("cannot export with --scan int8: expected sessions with items that the model knows, got none")
-    sessions = spread(calibration)
-    fitted_on, measured_on = sessions[::2], sessions[1::2] or sessions
-    with write_errors(path), output_lock(path) as path, _temporary_folder(path) as temporary:
-        folder = Path(temporary)
-        export(network, vocabulary, folder / "exact.onnx", config=config, metrics=metrics)
-        artifact = Artifact.open(folder / "exact.onnx")
+    sessions = take_evenly(calibration)
+    fitting, test = sessions[::2], sessions[1::2] or sessions
+    with write_errors(path), output_lock(path) as path, _temporary_folder(path) as folder:
+        exact_path = Path(folder) / "exact.onnx"
+        export(network, vocabulary, exact_path, config=config, metrics=metrics)
+        artifact = Artifact.open(exact_path)
         exact = Scorer(artifact, artifact.create_session())
-        queries = artifact.query(states_after(exact, fitted_on))
+        queries = artifact.query(final_states(exact, fitting))
         weights = network.scoring_weights()
-        scan = quantised(weights.output_table, weights.output_bias, float(np.abs(queries).max()))
+        scan = quantize(weights.output_table, weights.output_bias, float(np.abs(queries).max()))
         graph, tensors = scoring_graph(weights, scan)
         properties = _metadata(graph, tensors, vocabulary, config, metrics)
-        with _unfinished(path, graph, tensors, properties | {"scan": _json("scan", {"kind": "int8"})}) as file:
-            report = _compared_with_exact(exact, _opened(file.temporary), network, measured_on)
-            file.write(properties | {"scan": _json("scan", {"kind": "int8", **report.as_dict()})})
-    return report
-
-
-def _compared_with_exact(
-    exact: Scorer, artifact: Artifact, network: Network, sessions: Sequence[np.ndarray]
-) -> ScanReport:
-    _compared(artifact, network, every_rank=False)
-    report = compared(exact, Scorer(artifact, artifact.create_session()), sessions, artifact.n_items)
-    report.check()
+        properties["scan"] = _to_json("scan", {"kind": "int8"})
+        with draft_model(path, graph, tensors, properties) as (draft, rewrite):
+            report = _compare_with_exact(draft, exact, network, test)
+            rewrite(properties | {"scan": _to_json("scan", {"kind": "int8", **report.as_dict()})})
     return report
 
 
@@ -122,13 +117,13 @@ def _temporary_folder(path: Path) -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
 
 
-def _opened(path: Path) -> Artifact:
+def _open(path: Path) -> Artifact:
     artifact = Artifact.open(path)
     artifact.verify()
     return artifact
 
 
-def _compared(artifact: Artifact, network: Network, *, every_rank: bool = True) -> Parity:
+def _compare_with_network(artifact: Artifact, network: Network, *, every_rank: bool = True) -> Parity:
     return check_parity(
         artifact.create_session(),
         network.score,
@@ -139,10 +134,19 @@ def _compared(artifact: Artifact, network: Network, *, every_rank: bool = True) 
     )
 
 
-def build_graph(
+def _compare_with_exact(draft: Path, exact: Scorer, network: Network, sessions: Sequence[np.ndarray]) -> ScanReport:
+    """Run a scanning graph; it is closed again at the end, so that its file can be written again."""
+    artifact = _open(draft)
+    _compare_with_network(artifact, network, every_rank=False)
+    report = compare(exact, Scorer(artifact, artifact.create_session()), sessions, artifact.n_items)
+    report.check()
+    return report
+
+
+def build_model(
     weights: ScoringWeights, vocabulary: Vocabulary, *, config: Mapping[str, Any], metrics: Mapping[str, Any]
 ) -> onnx.ModelProto:
-    """The ONNX model of a network's weights, metadata included, all in one message.
+    """The ONNX model of a network's weights as one message, without comparing it with a network.
 
     Args:
         weights: tables [N, E] and [N, last width], bias [N], and the GRU layers.
@@ -151,31 +155,30 @@ def build_graph(
         metrics: figures to keep with the model; JSON values.
 
     Raises:
-        UserError: weights that are not finite or do not fit each other or the vocabulary.
+        UserError: weights are not finite or do not match the vocabulary.
     """
-    graph, tensors = scoring_graph(_checked(weights, vocabulary))
-    return _model(graph, tensors, _metadata(graph, tensors, vocabulary, config, metrics), None)
+    _check_weights(weights, vocabulary)
+    graph, tensors = scoring_graph(weights)
+    return assemble(graph, tensors, _metadata(graph, tensors, vocabulary, config, metrics), None)
 
 
-def _checked(weights: ScoringWeights, vocabulary: Vocabulary) -> ScoringWeights:
-    named = [
-        ("input embedding", weights.input_table),
-        ("output weights", weights.output_table),
-        ("output bias", weights.output_bias),
-        ("weights of recent clicks", weights.recent_weight),
-        ("biases of recent clicks", weights.recent_bias),
-    ]
+def _check_weights(weights: ScoringWeights, vocabulary: Vocabulary) -> None:
+    named = {
+        "input embedding": weights.input_table,
+        "output weights": weights.output_table,
+        "output bias": weights.output_bias,
+        "weights of recent clicks": weights.recent_weight,
+        "biases of recent clicks": weights.recent_bias,
+    }
     for number, layer in enumerate(weights.layers):
-        named += [(f"{name} of GRU layer {number}", values) for name, values in vars(layer).items()]
-    for name, values in named:
+        named |= {f"{name} of GRU layer {number}": values for name, values in vars(layer).items()}
+    for name, values in named.items():
         n_bad = int(values.size - np.isfinite(values).sum())
         if n_bad:
             raise UserError(
                 f"cannot export: {n_bad} of {values.size} values of the {name} are NaN or infinite; the training "
                 "diverged, try a lower learning rate"
             )
-    if not len(vocabulary):
-        raise UserError("cannot export: the vocabulary is empty")
     if len(weights.recent_bias) and len(vocabulary) >= LARGEST_CATALOGUE:
         raise UserError(
             f"cannot export: with n_recent, expected fewer than {LARGEST_CATALOGUE:,} items, got {len(vocabulary):,}; "
@@ -184,7 +187,6 @@ def _checked(weights: ScoringWeights, vocabulary: Vocabulary) -> ScoringWeights:
     for table in (weights.input_table, weights.output_table, weights.output_bias):
         if len(table) != len(vocabulary):
             raise UserError(f"cannot export: expected {len(vocabulary)} rows, one per item, got {len(table)}")
-    return weights
 
 
 def _metadata(
@@ -203,7 +205,7 @@ def _metadata(
         weights.update(np.ascontiguousarray(values).data)
     return {
         "format_version": str(FORMAT_VERSION),
-        "exporter": f"gru4rec {_version()}",
+        "exporter": f"gru4rec {version('gru4rec')}",
         "n_items": str(len(vocabulary)),
         "num_layers": str(n_parts),
         "hidden_size": str(hidden_size),
@@ -211,8 +213,8 @@ def _metadata(
         **({"n_recent": str(n_recent)} if n_recent else {}),
         "score_activation": SCORE_ACTIVATION,
         **({"temperature": str(float(tensors["temperature"]))} if "temperature" in tensors else {}),
-        "config": _json("config", config),
-        "metrics": _json("metrics", metrics),
+        "config": _to_json("config", config),
+        "metrics": _to_json("metrics", metrics),
         "vocab": vocabulary.to_text(),
         "vocab_sha256": vocabulary.sha256(),
         "weights_sha256": weights.hexdigest(),
@@ -220,7 +222,7 @@ def _metadata(
     }
 
 
-def _json(what: str, values: Mapping[str, Any]) -> str:
+def _to_json(what: str, values: Mapping[str, Any]) -> str:
     try:
         finite = json.loads(json.dumps(dict(values)), parse_constant=lambda _: None)  # JSON has no NaN
         return json.dumps(finite, ensure_ascii=False)

@@ -1,24 +1,27 @@
-"""The network written down as an ONNX graph.
+"""The network as an ONNX graph.
 
-Built by hand from the weights instead of traced: tracing freezes the time axis or scatters the GRU over dozens of
-nodes, while written down it is
+The graph is built by hand from the weights. Tracing the network would freeze the time axis or spread the GRU over
+dozens of nodes; built by hand, it is
 
     items → Gather → GRU, layer by layer → hidden
     if k > 0:  last layer's state (→ normalised, for cosine scores) → Gemm → ScatterElements (exclusions) → TopK
-               → ids, scores    (or, for large catalogues, `int8_scan` in the place of Gemm … TopK)
+               → ids, scores    (or, for large catalogues, `int8_scan` in place of Gemm … TopK)
 
-and one graph serves whole sessions, single clicks with a carried state, and, with k = 0, the state alone at next to
-no cost. Where recent clicks have a bonus, they are one more part of the state, and it is added behind the Gemm. Two
-conventions meet here. torch.nn.GRUCell orders its gates r, z, n, ONNX z, r, h (h being torch's n); both are of the
-reset-after kind, which ONNX calls linear_before_reset = 1. And row N of the tables is a sentinel
-(embedding 0, output weights 0, bias −∞): padding for items and exclusions that can never be recommended.
+One graph serves whole sessions, single clicks with a carried state and, with k = 0, the state alone at next to no cost.
+If recent clicks have a bonus, they are one more part of the state, and the bonus is added after the Gemm.
+
+torch.nn.GRUCell orders its gates r, z, n, ONNX orders them z, r, h (h is torch's n). Both are of the reset-after kind,
+which ONNX calls linear_before_reset = 1. Row N of the tables is a sentinel (embedding 0, output weights 0, bias −∞):
+padding for items and exclusions, never recommended.
 """
 
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
+from onnx.helper import make_graph, make_tensor, make_tensor_value_info
+from onnx.helper import make_node as node
 
 from gru4rec.model.network import LayerWeights, ScoringWeights
 from gru4rec.onnx_export.int8_scan import Scan, ranking_nodes
@@ -38,9 +41,9 @@ def scoring_graph(weights: ScoringWeights, scan: Scan | None = None) -> tuple[on
     """The graph without its constants, and the constants by name, the large ones first.
 
     Args:
-        weights: input table [N, E], output table [N, last width], bias [N] and the GRU layers; where both tables are
-            the same array it becomes one constant.
-        scan: the rounded output table, to rank by a scan of it and exact scores of the best; None scores every item
+        weights: input table [N, E], output table [N, last width], bias [N] and the GRU layers; if both tables are the
+            same array, it becomes one constant.
+        scan: the rounded output table, to scan before the best items are scored exactly; None scores every item
             exactly.
     """
     constrained = weights.input_table is weights.output_table
@@ -53,7 +56,6 @@ def scoring_graph(weights: ScoringWeights, scan: Scan | None = None) -> tuple[on
         tensors |= scan.tensors(has_recent=n_recent > 0)
     if not constrained:
         tensors[INPUT_EMBEDDING] = _with_sentinel(weights.input_table, 0.0)
-    node = helper.make_node
     nodes = [
         node("Transpose", ["items"], ["items_by_time"], perm=[1, 0]),  # (time, batch)
         node("Gather", [OUTPUT_WEIGHT if constrained else INPUT_EMBEDDING, "items_by_time"], ["input_0"]),
@@ -97,12 +99,11 @@ def scoring_graph(weights: ScoringWeights, scan: Scan | None = None) -> tuple[on
             "temperature": np.array(weights.temperature, np.float32),
             "shortest": np.array(SHORTEST_STATE, np.float32),
         }
-    return helper.make_graph(nodes, "gru4rec", *_signature(len(parts), widest)), tensors
+    return make_graph(nodes, "gru4rec", *_signature(len(parts), widest)), tensors
 
 
 def _query(temperature: float | None) -> list[onnx.NodeProto]:
-    """From the last layer's state to what item rows are multiplied with."""
-    node = helper.make_node
+    """From the last layer's state to the vector that item rows are multiplied with."""
     if temperature is None:
         return [node("Identity", ["session"], ["query"])]
     return [
@@ -125,10 +126,9 @@ def _layer(
         f"from_{number}": np.array([number, 0], np.int64),
         f"to_{number}": np.array([number + 1, width], np.int64),
     }
-    weight, recurrence, bias, start, stop = tensors
+    weight, recurrence, bias, start, stop = tensors  # their names
     before, after, state, carried = (f"{what}_{number}" for what in ("before", "after", "state", "carried"))
     outputs = "" if is_last else f"outputs_{number}"
-    node = helper.make_node
     nodes = [
         node("Slice", ["h0", start, stop, "axes_0_2"], [before]),  # (1, batch, width)
         node(
@@ -138,7 +138,7 @@ def _layer(
             hidden_size=width,
             linear_before_reset=1,
         ),
-        # for an empty row the GRU gives 0, where the state has to stay as it was
+        # the GRU gives 0 for an empty row, which has to keep its state
         node("Where", ["is_empty_column", before, after], [state]),
     ]
     if width < widest:
@@ -152,24 +152,22 @@ def _layer(
 
 
 def _recent(weights: ScoringWeights, widest: int) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
-    """The items of the last K clicks, the present one last: taken over from h0, moved on, and what they score more.
+    """The items of the last K clicks, the current one last: read from h0, shifted by the new clicks, and stored again.
 
-    In the state an item is its number plus 1, so that zeros are a session without clicks; elsewhere such a click is on
-    the sentinel.
+    The state holds an item as its number plus 1, so that zeros are a session without clicks; elsewhere a missing click
+    is one on the sentinel.
     """
-    node = helper.make_node
     n_recent, n_items = len(weights.recent_bias), len(weights.output_table)
-    integer = np.int64
     tensors = {
         RECENT_WEIGHT: weights.recent_weight[::-1],
         RECENT_BIAS: weights.recent_bias[::-1],
-        "from_recent": np.array([len(weights.layers), 0], integer),
-        "to_recent": np.array([len(weights.layers) + 1, n_recent], integer),
-        "recent_places": np.arange(n_recent, dtype=integer)[None],
-        "n_numbers": np.array(n_items + 1, integer),
-        "last_number": np.array(n_items, integer),
-        "one": np.array(1, integer),
-        "padding_recent": np.array([0, 0, 0, 0, 0, widest - n_recent], integer),
+        "from_recent": np.array([len(weights.layers), 0], np.int64),
+        "to_recent": np.array([len(weights.layers) + 1, n_recent], np.int64),
+        "recent_places": np.arange(n_recent, dtype=np.int64)[None],
+        "n_numbers": np.array(n_items + 1, np.int64),
+        "last_number": np.array(n_items, np.int64),
+        "one": np.array(1, np.int64),
+        "padding_recent": np.array([0, 0, 0, 0, 0, widest - n_recent], np.int64),
     }
     nodes = [
         node("Slice", ["h0", "from_recent", "to_recent", "axes_0_2"], ["stored_before_3d"]),
@@ -193,12 +191,11 @@ def _recent(weights: ScoringWeights, widest: int) -> tuple[list[onnx.NodeProto],
 def _ranking(scan: Scan | None, *, has_recent: bool) -> onnx.GraphProto:
     nodes = _exact_ranking(has_recent) if scan is None else ranking_nodes(scan.has_bias, has_recent=has_recent)
     if has_recent:
-        nodes.insert(0, helper.make_node("Gemm", ["session", RECENT_WEIGHT, RECENT_BIAS], ["bonus"], transB=1))
-    return helper.make_graph(nodes, "ranking", [], _rankings("ranked_ids", "ranked_scores"))
+        nodes.insert(0, node("Gemm", ["session", RECENT_WEIGHT, RECENT_BIAS], ["bonus"], transB=1))
+    return make_graph(nodes, "ranking", [], _rankings("ranked_ids", "ranked_scores"))
 
 
 def _exact_ranking(has_recent: bool) -> list[onnx.NodeProto]:
-    node = helper.make_node
     products = "products" if has_recent else "all_scores"
     adding = [node("ScatterElements", [products, "recent", "bonus"], ["all_scores"], axis=1, reduction="add")]
     return [
@@ -212,24 +209,23 @@ def _exact_ranking(has_recent: bool) -> list[onnx.NodeProto]:
 
 
 def _no_ranking() -> onnx.GraphProto:
-    node = helper.make_node
-    no_id = helper.make_tensor("no_id", TensorProto.INT64, [1], [0])
+    no_id = make_tensor("no_id", TensorProto.INT64, [1], [0])
     nodes = [
         node("Shape", ["lengths"], ["batch_size"]),
         node("Concat", ["batch_size", "axis_0"], ["empty_shape"], axis=0),  # (batch, 0)
         node("ConstantOfShape", ["empty_shape"], ["no_ids"], value=no_id),
         node("ConstantOfShape", ["empty_shape"], ["no_scores"]),
     ]
-    return helper.make_graph(nodes, "no_ranking", [], _rankings("no_ids", "no_scores"))
+    return make_graph(nodes, "no_ranking", [], _rankings("no_ids", "no_scores"))
 
 
 def _rankings(ids: str, scores: str) -> list[onnx.ValueInfoProto]:
-    value = helper.make_tensor_value_info
+    value = make_tensor_value_info
     return [value(ids, TensorProto.INT64, ["batch", "top_k"]), value(scores, TensorProto.FLOAT, ["batch", "top_k"])]
 
 
 def _signature(n_layers: int, widest: int) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
-    value = helper.make_tensor_value_info
+    value = make_tensor_value_info
     state = [n_layers, "batch", widest]
     inputs = [
         value("items", TensorProto.INT64, ["batch", "time"]),

@@ -1,36 +1,37 @@
-"""Ranking a large catalogue by a coarse look at all of it and an exact one at the best.
+"""Rank a large catalogue by approximate scores of all items and exact scores of the best.
 
-Scoring one session reads every output weight once, so its time is that of moving the table through memory. The scan
-reads a copy of 8-bit numbers, a quarter of the bytes:
+Scoring one session reads every output weight once, so it takes as long as moving the table through memory. The scan
+reads an 8-bit copy of the table, a quarter of the bytes:
 
-    query → rounded → MatMulInteger over all items → bars → the best blocks → the best candidates
+    query → rounded → MatMulInteger over all items → exclusions → the best blocks → the best candidates
     → exact scores of the candidates, from the float32 weights → TopK
 
-What is returned is exact; the only thing that can go wrong is that an item of the true top k is not among the
-candidates, `CANDIDATES` or eight times k. How often that happens is measured by `scan_report`.
+The returned scores are exact. The only possible error is that an item of the true top k is not among the candidates,
+`CANDIDATES` or eight times k. `scan_report` measures how often that happens.
 
-Passes over a score of every item cost as much as the product itself once there are several sessions, so there are as
-few as can be: 64 successive items form a block with one scale, the best integer of each block is found first, and only
-the best blocks become floating-point numbers. For the same reason biases are no separate sum: they are further columns
-of the table, met by constants of the query. Rejected, by measurement: a scale for each row (three more passes; with 64
-sessions hardly faster than exact scores), the fused MatMulIntegerToFloat (slow for a single session), MatMulNBits
-(4 bits are the fastest for a single session, but for 64 slower than exact scores), and DynamicQuantizeLinear (one scale
-for the batch, so a session's result depends on its neighbours).
+For several sessions, each pass over the scores of all items costs as much as the product itself, so there are as few
+passes as possible: 64 successive items form a block with one scale, the best integer of each block is found first, and
+only the best blocks become floating-point numbers. For the same reason biases are not added separately: they are
+further columns of the table, multiplied by constants in the query. Rejected, by measurement: a scale for each row
+(three more passes; with 64 sessions hardly faster than exact scores), the fused MatMulIntegerToFloat (slow for a single
+session), MatMulNBits (4 bits are the fastest for a single session, but for 64 slower than exact scores), and
+DynamicQuantizeLinear (one scale for the batch, so a session's result depends on the others).
 
-Queries are rounded to 7 bits: products of 8 with 8 bits overflow in the 16-bit sums of processors without VNNI. In this
-way every processor computes the same integers.
+Queries are rounded to 7 bits: products of 8 with 8 bits overflow in the 16-bit sums of processors without VNNI. With 7,
+every processor computes the same integers.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
+from onnx.helper import make_node as node
 
 from inference.model.format import MINUS_INFINITY, OUTPUT_BIAS, OUTPUT_WEIGHT, SCAN_BLOCK, SCAN_SCALE, SCAN_WEIGHT
 
 CANDIDATES, CANDIDATES_PER_RANK = 256, 8
-"""Items that are scored exactly: so many, or so many for each of the k."""
+"""Items that are scored exactly: the larger of the first and of the second times k."""
 LARGEST_QUERY, LARGEST_WEIGHT, ZERO = 63, 127, 64
 """Rounded queries lie in ZERO ± LARGEST_QUERY, weights in ± LARGEST_WEIGHT."""
 BIAS_COLUMNS = 3
@@ -38,11 +39,11 @@ BIAS_COLUMNS = 3
 LARGEST_BIAS = BIAS_COLUMNS * LARGEST_WEIGHT * LARGEST_QUERY
 LARGEST_BONUS = 1 << 22
 """Integer steps that a recent click may add: 256 of them stay far from an overflow."""
-BARRED = int(np.iinfo(np.int32).min)
-SMALLEST = 1e-9
-"""Steps of rounding are at least this, so that nothing is divided by zero."""
+EXCLUDED = int(np.iinfo(np.int32).min)
+SMALLEST_STEP = 1e-9
+"""So that nothing is divided by zero."""
 BLOCKS_AT_ONCE = 1 << 10
-"""Rounded together."""
+"""Rounded at a time."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ class Scan:
     """The output table in 8 bits.
 
     Attributes:
-        weight: int8 [last width (+ BIAS_COLUMNS + 1), blocks × SCAN_BLOCK]; a column for each item, for the sentinel,
-            and to fill up the last block.
+        weight: int8 [last width (+ BIAS_COLUMNS + 1), blocks × SCAN_BLOCK]; a column for each item and the sentinel,
+            and padding of the last block.
         scale: float32 [blocks]; a block's integer scores times its scale approximate its scores.
-        query_scale: what a query is divided by before it is rounded.
+        query_scale: a query is divided by it before it is rounded.
         n_items: N.
         has_bias: whether the last rows of `weight` hold biases.
     """
@@ -66,7 +67,6 @@ class Scan:
 
     def tensors(self, *, has_recent: bool) -> dict[str, np.ndarray]:
         """The constants of `ranking_nodes` that an exact graph does not have."""
-        integer = np.int64
         bias_query = np.array([[ZERO + LARGEST_QUERY] * BIAS_COLUMNS + [ZERO + 1]], np.uint8)
         n_columns = self.weight.shape[1]
         limits_of_bonus = {
@@ -81,43 +81,43 @@ class Scan:
             "query_smallest": np.array(ZERO - LARGEST_QUERY, np.uint8),
             "query_largest": np.array(ZERO + LARGEST_QUERY, np.uint8),
             **({"bias_query": bias_query} if self.has_bias else {}),
-            "beyond": np.arange(self.n_items, n_columns, dtype=integer)[None],  # sentinel and filling
-            "barred": np.array(BARRED, np.int32),
-            "in_blocks": np.array([0, -1, SCAN_BLOCK], integer),
-            "in_rows": np.array([0, -1], integer),
-            "block": np.array(SCAN_BLOCK, integer),
-            "n_blocks": np.array([len(self.scale)], integer),
-            "n_items": np.array([self.n_items], integer),
-            "fewest_candidates": np.array([CANDIDATES], integer),
-            "candidates_per_rank": np.array([CANDIDATES_PER_RANK], integer),
-            "axis_2": np.array([2], integer),
+            "beyond": np.arange(self.n_items, n_columns, dtype=np.int64)[None],  # sentinel and padding
+            "barred": np.array(EXCLUDED, np.int32),
+            "in_blocks": np.array([0, -1, SCAN_BLOCK], np.int64),
+            "in_rows": np.array([0, -1], np.int64),
+            "block": np.array(SCAN_BLOCK, np.int64),
+            "n_blocks": np.array([len(self.scale)], np.int64),
+            "n_items": np.array([self.n_items], np.int64),
+            "fewest_candidates": np.array([CANDIDATES], np.int64),
+            "candidates_per_rank": np.array([CANDIDATES_PER_RANK], np.int64),
+            "axis_2": np.array([2], np.int64),
             **(limits_of_bonus if has_recent else {}),
         }
 
 
-def quantised(table: np.ndarray, bias: np.ndarray, largest_query: float) -> Scan:
+def quantize(table: np.ndarray, bias: np.ndarray, largest_query: float) -> Scan:
     """Round an output table.
 
     Args:
         table: float32 [N, last width].
         bias: float32 [N].
-        largest_query: the largest absolute value in the queries to expect; what is larger will be cut.
+        largest_query: the largest absolute value to expect in queries; larger ones are clipped.
     """
     n_items, width = table.shape
-    query_scale = max(float(largest_query), SMALLEST) / LARGEST_QUERY
+    query_scale = max(float(largest_query), SMALLEST_STEP) / LARGEST_QUERY
     has_bias = bool(bias.any())
-    n_blocks = n_items // SCAN_BLOCK + 1  # of the N + 1 rows, the last one filled up
+    n_blocks = n_items // SCAN_BLOCK + 1  # of N + 1 rows, the last block padded
     weight = np.zeros((width + (BIAS_COLUMNS + 1) * has_bias, n_blocks * SCAN_BLOCK), np.int8)
     scale = np.empty(n_blocks, np.float32)
     for first in range(0, n_blocks, BLOCKS_AT_ONCE):
         blocks = slice(first, min(first + BLOCKS_AT_ONCE, n_blocks))
         columns = slice(blocks.start * SCAN_BLOCK, min(blocks.stop * SCAN_BLOCK, n_items))
-        n_filling = (blocks.stop - blocks.start) * SCAN_BLOCK - (columns.stop - columns.start)
-        rows = np.pad(table[columns], ((0, n_filling), (0, 0)))
-        biases = np.pad(bias[columns], (0, n_filling))
+        n_padding = (blocks.stop - blocks.start) * SCAN_BLOCK - (columns.stop - columns.start)
+        rows = np.pad(table[columns], ((0, n_padding), (0, 0)))
+        biases = np.pad(bias[columns], (0, n_padding))
         step = np.abs(rows).reshape(-1, SCAN_BLOCK * width).max(axis=1) / LARGEST_WEIGHT
         bias_step = np.abs(biases).reshape(-1, SCAN_BLOCK).max(axis=1) / (LARGEST_BIAS * query_scale)
-        step = np.maximum(np.maximum(step, bias_step), SMALLEST).astype(np.float64)  # (blocks,)
+        step = np.maximum(np.maximum(step, bias_step), SMALLEST_STEP).astype(np.float64)  # (blocks,)
         by_row = np.repeat(step, SCAN_BLOCK)
         here = slice(columns.start, blocks.stop * SCAN_BLOCK)
         weight[:width, here] = np.rint(rows / by_row[:, None]).T
@@ -128,7 +128,7 @@ def quantised(table: np.ndarray, bias: np.ndarray, largest_query: float) -> Scan
 
 
 def _bias_columns(bias: np.ndarray) -> np.ndarray:
-    """Integers [M] up to ± LARGEST_BIAS as numbers [BIAS_COLUMNS + 1, M] of 8 bits."""
+    """Integers [M] up to ± LARGEST_BIAS as 8-bit numbers [BIAS_COLUMNS + 1, M]."""
     coarse = np.rint(bias / LARGEST_QUERY).astype(np.int64)
     fine = bias - LARGEST_QUERY * coarse
     columns = []
@@ -145,7 +145,6 @@ def ranking_nodes(has_bias: bool, *, has_recent: bool) -> list[onnx.NodeProto]:
         has_bias: of the `Scan`.
         has_recent: whether there is a `bonus` [batch, K] for the items `recent` [batch, K].
     """
-    node = helper.make_node
     return [
         node("QuantizeLinear", ["query", "query_scale", "query_zero"], ["rounded_query"]),
         node("Clip", ["rounded_query", "query_smallest", "query_largest"], ["cut_query"]),
@@ -166,7 +165,6 @@ def ranking_nodes(has_bias: bool, *, has_recent: bool) -> list[onnx.NodeProto]:
 
 
 def _with_recent(has_recent: bool) -> list[onnx.NodeProto]:
-    node = helper.make_node
     if not has_recent:
         return [node("Identity", ["every_product"], ["every_score"])]
     return [
@@ -181,7 +179,6 @@ def _with_recent(has_recent: bool) -> list[onnx.NodeProto]:
 
 
 def _with_bias(has_bias: bool) -> list[onnx.NodeProto]:
-    node = helper.make_node
     if not has_bias:
         return [node("Identity", ["cut_query"], ["whole_query"])]
     return [
@@ -191,8 +188,7 @@ def _with_bias(has_bias: bool) -> list[onnx.NodeProto]:
 
 
 def _best_blocks() -> list[onnx.NodeProto]:
-    """As many blocks as candidates are asked for: those with the best items hold all of them."""
-    node = helper.make_node
+    """As many blocks as there are to be candidates: the blocks with the best items contain all of them."""
     return [
         node("Mul", ["k", "candidates_per_rank"], ["wanted_for_k"]),
         node("Max", ["wanted_for_k", "fewest_candidates"], ["wanted"]),
@@ -206,8 +202,7 @@ def _best_blocks() -> list[onnx.NodeProto]:
 
 
 def _candidates() -> list[onnx.NodeProto]:
-    """The best items of the best blocks, by number: so that of equal scores the smaller number comes first."""
-    node = helper.make_node
+    """The best items of the best blocks, by number, so that of equal scores the smaller number comes first."""
     return [
         node("Unsqueeze", ["best_blocks", "axis_2"], ["best_blocks_3d"]),
         node("GatherND", ["score_blocks", "best_blocks_3d"], ["best_score_blocks"], batch_dims=1),
@@ -220,14 +215,13 @@ def _candidates() -> list[onnx.NodeProto]:
         node("GatherElements", ["best_blocks", "place_of_block"], ["candidate_block"], axis=1),
         node("Mul", ["candidate_block", "block"], ["first_of_block"]),
         node("Add", ["first_of_block", "place_in_block"], ["candidate_numbers"]),
-        node("Min", ["candidate_numbers", "n_items"], ["candidate_items"]),  # filling counts as the sentinel
+        node("Min", ["candidate_numbers", "n_items"], ["candidate_items"]),  # padding counts as the sentinel
         node("TopK", ["candidate_items", "n_candidates"], ["candidates", "by_number"], axis=1, largest=0),
         node("GatherElements", ["candidate_scores", "by_number"], ["scanned_scores"], axis=1),
     ]
 
 
 def _as_floats(integers: str, scale: str, result: str) -> list[onnx.NodeProto]:
-    node = helper.make_node
     return [
         node("Cast", [integers], [f"{result}_unscaled"], to=TensorProto.FLOAT),
         node("Mul", [f"{result}_unscaled", scale], [f"{result}_of_all"]),
@@ -237,7 +231,6 @@ def _as_floats(integers: str, scale: str, result: str) -> list[onnx.NodeProto]:
 
 
 def _rescored(has_recent: bool) -> list[onnx.NodeProto]:
-    node = helper.make_node
     sums = "sums" if has_recent else "exact_scores"
     adding = [
         node("Unsqueeze", ["candidates", "axis_2"], ["candidates_3d"]),

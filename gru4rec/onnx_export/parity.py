@@ -1,9 +1,9 @@
-"""Does an exported graph compute what the network computes?
+"""Compare an exported graph with its network.
 
-The graph runs in onnxruntime beside the network in torch, over one row and several, sessions of no click, one click and
-many, a state carried over from an earlier call, exclusions, and k from one to the whole of a small catalogue. Where two
-scores nearly tie, rounding may swap the two items, so lists of ids are not compared; what must agree is the score of
-every returned item and the score at every rank.
+The graph runs in onnxruntime and the network in torch, on batches of one row and of several, sessions of no click, one
+click and many, states carried over from an earlier call, exclusions, and k from one to the whole of a small catalogue.
+Where two scores nearly tie, rounding may swap the two items. So lists of ids are not compared: the score of every
+returned item must agree, and the score at every rank.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,10 @@ from inference.model.format import INPUTS, OUTPUTS
 from inference.shared.errors import UserError
 
 TOLERANCE = 1e-4
-"""How far scores may differ, relative to the largest of them or to 1; states, which lie in -1 … 1, absolutely."""
+"""The largest difference of scores, relative to the largest of them or to 1, and of states, which lie in -1 … 1."""
 
 BATCHES = ((0, 1, 2, 7), (1,), (0,), (19, 1, 0, 3, 3), (40,))
-"""Clicks of each session of each batch."""
+"""Clicks of each session, for each batch."""
 
 Score = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
@@ -43,7 +43,7 @@ def check_parity(
     device: torch.device | str = "cpu",
     every_rank: bool = True,
 ) -> Parity:
-    """Run graph and network side by side.
+    """Run graph and network on the same inputs.
 
     Args:
         session: an onnxruntime session of the exported graph.
@@ -51,62 +51,60 @@ def check_parity(
             scores [B, N] and hidden [parts, B, H].
         n_items: size of the catalogue, N.
         state_shape: parts and H of the state.
-        device: where `score` wants its tensors.
-        every_rank: the graph has to find the very best items. One that scans may miss some on sessions such as these;
-            how many it misses on real ones is measured elsewhere.
+        device: of the tensors for `score`.
+        every_rank: whether the graph must find the best items. One that scans may miss some on random sessions;
+            `scan_report` measures how many it misses on real ones.
 
     Raises:
-        UserError: a difference larger than `TOLERANCE`, an excluded, repeated or impossible item, or a value that is
-            not finite where it should be.
+        UserError: a difference is larger than `TOLERANCE`, an item is excluded or repeated, or a value is not finite
+            where it should be.
     """
     generator = np.random.default_rng(0)
     scores, states = 0.0, 0.0
-    with float32_products("ieee"):  # whatever the user has allowed torch
+    with float32_products("ieee"):  # whatever precision the user has set
         for lengths in BATCHES:
             carried = np.zeros((state_shape[0], len(lengths), state_shape[1]), np.float32)
             for k in sorted({1, min(20, n_items), min(n_items, 64)}):
-                case = _Case.draw(generator, lengths, carried, k, n_items)
-                seen, carried = _compare(session, score, case, n_items, device, every_rank)
-                scores, states = max(scores, seen.scores), max(states, seen.states)
+                inputs = _draw_inputs(generator, lengths, carried, k, n_items)
+                difference, carried = _compare(session, score, inputs, n_items, device, every_rank)
+                scores, states = max(scores, difference.scores), max(states, difference.states)
     return Parity(scores, states)
 
 
-@dataclass(frozen=True)
-class _Case:
-    items: np.ndarray  # (B, T)
-    lengths: np.ndarray  # (B,)
-    h0: np.ndarray  # (parts, B, H)
-    exclude: np.ndarray  # (B, n_exclude), padded with N
-    k: np.ndarray  # (1,)
-
-    @classmethod
-    def draw(
-        cls, generator: np.random.Generator, lengths: tuple[int, ...], h0: np.ndarray, k: int, n_items: int
-    ) -> "_Case":
-        items = np.full((len(lengths), max(1, *lengths)), n_items, np.int64)
-        exclude = np.full((len(lengths), min(5, n_items - 1)), n_items, np.int64)
-        for row, length in enumerate(lengths):
-            items[row, :length] = generator.integers(0, n_items, length)
-            n_exclude = int(generator.integers(0, exclude.shape[1] + 1))
-            exclude[row, :n_exclude] = generator.choice(n_items, n_exclude, replace=False)
-        return cls(items, np.array(lengths, np.int64), h0, exclude, np.array([k], np.int64))
+def _draw_inputs(
+    generator: np.random.Generator, lengths: tuple[int, ...], h0: np.ndarray, k: int, n_items: int
+) -> dict[str, np.ndarray]:
+    """The inputs of the graph by name: random clicks and exclusions, both padded with N."""
+    items = np.full((len(lengths), max(1, *lengths)), n_items, np.int64)
+    exclude = np.full((len(lengths), min(5, n_items - 1)), n_items, np.int64)
+    for row, length in enumerate(lengths):
+        items[row, :length] = generator.integers(0, n_items, length)
+        n_exclude = int(generator.integers(0, exclude.shape[1] + 1))
+        exclude[row, :n_exclude] = generator.choice(n_items, n_exclude, replace=False)
+    values = (items, np.array(lengths, np.int64), h0, exclude, np.array([k], np.int64))
+    return dict(zip(INPUTS, values, strict=True))
 
 
 def _compare(
-    session: Any, score: Score, case: _Case, n_items: int, device: torch.device | str, every_rank: bool
+    session: Any,
+    score: Score,
+    inputs: dict[str, np.ndarray],
+    n_items: int,
+    device: torch.device | str,
+    every_rank: bool,
 ) -> tuple[Parity, np.ndarray]:
-    inputs = dict(zip(INPUTS, (case.items, case.lengths, case.h0, case.exclude, case.k), strict=True))
+    """The differences for one batch, and its states."""
     ids, scores, hidden = session.run(list(OUTPUTS), inputs)
     expected, expected_hidden = (
         tensor.float().cpu().numpy()
-        for tensor in score(*(torch.from_numpy(values).to(device) for values in (case.items, case.lengths, case.h0)))
+        for tensor in score(*(torch.from_numpy(values).to(device) for values in list(inputs.values())[:3]))
     )
     if not (np.isfinite(expected).all() and np.isfinite(hidden).all() and np.isfinite(expected_hidden).all()):
         raise UserError("cannot export: a score or state of the network or its graph is NaN or infinite")
     open_items = np.ones((len(ids), n_items + 1), bool)
-    np.put_along_axis(open_items, case.exclude, False, axis=1)
+    np.put_along_axis(open_items, inputs["exclude"], False, axis=1)
     open_items[:, -1] = False
-    k = int(case.k[0])
+    k = int(inputs["k"][0])
     n_finite = np.minimum(open_items.sum(axis=1), k)  # all that can be recommended
     scale = max(1.0, float(np.abs(expected).max()))
     difference = 0.0

@@ -335,7 +335,22 @@ def test_an_export_is_called_onnx_and_takes_the_place_of_nothing_else(folder, ca
     metrics = (folder / "model" / "metrics.json").read_bytes()
     line = failing(capsys, "export", folder / "model", "--out", folder / "model" / "metrics.json")
     assert line.startswith("error: --out: expected a name that ends in .onnx")
+    for link in (folder / "linked.onnx", folder / "model" / "linked.onnx"):
+        link.symlink_to(folder / "model" / "metrics.json")
+        line = failing(capsys, "export", folder / "model", "--out", link)
+        link.unlink()
+        assert "a file of the model directory; choose another name" in line
     assert (folder / "model" / "metrics.json").read_bytes() == metrics
+
+
+def test_an_export_may_lie_in_the_model_directory_and_be_replaced_through_a_link(folder):
+    inside, link = folder / "model" / "model.onnx", folder / "latest.onnx"
+    link.symlink_to(inside)
+    for out in (inside, link):
+        assert main(["export", str(folder / "model"), "--out", str(out)]) == 0
+    assert link.is_symlink()
+    for path in (link, inside):
+        path.unlink()
 
 
 def test_commands_say_their_version(capsys):

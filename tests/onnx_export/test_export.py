@@ -8,7 +8,7 @@ import torch
 
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.model.network import Network
-from gru4rec.onnx_export.exporter import build_graph, export
+from gru4rec.onnx_export.exporter import build_model, export
 from gru4rec.onnx_export.parity import TOLERANCE, check_parity
 from inference.model.artifact import Artifact
 from inference.model.recommender import Recommender
@@ -213,16 +213,16 @@ def test_the_comparison_accepts_the_gru_as_written_in_numpy(tmp_path):
 
 def test_a_vocabulary_of_another_size_is_refused():
     with pytest.raises(UserError, match="expected 2 rows"):
-        build_graph(random_weights(), Vocabulary(["a", "b"]), config={}, metrics={})
+        build_model(random_weights(), Vocabulary(["a", "b"]), config={}, metrics={})
 
 
 def test_a_configuration_that_is_not_json_is_refused():
     with pytest.raises(UserError, match="JSON"):
-        build_graph(random_weights(), Vocabulary(TERMS), config={"x": object()}, metrics={})
+        build_model(random_weights(), Vocabulary(TERMS), config={"x": object()}, metrics={})
 
 
 def test_a_metric_that_is_no_number_becomes_null():
-    model = build_graph(random_weights(), Vocabulary(TERMS), config={}, metrics={"mrr@20": float("nan")})
+    model = build_model(random_weights(), Vocabulary(TERMS), config={}, metrics={"mrr@20": float("nan")})
     assert '{"mrr@20": null}' in [entry.value for entry in model.metadata_props]
 
 

@@ -14,7 +14,7 @@ from gru4rec.cli import main
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.model.network import Network
 from gru4rec.onnx_export.exporter import export, export_with_scan
-from gru4rec.onnx_export.int8_scan import CANDIDATES, LARGEST_BIAS, quantised
+from gru4rec.onnx_export.int8_scan import CANDIDATES, LARGEST_BIAS, quantize
 from inference.cli import main as infer
 from inference.model.artifact import Artifact
 from inference.model.format import SCAN_BLOCK, SCAN_SCALE, SCAN_WEIGHT
@@ -130,7 +130,7 @@ def test_rounding_is_off_by_no_more_than_half_a_step_for_each_number():
     table = generator.normal(size=(150, 7)).astype(np.float32)
     table[70] *= 30  # an unusual row makes the steps of its own block wide, not those of the others
     bias = generator.normal(size=150).astype(np.float32)
-    scan = quantised(table, bias, largest_query=2.0)
+    scan = quantize(table, bias, largest_query=2.0)
     by_row = np.repeat(scan.scale / scan.query_scale, SCAN_BLOCK)[:150]
     assert (np.abs(scan.weight[:7, :150].T * by_row[:, None] - table) <= by_row[:, None] * 0.5001).all()
     of_bias = scan.weight[7:, :150].astype(int).T @ [63, 63, 63, 1] * by_row * scan.query_scale
@@ -141,7 +141,7 @@ def test_rounding_is_off_by_no_more_than_half_a_step_for_each_number():
 
 def test_large_biases_widen_the_steps_instead_of_overflowing():
     bias = np.array([500.0, -500.0, 0.0], np.float32)
-    scan = quantised(np.full((3, 2), 0.01, np.float32), bias, largest_query=1.0)
+    scan = quantize(np.full((3, 2), 0.01, np.float32), bias, largest_query=1.0)
     of_bias = scan.weight[2:, :3].astype(int).T @ [63, 63, 63, 1]
     assert of_bias.tolist() == [LARGEST_BIAS, -LARGEST_BIAS, 0]
     assert of_bias * scan.scale[0] == pytest.approx(bias)
@@ -149,10 +149,10 @@ def test_large_biases_widen_the_steps_instead_of_overflowing():
 
 def test_a_scan_that_loses_items_is_refused_with_the_figures_and_nothing_is_left(tmp_path, monkeypatch):
     def coarse(table, bias, largest_query):
-        return quantised(np.zeros_like(table), bias, largest_query)
+        return quantize(np.zeros_like(table), bias, largest_query)
 
-    monkeypatch.setattr("gru4rec.onnx_export.exporter.quantised", coarse)
-    with pytest.raises(UserError, match=r"top 20 of 30 sessions a share of 0\.\d+ agrees .* at least 0\.999"):
+    monkeypatch.setattr("gru4rec.onnx_export.exporter.quantize", coarse)
+    with pytest.raises(UserError, match=r"0\.\d+ of the top 20 items of 30 sessions agree .* at least 0\.999"):
         both(tmp_path, network_of())
     assert [file.name for file in tmp_path.iterdir()] == ["exact.onnx"]
 
@@ -262,8 +262,8 @@ def test_the_command_writes_a_scanning_model_and_says_how_good_and_how_fast_it_i
         == 0
     )
     said = capsys.readouterr().out
-    assert "1.0000 agree with exact scores" in said
-    assert len(re.findall(r"at once: [\d.]+ ms, exact [\d.]+ ms: [\d.]+ times", said)) == 2
+    assert "1.0000 of the top 20 items of " in said
+    assert len(re.findall(r"batch of +\d+: [\d.]+ ms, exact [\d.]+ ms: [\d.]+ times", said)) == 2
     assert infer(["--model", str(out), "--info", "--verify"]) == 0
     assert re.search(r"kind +int8", capsys.readouterr().out)
     assert len(Recommender.load(out).recommend([items[:3]], exclude_seen=True)[0].items) == 20

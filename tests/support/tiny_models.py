@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from gru4rec.model.network import LayerWeights, ScoringWeights
-from gru4rec.onnx_export.exporter import build_graph
+from gru4rec.onnx_export.exporter import build_model
 from inference.shared.vocabulary import Vocabulary
 
 TERMS = ("007", "7", "a b", 'qu"ote', "semi;colon", "tab\there", "with,comma", "zürich", "日本", "🛒")
@@ -49,7 +49,7 @@ def save_model(
 ) -> Path:
     """Write a model file without the comparison that `export` makes."""
     description = {"config": {}, "metrics": {}} | contents
-    model = build_graph(weights or random_weights(), Vocabulary(terms), **description)
+    model = build_model(weights or random_weights(), Vocabulary(terms), **description)
     path.write_bytes(model.SerializeToString())
     return path
 
