@@ -18,15 +18,16 @@ from gru4rec.config.train_config import (
     BATCHING_DEFAULTS,
     FIELDS,
     LOSS_OPTION_FIELDS,
+    OPTION_TABLES,
     SESSION_PARALLEL,
     WHOLE_SESSION,
     TrainConfig,
     from_mapping,
+    merge,
     values_for,
 )
 from inference.shared.errors import UserError
 
-OPTION_TABLES = ("loss_options", "sampler_options")
 KEPT_FROM_MODEL = ("layers", "score", "optimizer", "learning_rate", "n_recent")
 """What a model keeps when it is trained further with another batching: its shape, its optimiser and learning rate."""
 _FLAG_TYPES: dict[Any, Any] = {tuple[int, ...]: str, tuple[str, ...]: list[str], Mapping[str, Any]: dict[str, str]}
@@ -78,11 +79,7 @@ def resolve_config(flags: Any, file: Path | None, base: TrainConfig | None = Non
         UserError: the file cannot be read, or a value is refused.
     """
     from_file = parse_config(file) if file else {}
-    from_flags = read_flags(flags)
-    for table in OPTION_TABLES:
-        if table in from_flags and isinstance(from_file.get(table), dict):
-            from_flags[table] = from_file[table] | from_flags[table]
-    values = from_file | from_flags
+    values = merge(from_file, read_flags(flags))
     try:
         return from_mapping(_base_values(base, values) | values)
     except UserError:

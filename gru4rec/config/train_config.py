@@ -143,6 +143,8 @@ FIELDS = dataclasses.fields(TrainConfig)
 FIELD_NAMES = tuple(item.name for item in FIELDS)
 LOSS_OPTION_FIELDS = tuple(item.name for item in FIELDS if item.metadata.get("of_loss"))
 """Fields that belong to the loss; None means the loss's own default."""
+OPTION_TABLES = tuple(item.name for item in FIELDS if item.type == Mapping[str, Any])
+"""Fields whose values are tables: the options of plugged-in losses and samplers."""
 CHOICES: dict[str, tuple[str, ...]] = {
     item.name: item.metadata["choices"] for item in FIELDS if "choices" in item.metadata
 }
@@ -260,6 +262,16 @@ def from_mapping(values: Mapping[str, Any], source: str = "configuration") -> Tr
         return TrainConfig(**values)
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
+
+
+def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Key/value pairs with changes, option by option in tables of options."""
+    tables = {
+        table: {**values[table], **changes[table]}
+        for table in OPTION_TABLES
+        if table in changes and isinstance(values.get(table), Mapping)
+    }
+    return {**values, **changes, **tables}
 
 
 def to_mapping(config: TrainConfig) -> dict[str, Any]:

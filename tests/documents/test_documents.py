@@ -25,6 +25,7 @@ import pytest
 
 from gru4rec.cli import app as trainer
 from gru4rec.cli import main as gru4rec
+from gru4rec.config.train_config import merge
 from gru4rec.model.losses import LOSSES
 from gru4rec.training.samplers import SAMPLERS
 from inference.cli import main as infer
@@ -32,7 +33,7 @@ from tests.support.document_blocks import DOCUMENTS, prose_and_blocks, without_a
 from tests.support.paths import ROOT
 from tune.search import app as search_app
 from tune.search import main as search_main
-from tune.space.builder import over_file, read_space, search_space
+from tune.space.builder import read_space, search_space
 from tune.space.flags import SpaceFlags, space_values
 
 pytestmark = pytest.mark.documents
@@ -208,7 +209,7 @@ def parse_search(words):
     for plugin in settings.plugins:
         __import__(plugin)
     flags = space_values(bound.arguments.get("flags", SpaceFlags()))
-    values = over_file(flags, read_space(settings.space) if settings.space else {})
+    values = merge(read_space(settings.space) if settings.space else {}, flags)
     search_space(values, n_epochs=settings.epochs, seed=1, plugins=settings.plugins, grid=settings.grid_keys)
 
 

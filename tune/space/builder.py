@@ -22,6 +22,7 @@ from gru4rec.config.train_config import (
     DEFAULT_TEMPERATURE,
     FIELD_NAMES,
     LOSS_OPTION_FIELDS,
+    OPTION_TABLES,
     SESSION_PARALLEL,
     WHOLE_SESSION,
     TrainConfig,
@@ -31,7 +32,7 @@ from gru4rec.model.losses import LOSSES, get_loss
 from gru4rec.training.samplers import SAMPLERS, get_sampler
 from inference.shared.errors import UserError, unknown_choice
 from tune.space.dimensions import Dimension, choice, ladder, read_dimension, registered_dimension, span
-from tune.space.flags import FIXED_FIELDS, OPTION_TABLES
+from tune.space.flags import FIXED_FIELDS
 from tune.space.search_space import Alternative, SearchSpace
 
 RANGES: dict[str, dict[str, Dimension]] = {
@@ -131,16 +132,6 @@ def read_space(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"space: expected a TOML file at {path}, got an error: {error}") from None
     return parse_toml(text, path)
-
-
-def over_file(values: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of flags over those of a file."""
-    tables = {
-        table: {**file[table], **values[table]}
-        for table in OPTION_TABLES
-        if table in values and isinstance(file.get(table), Mapping)
-    }
-    return {**file, **values, **tables}
 
 
 class _UserValues:

@@ -5,12 +5,10 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from gru4rec.config.train_config import TrainConfig
+from gru4rec.config.train_config import OPTION_TABLES, TrainConfig
 
 FIXED_FIELDS = ("n_epochs", "seed", "device", "plugins")
 """Configuration keys that are the same in every trial."""
-OPTION_TABLES = ("loss_options", "sampler_options")
-"""Configuration keys whose values are tables: the options of plugged-in losses and samplers."""
 
 
 def _flag(item: "dataclasses.Field[Any]") -> tuple[str, Any, None]:

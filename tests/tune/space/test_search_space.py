@@ -3,11 +3,11 @@
 import optuna
 import pytest
 
-from gru4rec.config.train_config import TrainConfig, from_mapping
+from gru4rec.config.train_config import TrainConfig, from_mapping, merge
 from gru4rec.training.trainer import Trainer
 from inference.shared.errors import UserError
 from tests.support.small_logs import log_of, markov_sessions
-from tune.space.builder import over_file, read_space, search_space
+from tune.space.builder import read_space, search_space
 from tune.space.dimensions import choice, ladder, read_dimension, span
 from tune.space.flags import SpaceFlags, space_values
 from tune.space.published import PUBLISHED, first_points
@@ -278,7 +278,7 @@ def test_a_file_narrows_the_space_and_flags_win_over_it(tmp_path):
         "[loss_options]\nmargin = 0.25\npower = 2\n"
     )
     flags = SpaceFlags(momentum=["0.1,0.2"], loss_options={"power": "1"})
-    space = search_space(over_file(space_values(flags), read_space(file)), n_epochs=1, seed=0)
+    space = search_space(merge(read_space(file), space_values(flags)), n_epochs=1, seed=0)
     models = random_models(space, 40)
     assert {model["loss"] for model in models} == {"top1", "test-margin"}
     assert all(0.1 <= model["learning_rate"] <= 0.2 for model in models)
