@@ -93,7 +93,7 @@ def test_memory_of_a_node_that_cannot_run_a_trial_does_not_count(gpus, idle):
         ),
         (
             {"batching": "whole-session", "layers": "64..96", "batch_size": "512", "n_sample": "512"},
-            TrainConfig(batching="whole-session", layers=(96,), batch_size=512, n_sample=512),
+            TrainConfig(batching="whole-session", layers=(96,), batch_size=512, n_sample=512, n_recent=20),
         ),
     ],
 )
