@@ -178,31 +178,32 @@ def _convert(item: "dataclasses.Field[Any]", value: Any) -> Any:
     return value
 
 
+def _require(accepted: bool, name: str, expected: str, value: Any) -> None:
+    if not accepted:
+        raise UserError(f"{name}: expected {expected}, got {value!r}")
+
+
 def _name(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise UserError(f"{name}: expected a name, got {value!r}")
-    return value
+    _require(isinstance(value, str) and bool(value), name, "a name", value)
+    return str(value)
 
 
 def _names(name: str, value: Any) -> tuple[str, ...]:
-    value = [value] if isinstance(value, str) else value
-    if not isinstance(value, (list, tuple)) or not all(isinstance(module, str) and module for module in value):
-        raise UserError(f"{name}: expected names of importable modules, got {value!r}")
-    return tuple(value)
+    names = [value] if isinstance(value, str) else value
+    is_list = isinstance(names, (list, tuple)) and all(isinstance(module, str) and module for module in names)
+    _require(is_list, name, "names of importable modules", value)
+    return tuple(names)
 
 
 def _table(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise UserError(f"{name}: expected a table of options, got {value!r}")
+    _require(isinstance(value, Mapping), name, "a table of options", value)
     return dict(value)
 
 
 def _truth(name: str, value: Any) -> bool:
-    if isinstance(value, str) and value.lower() in ("true", "false", "1", "0"):
-        return value.lower() in ("true", "1")
-    if value in (True, False):
-        return bool(value)
-    raise UserError(f"{name}: expected true or false, got {value!r}")
+    text = str(value).lower()
+    _require(text in ("true", "false", "1", "0"), name, "true or false", value)
+    return text in ("true", "1")
 
 
 def _number(name: str, value: Any) -> float:
@@ -210,8 +211,7 @@ def _number(name: str, value: Any) -> float:
         number = float(value) if not isinstance(value, bool) else math.nan
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not math.isfinite(number):
-        raise UserError(f"{name}: expected a number, got {value!r}")
+    _require(math.isfinite(number), name, "a number", value)
     return number
 
 
@@ -219,8 +219,7 @@ def _whole_number(name: str, value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     number = _number(name, value)
-    if number != int(number):
-        raise UserError(f"{name}: expected a whole number, got {value!r}")
+    _require(number.is_integer(), name, "a whole number", value)
     return int(number)
 
 
@@ -229,8 +228,7 @@ def _whole_numbers(name: str, value: Any) -> tuple[int, ...]:
         value = [part for part in value.strip("[]() ").replace(",", "/").split("/") if part.strip()]
     elif isinstance(value, int):
         value = [value]
-    if not value or not isinstance(value, (list, tuple)):
-        raise UserError(f"{name}: expected numbers such as 100 or 100/50, got {value!r}")
+    _require(isinstance(value, (list, tuple)) and bool(value), name, "numbers such as 100 or 100/50", value)
     return tuple(_whole_number(name, number) for number in value)
 
 

@@ -22,7 +22,6 @@ from gru4rec.training.whole_session.chunked_loss import SCORES_PER_CHUNK
 from inference.shared.errors import UserError
 
 GIB = 1 << 30
-LARGE = GIB
 FLOAT, INDEX = 4, 8
 COPIES_OF_INDICES = 12  # items, repeats and their places, for the current block and the next one
 COPIES_OF_SCORES = 8  # passes of a loss and its gradient
@@ -66,7 +65,7 @@ class Forecast:
     @property
     def is_large(self) -> bool:
         """Whether the forecast is worth a message."""
-        return self.needed >= LARGE
+        return self.needed >= GIB
 
     def __str__(self) -> str:
         parts = {name: getattr(self, name) for name in ("parameters", "optimiser", "steps", "validation")}

@@ -207,12 +207,8 @@ class _Run:
         if metrics["last_epoch"] > self._trainer.config.n_epochs:
             raise UserError(f"n_epochs: {metrics['last_epoch']} epochs are done already; give at least as many")
         self._history = metrics["history"]
-        latest = checkpoint.epoch_folder(directory, metrics["last_epoch"])
         if metrics["last_epoch"] < self._trainer.config.n_epochs:
-            if not latest.is_dir():
-                raise UserError(
-                    f"{directory}: the state of epoch {metrics['last_epoch']} is missing; train again in another folder"
-                )
+            latest = checkpoint.epoch_folder(directory, metrics["last_epoch"])
             checkpoint.load_training_state(latest, self._trainer)
             checkpoint.write_description(directory, self._trainer.config, self._trainer.log.vocabulary)
         else:
