@@ -2,21 +2,26 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
+import polars as pl
 from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
 
 from gru4rec.commands.column_flags import ColumnFlags
+from gru4rec.data.clicks import Clicks, grouping_order
+from gru4rec.data.event_files import open_event_file
+from gru4rec.data.times import Clock
+from gru4rec.preparation.audit import Part, order_information
+from gru4rec.preparation.audit import audit as audit_log
+from gru4rec.preparation.columns import RawColumns, recognise_columns
+from gru4rec.preparation.raw_log import Reading, read_raw
 from inference.shared.errors import UserError
 
-if TYPE_CHECKING:
-    from gru4rec.data.clicks import Clicks
-    from gru4rec.data.times import Clock
-    from gru4rec.preparation.audit import Part
-
 INVALID = 4
-"""Exit code of --strict where an evaluation would be invalid."""
+"""Exit code of --strict if an evaluation would be invalid."""
 
 
 def audit(
@@ -28,31 +33,22 @@ def audit(
     columns: ColumnFlags = ColumnFlags(),
     time_format: str = "auto",
 ) -> int:
-    """Look for what is wrong with a click log, and with the evaluation on its test.
+    """Find what is wrong with a click log, and with an evaluation on its test.
 
     Example: gru4rec audit prepared --strict
 
     Args:
-        file: click log (TSV, CSV, JSON lines, parquet), or prepared folder, of which training and test are compared
-        test: click log that a model of the first one is to be evaluated on
-        strict: exit with 4 where something makes such an evaluation invalid
-        time_format: s, ms, us, ns, order, iso or a pattern, where it is not recognised
+        file: click log (TSV, CSV, JSON lines, parquet), or prepared folder, whose training and test are compared
+        test: click log that a model trained on the first one will be evaluated on
+        strict: exit with 4 if something makes such an evaluation invalid
+        time_format: s, ms, us, ns, order, iso or a pattern, if it is not recognised
     """
-    import polars as pl
-    from rich.console import Console
-
-    from gru4rec.data.event_files import open_event_file
-    from gru4rec.preparation.audit import audit as audit_log
-    from gru4rec.preparation.audit import order_information
-    from gru4rec.preparation.columns import RawColumns, recognised_columns
-    from gru4rec.preparation.raw_log import Reading, read_raw
-
     if file.is_dir():
         test = file / "test.parquet" if test is None else test
         file = file / "train.parquet"
     files = [open_event_file(path) for path in (file, test) if path is not None]
     given = RawColumns(session=columns.session_column, item=columns.item_column, time=columns.time_column)
-    recognised = recognised_columns(files[0], given, by_user=False, with_event=False)
+    recognised = recognise_columns(files[0], given, by_user=False, with_event=False)
     raw = read_raw(files, Reading(recognised, time_format=time_format))
     first = len(raw.clicks) if test is None else files[0].frame.select(pl.len()).collect(engine="streaming").item()
     train = _part("train", raw.clicks.keep(slice(0, first)))
@@ -62,9 +58,9 @@ def audit(
         raise UserError(f"expected events in both files, got none in {file if first == 0 else test}")
     findings = audit_log(train, tested, raw.clock, order_information(train.clicks, tested.clicks if tested else None))
     console = Console()
-    with console.capture() as profile:  # and printed as all else is: a console ends the program where nobody reads on
+    with console.capture() as profile:  # a console itself would exit if the reader of a pipe has gone
         console.print(_profile(parts, raw.clock))
-    print(f"columns: {recognised.described()}\ntimes: {raw.clock.described()}\n\n{profile.get()}", end="")
+    print(f"columns: {recognised.describe()}\ntimes: {raw.clock.describe()}\n\n{profile.get()}", end="")
     for finding in findings:
         print(f"{finding.severity}: {finding.text}")
     invalid = sum(finding.severity == "invalid" for finding in findings)
@@ -72,27 +68,22 @@ def audit(
     return INVALID if strict and invalid else 0
 
 
-def _part(name: str, clicks: "Clicks") -> "Part":
-    """A part out of its rows as they came."""
-    from gru4rec.data.clicks import grouping_order
-    from gru4rec.preparation.audit import Part
-
+def _part(name: str, clicks: Clicks) -> Part:
+    """A part from its clicks in the order of the file."""
     by_session = np.argsort(clicks.session, kind="stable")
     session, time = clicks.session[by_session], clicks.time[by_session]
     backwards = int(((session[1:] == session[:-1]) & (time[1:] < time[:-1])).sum())
     return Part(name, clicks.keep(grouping_order(clicks)), backwards)
 
 
-def _profile(parts: "list[Part]", clock: "Clock") -> object:
-    from rich.table import Table
-
+def _profile(parts: list[Part], clock: Clock) -> Table:
     table = Table("", *(part.name for part in parts), title="Profile", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for name in dataclasses.asdict(parts[0].clicks.counts()):
         table.add_row(name, *(f"{getattr(part.clicks.counts(), name):,}" for part in parts))
     for row, statistic in (("first click", np.min), ("last click", np.max)):
-        table.add_row(row, *(clock.shown(statistic(part.clicks.time).item()) for part in parts))
+        table.add_row(row, *(clock.format_time(statistic(part.clicks.time).item()) for part in parts))
     lengths = [part.clicks.lengths for part in parts]
     table.add_row("clicks per session: mean", *(f"{length.mean():.2f}" for length in lengths))
     for share in (50, 90, 99, 100):

@@ -4,30 +4,26 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
+import numpy as np
 from cyclopts import Parameter
 
 from gru4rec.commands.column_flags import ColumnFlags
+from gru4rec.data.event_files import EventFile, find_files, open_event_file
+from gru4rec.data.times import Clock
+from gru4rec.preparation.columns import RawColumns, recognise_columns
+from gru4rec.preparation.output import write_prepared
+from gru4rec.preparation.pipeline import Prepared, Rules, Step
+from gru4rec.preparation.pipeline import prepare as prepare_log
+from gru4rec.preparation.presets import PRESETS, Preset
+from gru4rec.preparation.raw_log import Reading, read_raw
+from gru4rec.preparation.splits import Boundary
+from inference.shared.atomic import atomic_folder
 from inference.shared.errors import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from gru4rec.data.event_files import EventFile
-    from gru4rec.data.times import Clock
-    from gru4rec.preparation.columns import RawColumns
-    from gru4rec.preparation.pipeline import Rules, Step
-    from gru4rec.preparation.presets import Preset
-    from gru4rec.preparation.raw_log import Reading
-    from gru4rec.preparation.splits import Boundary
 
 SESSION_GAP = 3600.0
 PresetName = Literal["rsc15", "yoochoose", "diginetica", "retailrocket", "rees46", "coveo"]
-
-
-def _flag(text: str, group: str, **options: Any) -> Any:
-    return Parameter(help=text, group=group, **options)
 
 
 @Parameter(name="*", group="Reading")
@@ -44,55 +40,62 @@ class ReadingFlags(ColumnFlags):
     ] = None
     time_zone: Annotated[
         str | None,
-        Parameter(help="of times that name none, here too, e.g. Europe/Berlin [default: they stay without]"),
+        Parameter(help="of times without one, also of those given here, e.g. Europe/Berlin [default: none]"),
     ] = None
 
 
-@Parameter(name="*")
+@Parameter(name="*", group="Filters")
 @dataclass(frozen=True, kw_only=True)
-class RuleFlags:
-    """What is removed, and where the log is split."""
+class FilterFlags:
+    """Where sessions end, and what is removed."""
 
     session_gap: Annotated[
         float | None,
-        _flag(f"seconds of pause that end a session made from a user's events [default: {SESSION_GAP:g}]", "Filters"),
+        Parameter(help=f"pause in seconds that ends a session made from a user's events [default: {SESSION_GAP:g}]"),
     ] = None
     keep_repeats: Annotated[
-        bool | None, _flag("keep clicks on the item clicked just before", "Filters", negative="--drop-repeats")
+        bool | None, Parameter(help="keep clicks on the item clicked just before", negative="--drop-repeats")
     ] = None
-    min_item_support: Annotated[int | None, _flag("clicks that an item needs [default: 5]", "Filters")] = None
-    min_session_length: Annotated[int | None, _flag("clicks that a session needs [default: 2]", "Filters")] = None
+    min_item_support: Annotated[int | None, Parameter(help="clicks that an item needs [default: 5]")] = None
+    min_session_length: Annotated[int | None, Parameter(help="clicks that a session needs [default: 2]")] = None
     passes: Annotated[
-        str | None, _flag("how often both are applied: a number, or 'stable' [default: stable]", "Filters")
+        str | None, Parameter(help="how often both filters run: a number, or 'stable' [default: stable]")
     ] = None
     filter_before_split: Annotated[
-        bool | None, _flag("count items in the whole log, test included, as the papers do", "Filters")
+        bool | None, Parameter(help="count items in the whole log, including the test, as the papers do")
     ] = None
-    test_days: Annotated[float | None, _flag("test on the last days", "Split")] = None
-    test_fraction: Annotated[float | None, _flag("test on the last part of the sessions [default: 0.1]", "Split")] = (
+
+
+@Parameter(name="*", group="Split")
+@dataclass(frozen=True, kw_only=True)
+class SplitFlags:
+    """Where the log is split."""
+
+    test_days: Annotated[float | None, Parameter(help="test on the last days")] = None
+    test_fraction: Annotated[float | None, Parameter(help="test on the last part of the sessions [default: 0.1]")] = (
         None
     )
-    split_at: Annotated[str | None, _flag("test from this time on: a number or a date", "Split")] = None
+    split_at: Annotated[str | None, Parameter(help="test from this time on: a number or a date")] = None
     split_by: Annotated[
         Literal["start", "end", "cut"] | None,
-        _flag(
-            "sessions are later than a time if they start, or end, after it; cut: if they start after it, and the "
-            "others lose what comes after it [default: start]",
-            "Split",
+        Parameter(
+            help="a session belongs to the later part if it starts, or ends, after the boundary; cut: if it starts "
+            "after it, and earlier sessions lose their clicks after it [default: start]"
         ),
     ] = None
-    valid: Annotated[bool, _flag("split a validation part off the training part", "Split")] = True
-    valid_days: Annotated[float | None, _flag("validate on the days before [default: as the test]", "Split")] = None
-    valid_fraction: Annotated[float | None, _flag("validate on the last part of the sessions", "Split")] = None
-    valid_at: Annotated[str | None, _flag("validate from this time on", "Split")] = None
+    valid: Annotated[bool, Parameter(help="split a validation part off the training part")] = True
+    valid_days: Annotated[float | None, Parameter(help="validate on the days before it [default: as the test]")] = None
+    valid_fraction: Annotated[float | None, Parameter(help="validate on the last part of the sessions")] = None
+    valid_at: Annotated[str | None, Parameter(help="validate from this time on")] = None
 
 
 def prepare(
-    *events: Annotated[str, Parameter(help="event files: TSV, CSV, JSON lines, parquet, packed or not, or patterns")],
+    *events: Annotated[str, Parameter(help="event files or patterns: TSV, CSV, JSON lines, parquet, packed or not")],
     out: Path,
     preset: PresetName | None = None,
     reading: ReadingFlags = ReadingFlags(),
-    rules: RuleFlags = RuleFlags(),
+    filters: FilterFlags = FilterFlags(),
+    split: SplitFlags = SplitFlags(),
 ) -> None:
     """Turn a raw event log into training, validation and test files.
 
@@ -100,53 +103,48 @@ def prepare(
 
     Args:
         events: the log
-        out: folder for train.parquet, valid.parquet, test.parquet and stats.json; a new or an empty one
-        preset: layout and official rules of a public log, as it is downloaded; flags win over it
+        out: folder for train.parquet, valid.parquet, test.parquet and stats.json; new or empty
+        preset: layout and official rules of a public log, as downloaded; flags override it
     """
-    from inference.shared.atomic import atomic_folder
-
     with atomic_folder(out) as folder:  # before any work is done
-        parts = _prepare(folder, events, preset, reading, rules)
-    print(f"{out}: {', '.join(f'{size:,} events in {name}' for name, size in parts.items())}")
+        prepared = _prepare(folder, events, preset, reading, filters, split)
+    print(f"{out}: {', '.join(f'{len(part):,} events in {name}' for name, part in prepared.parts.items())}")
 
 
 def _prepare(
-    folder: Path, events: tuple[str, ...], preset: PresetName | None, reading: ReadingFlags, rules: RuleFlags
-) -> dict[str, int]:
-    """Write the parts into an empty folder and say how many events each has."""
-    from gru4rec.data.event_files import found_files, open_event_file
-    from gru4rec.preparation.output import write_prepared
-    from gru4rec.preparation.pipeline import prepare as prepare_log
-    from gru4rec.preparation.presets import PRESETS
-    from gru4rec.preparation.raw_log import read_raw
-
+    folder: Path,
+    events: tuple[str, ...],
+    preset: PresetName | None,
+    reading: ReadingFlags,
+    filters: FilterFlags,
+    split: SplitFlags,
+) -> Prepared:
+    """Prepare the log and write it into an empty folder."""
     public = PRESETS[preset] if preset else None
     names = public.names if public else ()
     delimiter = _delimiter(reading.delimiter) or (public.delimiter if public else None)
-    files = [open_event_file(path, names=names, delimiter=delimiter) for path in found_files(list(events))]
-    how = _reading(files[0], reading, rules, public)
-    print(f"columns: {how.columns.described()}")
+    files = [open_event_file(path, names=names, delimiter=delimiter) for path in find_files(list(events))]
+    how = _reading(files[0], reading, public, by_user=filters.session_gap is not None)
+    print(f"columns: {how.columns.describe()}")
     raw = read_raw(files, how)
-    print(f"times: {raw.clock.described()}, {_span(raw.clock, raw.clicks.time)}")
-    chosen = _rules(rules, how.columns, raw.clock, public)
+    first, last = (raw.clock.format_time(edge(raw.clicks.time).item()) for edge in (np.min, np.max))
+    print(f"times: {raw.clock.describe()}, {first} … {last}")
+    rules = _rules(filters, split, how.columns, raw.clock, public)
     for warning in raw.warnings:
         sys.stderr.write(f"warning: {warning}\n")
-    prepared = prepare_log(raw, chosen, _print_step)
+    prepared = prepare_log(raw, rules, _print_step)
     about = {
         "preset": preset,
         "sources": [{"file": str(file.path), "bytes": file.path.stat().st_size} for file in files],
-        "columns": {name: column for name, column in dataclasses.asdict(how.columns).items() if column},
-        "rules": dataclasses.asdict(chosen),
+        "columns": how.columns.named,
+        "rules": dataclasses.asdict(rules),
         "warnings": list(raw.warnings),
     }
     write_prepared(folder, prepared, about)
-    return {name: len(part) for name, part in prepared.parts.items()}
+    return prepared
 
 
-def _reading(file: "EventFile", flags: ReadingFlags, rules: RuleFlags, public: "Preset | None") -> "Reading":
-    from gru4rec.preparation.columns import RawColumns, recognised_columns
-    from gru4rec.preparation.raw_log import Reading
-
+def _reading(file: EventFile, flags: ReadingFlags, public: Preset | None, *, by_user: bool) -> Reading:
     kinds = tuple(kind.strip() for kind in (flags.event_kinds or "").split(",") if kind.strip())
     if flags.event_kinds is not None and not kinds:
         raise UserError(
@@ -158,57 +156,48 @@ def _reading(file: "EventFile", flags: ReadingFlags, rules: RuleFlags, public: "
         flags.session_column, flags.user_column, flags.item_column, flags.time_column, flags.event_column
     )
     if public is not None:
-        chosen = {name: column for name, column in dataclasses.asdict(given).items() if column}
         groups = {"session": None, "user": None} if given.session or given.user else {}
-        given = dataclasses.replace(public.columns, **groups | chosen)
+        given = dataclasses.replace(public.columns, **groups | given.named)
     elif flags.event_column is not None and not kinds:
         raise UserError("expected --event-kinds with --event-column: which kinds of events are to be kept?")
-    by_user = rules.session_gap is not None
-    columns = recognised_columns(file, given, by_user=by_user, with_event=bool(kinds))
+    columns = recognise_columns(file, given, by_user=by_user, with_event=bool(kinds))
     whole_seconds = public is not None and public.whole_seconds
     time_format = flags.time_format or (public.time_format if public else "auto")
     return Reading(columns, kinds, time_format, flags.time_zone, whole_seconds)
 
 
-def _rules(flags: RuleFlags, columns: "RawColumns", clock: "Clock", public: "Preset | None") -> "Rules":
-    from gru4rec.preparation.pipeline import Rules
-    from gru4rec.preparation.splits import Boundary
-
+def _rules(filters: FilterFlags, split: SplitFlags, columns: RawColumns, clock: Clock, public: Preset | None) -> Rules:
     rules = public.rules if public else Rules()
-    named = ("keep_repeats", "min_item_support", "min_session_length", "filter_before_split", "split_by")
-    changes = {name: getattr(flags, name) for name in named if getattr(flags, name) is not None}
-    if flags.passes is not None:
-        changes["passes"] = _passes(flags.passes)
-    changes["gap"] = rules.gap if flags.session_gap is None else flags.session_gap
-    if changes["gap"] is None and columns.session is None:
+    given = dataclasses.asdict(filters) | {"split_by": split.split_by}
+    gap, passes = given.pop("session_gap"), given.pop("passes")
+    changes = {name: value for name, value in given.items() if value is not None}
+    if passes is not None:
+        changes["passes"] = _passes(passes)
+    if gap is not None:
+        changes["gap"] = gap
+    elif rules.gap is None and columns.session is None:
         changes["gap"] = SESSION_GAP
-    test = _boundary(clock, flags.test_days, flags.test_fraction, flags.split_at)
-    valid = _boundary(clock, flags.valid_days, flags.valid_fraction, flags.valid_at)
-    if valid is not None and not flags.valid:
+    test = _boundary(clock, split.test_days, split.test_fraction, split.split_at)
+    valid = _boundary(clock, split.valid_days, split.valid_fraction, split.valid_at)
+    if valid is not None and not split.valid:
         raise UserError("expected either --no-valid or a validation split, got both")
     if public is not None and test is None:
-        official = dataclasses.replace(clock, zone=None)  # the official boundaries are times in UTC
+        official = dataclasses.replace(clock, zone=None)  # the official boundaries are in UTC
         test = _boundary(official, public.days, None, public.test_at)
         valid = valid or _boundary(official, public.days, None, public.valid_at)
-    if not flags.valid:
+    if not split.valid:
         changes["valid"] = None
-    elif valid is not None:
-        changes["valid"] = valid
-    elif test is not None and test.at is None:
-        changes["valid"] = test
-    else:
-        changes["valid"] = Boundary(fraction=0.1)
+    elif valid or (test and test.at is None):
+        changes["valid"] = valid or test
     if test is not None:
         changes["test"] = test
     return dataclasses.replace(rules, **changes)
 
 
-def _boundary(clock: "Clock", days: float | None, fraction: float | None, at: str | None) -> "Boundary | None":
-    from gru4rec.preparation.splits import Boundary
-
+def _boundary(clock: Clock, days: float | None, fraction: float | None, at: str | None) -> Boundary | None:
     if days is None and fraction is None and at is None:
         return None
-    return Boundary(days, fraction, None if at is None else clock.tick(at))
+    return Boundary(days, fraction, None if at is None else clock.parse_time(at))
 
 
 def _passes(text: str) -> int | None:
@@ -228,9 +217,5 @@ def _delimiter(text: str | None) -> str | None:
     return text
 
 
-def _span(clock: "Clock", times: "np.ndarray") -> str:
-    return f"{clock.shown(times.min().item())} … {clock.shown(times.max().item())}"
-
-
-def _print_step(step: "Step") -> None:
-    print(step.line(), flush=True)
+def _print_step(step: Step) -> None:
+    print(step.format_line(), flush=True)

@@ -1,8 +1,8 @@
 """Clicks and sessions: what everything else reads.
 
 Enters: click logs (TSV, CSV, JSON lines, parquet). Leaves: `EncodedLog`, sessions of item numbers with their
-vocabulary. Read `event_files` (opening a file) → `times` → `events` (rows to sessions) → `sessions`; `clicks` are the
-arrays that a preparation works on, `encoded_log` and `npy` keep them on disk, `synthetic` makes logs.
+vocabulary. Read `event_files` (opens a file) → `times` → `clicks` (a log as arrays) → `events` (rows to sessions) →
+`sessions`. `encoded_log` and `npy` keep encoded logs on disk, `synthetic` generates logs.
 """
 
 from gru4rec.data.encoded_log import read_training_log

@@ -1,8 +1,8 @@
 """Clicks as numbers: what the steps of a preparation work on.
 
-A raw log becomes three arrays, 16 bytes a click whatever its ids look like, and every step but reading and writing is a
+A log becomes three arrays, 16 bytes per click whatever its ids look like. Every step except reading and writing is a
 few passes over them: sessions are runs of equal numbers, items are counted with a bincount. A group-by per step over
-text ids costs several times that in time and memory.
+text ids would cost several times the time and memory.
 """
 
 from dataclasses import dataclass
@@ -12,23 +12,9 @@ import numpy as np
 import polars as pl
 
 
-def pairs_at(distance: int, item: np.ndarray, session: np.ndarray, n_items: int) -> np.ndarray:
-    """Pairs of clicks within sessions, so many clicks apart, as one number each: first · n_items + second.
-
-    Args:
-        distance: at least 1, which gives consecutive clicks.
-        item: [E], grouped by session and in time order.
-        session: [E], the session of each click.
-        n_items: greater than every item number.
-    """
-    same = session[distance:] == session[:-distance]
-    pairs: np.ndarray = item[:-distance][same].astype(np.int64) * n_items + item[distance:][same]
-    return pairs
-
-
 @dataclass(frozen=True)
 class Counts:
-    """How much a log holds."""
+    """The size of a log."""
 
     events: int
     sessions: int
@@ -37,7 +23,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Clicks:
-    """The clicks of a log; but for what `grouping_order` takes, grouped by session and in time order within it.
+    """The clicks of a log, grouped by session and in time order within it (`grouping_order` takes any order).
 
     Attributes:
         session: int32 [E], numbered by first appearance in the log, ascending; numbers may be missing.
@@ -69,22 +55,22 @@ class Clicks:
         return np.bincount(self.item)
 
     def counts(self) -> Counts:
-        """How much there is."""
+        """How many clicks, sessions and items there are."""
         return Counts(len(self), len(self.starts), int(np.count_nonzero(self.support)))
 
     def keep(self, mask: np.ndarray | slice) -> "Clicks":
-        """The clicks that a mask [E] marks, or an order takes."""
+        """The clicks that a mask [E] marks, or those at an index or slice."""
         if isinstance(mask, slice):
             return Clicks(self.session[mask], self.item[mask], self.time[mask])
         if mask.dtype == bool and mask.all():
-            return self  # with what is cached of it
+            return self  # with its cached properties
         rows = pl.DataFrame({"session": self.session, "item": self.item, "time": self.time})
-        kept = rows.filter(pl.Series(mask)) if mask.dtype == bool else rows[mask]  # several times as fast as numpy
+        kept = rows.filter(pl.Series(mask)) if mask.dtype == bool else rows[mask]  # several times faster than numpy
         return Clicks(*(column.to_numpy() for column in kept))
 
 
 @dataclass(frozen=True)
-class Names:
+class Ids:
     """The ids behind the numbers of clicks.
 
     Attributes:
@@ -96,34 +82,56 @@ class Names:
     items: pl.Series
 
 
-def by_first_appearance(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Renumber codes in the order in which they first appear.
+def renumber(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number codes in the order in which they first appear.
 
     Args:
         codes: unsigned integers [E], fewer than 2³¹.
 
     Returns:
-        The new numbers, int32 [E], and the place at which each of them appears first, ascending.
+        The new numbers, int32 [E], and the place at which each of them first appears, ascending.
     """
     first = np.full(int(codes.max(initial=0)) + 1, len(codes), dtype=np.int32)
-    first[codes[::-1]] = np.arange(
-        len(codes) - 1, -1, -1, dtype=np.int32
-    )  # the last assignment, of the first appearance, stays
+    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1, dtype=np.int32)  # the last write, of the first place, stays
     places = np.sort(first[first < len(codes)])
     number = np.empty(len(first), dtype=np.int32)
     number[codes[places]] = np.arange(len(places), dtype=np.int32)
     return number[codes], places
 
 
+def pairs_at(distance: int, item: np.ndarray, session: np.ndarray, n_items: int) -> np.ndarray:
+    """Pairs of clicks of one session, `distance` clicks apart, as one number each: first · n_items + second.
+
+    Args:
+        distance: at least 1, which gives consecutive clicks.
+        item: [E], grouped by session and in time order.
+        session: [E], the session of each click.
+        n_items: greater than every item number.
+    """
+    same = session[distance:] == session[:-distance]
+    pairs: np.ndarray = item[:-distance][same].astype(np.int64) * n_items + item[distance:][same]
+    return pairs
+
+
+def places_in_groups(sizes: np.ndarray) -> np.ndarray:
+    """0 … size - 1 for each group in turn, int64 [sum of sizes].
+
+    Args:
+        sizes: of the groups, [G].
+    """
+    places: np.ndarray = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return places
+
+
 def grouping_order(clicks: Clicks, tie: np.ndarray | None = None) -> np.ndarray | slice:
-    """The order that groups clicks, as they came, by session and sorts each session by time.
+    """The order that groups clicks by session and sorts each session by time.
 
     Args:
         clicks: in any order.
-        tie: [E], orders clicks of equal time; None keeps the order that they are in.
+        tie: [E], orders clicks of equal time; None keeps their present order.
 
     Returns:
-        An index [E] for their arrays, or a slice over all of them where they are in order already.
+        An index [E] into their arrays, or a slice over all of them if they are in order already.
     """
     session, time = clicks.session, clicks.time
     in_order = time[1:] >= time[:-1]
@@ -138,15 +146,15 @@ def grouping_order(clicks: Clicks, tie: np.ndarray | None = None) -> np.ndarray 
 
 
 def split_at_pauses(clicks: Clicks, gap: float) -> tuple[Clicks, np.ndarray, np.ndarray]:
-    """Cut sessions, for instance all that a user ever did, wherever nothing happens for longer than a gap.
+    """Cut sessions, for instance all clicks of a user, at every pause longer than a gap.
 
     Args:
-        clicks: of users, or of sessions.
+        clicks: of users or sessions.
         gap: in ticks.
 
     Returns:
-        The clicks with new session numbers, and for each of them its old number and its place, from 1, among the
-        sessions of that one.
+        The clicks with new session numbers, and for each new session its old number and its place, from 1, among the
+        new sessions of that number.
     """
     first = np.diff(clicks.session, prepend=-1) != 0
     begins = first.copy()
@@ -154,5 +162,5 @@ def split_at_pauses(clicks: Clicks, gap: float) -> tuple[Clicks, np.ndarray, np.
     number = np.cumsum(begins, dtype=np.int32) - 1
     old = clicks.session[begins]
     group = np.flatnonzero(first[begins])  # the first new session of each old one
-    place = np.arange(len(old)) - np.repeat(group, np.diff(group, append=len(old))) + 1
+    place = places_in_groups(np.diff(group, append=len(old))) + 1
     return Clicks(number, clicks.item, clicks.time), old, place

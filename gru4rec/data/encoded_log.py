@@ -1,14 +1,14 @@
-"""A training log, encoded once and mapped into memory ever after.
+"""A training log on disk, encoded once and then mapped into memory.
 
     DIR/encoded/
       items.npy         int32 [E], the item numbers of all clicks, session after session
       offsets.npy       int64 [S + 1], where each session begins
-      vocabulary.txt    item ids, one a line, in the order of their numbers
-      encoded.json      schema_version, the SHA-256 of the train.parquet that it was made from, and of the three files
+      vocabulary.txt    item ids, one per line, in the order of their numbers
+      encoded.json      schema_version, SHA-256 of the train.parquet it was made from and of vocabulary.txt, sizes
 
-Training on it gives what training on the parquet beside it gives, bit for bit; it only starts sooner, processes on one
-machine share its pages, and it need not fit into memory. The digest of the parquet is checked at every start, so that
-the two cannot drift apart; of the large arrays only the size, and that no number in them points beyond the other files.
+Training on it gives the same bits as training on the parquet, but it starts sooner, processes on one machine share its
+pages, and it need not fit into memory. Every start checks the digest of the parquet, so the two cannot drift apart; of
+the large arrays it checks the sizes and that every number is in range.
 """
 
 import hashlib
@@ -16,11 +16,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
-from gru4rec.data.clicks import Clicks
 from gru4rec.data.events import encode, read_events
-from gru4rec.data.npy import mapped_array, save_array
+from gru4rec.data.npy import map_array, save_array
 from gru4rec.data.sessions import EncodedLog, Sessions
 from inference.shared.columns import Columns
 from inference.shared.errors import UserError
@@ -35,32 +33,12 @@ DESCRIPTION_FILE = "encoded.json"
 USUAL_COLUMNS = Columns()
 
 
-def encode_clicks(clicks: Clicks, items: pl.Series) -> EncodedLog:
-    """What `events.encode` makes of the same clicks, without going through text.
-
-    Args:
-        clicks: grouped by session; sessions of equal first times keep their order.
-        items: id of each item number.
-    """
-    present = np.flatnonzero(clicks.support)
-    terms = items.gather(present).cast(pl.String)
-    order = terms.arg_sort().to_numpy()
-    number = np.full(len(clicks.support), -1, dtype=np.int32)
-    number[present[order]] = np.arange(len(present), dtype=np.int32)
-    starts, lengths = clicks.starts, clicks.lengths
-    by_time = np.argsort(clicks.time[starts], kind="stable")
-    offsets = np.concatenate([[0], np.cumsum(lengths[by_time])]).astype(np.int64)
-    moved = np.repeat(starts[by_time] - offsets[:-1], lengths[by_time])
-    moved += np.arange(len(clicks))
-    return EncodedLog(Sessions(number[clicks.item[moved]], offsets), Vocabulary(terms.to_list()))
-
-
 def write_encoded(folder: Path, log: EncodedLog, parquet_digest: str) -> None:
     """Write an encoded log into a new folder.
 
     Args:
-        folder: is made.
-        log: what to write.
+        folder: to create.
+        log: to write.
         parquet_digest: SHA-256 of the train.parquet with the same clicks.
     """
     folder.mkdir()
@@ -79,11 +57,11 @@ def write_encoded(folder: Path, log: EncodedLog, parquet_digest: str) -> None:
 
 
 def read_training_log(path: str | Path, columns: Columns = USUAL_COLUMNS) -> EncodedLog:
-    """The log to train on: a prepared folder's encoded one where there is one, else whatever `read_events` reads.
+    """The log to train on: the encoded log of a prepared folder if it has one, else what `read_events` reads.
 
     Args:
         path: an event file or a prepared folder.
-        columns: the names of its columns; with other names than those of a prepared folder its parquet is read.
+        columns: the names of its columns; if they differ from those of a prepared folder, its parquet is read.
 
     Raises:
         UserError: as `read_events`, or the encoded log is damaged or belongs to another train.parquet.
@@ -101,24 +79,24 @@ def _load(folder: Path, parquet_digest: str) -> EncodedLog:
         description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
         if description.get("schema_version") != SCHEMA_VERSION:
             raise ValueError(f"expected schema_version {SCHEMA_VERSION}, got {description.get('schema_version')!r}")
-        # Copy-on-write: pages are shared as long as nobody writes, and torch does not complain of a read-only array.
-        items = mapped_array(folder / ITEMS_FILE, "c")
-        offsets = mapped_array(folder / OFFSETS_FILE, "c")
+        # Copy-on-write: nobody writes, so pages are shared; torch warns of read-only arrays.
+        items = map_array(folder / ITEMS_FILE, "c")
+        offsets = map_array(folder / OFFSETS_FILE, "c")
         vocabulary = Vocabulary.from_text((folder / VOCABULARY_FILE).read_bytes().decode())
         if vocabulary.sha256() != description.get("vocabulary_sha256"):
-            raise ValueError(f"{VOCABULARY_FILE} is not the one that was written")
+            raise ValueError(f"{VOCABULARY_FILE} was changed")
         shapes = ((description.get("n_clicks"),), (int(description.get("n_sessions", -1)) + 1,))
         if (items.shape, offsets.shape) != shapes or [str(items.dtype), str(offsets.dtype)] != ["int32", "int64"]:
-            raise ValueError(f"the arrays are not those of {DESCRIPTION_FILE}")
+            raise ValueError(f"the sizes of the arrays differ from those in {DESCRIPTION_FILE}")
         if offsets[0] != 0 or offsets[-1] != len(items):
             raise ValueError("the offsets do not end at the last click")
         if len(items) and ((np.diff(offsets) < 0).any() or items.min() < 0 or items.max() >= len(vocabulary)):
-            raise ValueError("the arrays hold numbers of sessions or items that there are not")
+            raise ValueError("the arrays hold numbers that are out of range")
     except (OSError, ValueError, AttributeError, TypeError, RecursionError, OverflowError) as error:
         raise UserError(f"{folder}: expected an encoded log, got an error: {error}; {remedy}") from None
     if description.get("train_sha256") != parquet_digest:
         raise UserError(
-            f"{folder}: expected the encoded form of the train.parquet beside it, which has changed; {remedy}"
+            f"{folder}: expected the encoded form of the train.parquet next to it, which has changed; {remedy}"
         )
     return EncodedLog(Sessions(items, offsets), vocabulary)
 

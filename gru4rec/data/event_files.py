@@ -1,21 +1,18 @@
-"""Files with a row per event, opened lazily: delimited text, JSON lines and parquet, packed with gzip or zstd or not.
+"""Files with one row per event: delimited text, JSON lines and parquet, plain or packed with gzip or zstd.
 
-What enters is a path; what leaves is a lazy frame of all its columns, text and JSON values as the text that was
-written, so that "007" stays "007" and nothing is guessed from the first rows. Nothing is read but the header; whoever
-collects the frame turns what polars says into one line with the help of `explained`, which looks the place up.
+Enters: a path. Leaves: a lazy frame of all columns. Text and JSON values stay the text that was written, so "007" stays
+"007" and no type is inferred from the first rows. Opening reads only the header; collect the frame inside
+`reading_errors`, which turns an error of polars into one line with file and place.
 """
 
 import codecs
 import glob
-import os
 import re
-import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import polars as pl
 
@@ -33,47 +30,19 @@ KINDS: dict[str, Kind] = {
     ".ndjson": "json",
 }
 READING_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
-"""What polars raises for files that it cannot read; it panics over some damaged parquet files."""
-NEVER = "\x01"  # a delimiter that no text holds: the whole line is one column
-
-
-@contextmanager
-def unheard_panics() -> Iterator[None]:
-    """Keep what polars' Rust prints of a panic off standard error: whoever catches the exception has a line for it.
-
-    Whatever else is printed by the block, or beside it, is passed on when the block ends. Only in the main thread: two
-    threads that held standard error at once would give each other's back.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    with ExitStack() as stack:
-        with suppress(OSError):  # standard error is closed, or nowhere is room for what it says
-            held = stack.enter_context(tempfile.TemporaryFile())
-            stack.callback(_pass_on, held, os.dup(2))
-            os.dup2(held.fileno(), 2)
-        yield
-
-
-def _pass_on(held: BinaryIO, stderr: int) -> None:
-    os.dup2(stderr, 2)
-    os.close(stderr)
-    held.seek(0)
-    text = held.read()
-    if b"panicked at" not in text:
-        with suppress(OSError):
-            os.write(2, text)
+"""What polars raises for files that it cannot read; some damaged parquet files make it panic."""
+NO_DELIMITER = "\x01"  # occurs in no text: the whole line is one column
 
 
 @dataclass(frozen=True)
 class EventFile:
-    """A file of events.
+    """An event file.
 
     Attributes:
-        path: where it is.
-        kind: text (delimited), json (an object a line) or parquet.
-        names: its columns as the file names them, also those that it names twice.
-        frame: all columns; of text and JSON files every one is text.
+        path: of the file.
+        kind: text (delimited), json (one object per line) or parquet.
+        names: the column names as written, including repeated ones.
+        frame: all columns; those of text and JSON files are text.
         delimiter: of a text file, else "".
     """
 
@@ -84,15 +53,15 @@ class EventFile:
     delimiter: str = ""
 
     def numbered(self) -> pl.LazyFrame:
-        """The frame with the number of each row, from 1 and without the header, in the column "row"."""
+        """The frame with a column "row": the number of each row, from 1, not counting the header."""
         return self.frame.with_row_index("row", 1)
 
 
-def found_files(patterns: list[str]) -> list[Path]:
-    """The files that paths and glob patterns name, those of a pattern sorted by name.
+def find_files(patterns: list[str]) -> list[Path]:
+    """The files that paths and glob patterns name; those of one pattern are sorted by name.
 
     Raises:
-        UserError: nothing was named, a path does not exist or is a folder, a pattern fits nothing, or a file is named
+        UserError: there is no pattern, a path is missing or a folder, a pattern matches nothing, or a file is named
             twice.
     """
     if not patterns:
@@ -102,32 +71,31 @@ def found_files(patterns: list[str]) -> list[Path]:
         path = Path(pattern)
         if path.is_dir():
             raise UserError(f"expected an event file, found the folder {path}; name its files, e.g. '{path}/*.csv'")
-        fitting = [path] if path.exists() else sorted(map(Path, glob.glob(pattern, recursive=True)))
-        if not fitting:
+        matches = [path] if path.exists() else sorted(map(Path, glob.glob(pattern, recursive=True)))
+        if not matches:
             raise UserError(f"expected an event file, found none at {pattern}")
-        paths += [other for other in fitting if not other.is_dir()]
+        paths += [other for other in matches if not other.is_dir()]
     for path in paths:
         if paths.count(path) > 1:
             raise UserError(f"expected different event files, got {path} twice")
     return paths
 
 
-@unheard_panics()
 def open_event_file(path: Path, *, names: tuple[str, ...] = (), delimiter: str | None = None) -> EventFile:
-    """Open a file whose format its content and name tell.
+    """Open a file; its content and name decide the format.
 
     Args:
-        path: a file.
-        names: of the columns of a text file without a header line, the first ones at least.
-        delimiter: of a text file; None takes the most frequent of tab, comma, semicolon and bar in its header.
+        path: of the file.
+        names: of the first columns of a text file without a header.
+        delimiter: of a text file; None takes the most frequent of tab, comma, semicolon and bar in the header.
 
     Raises:
-        UserError: it is missing or empty, or its header cannot be read.
+        UserError: the file is missing or empty, or its header cannot be read.
     """
     if not path.is_file():
         found = "a pipe or a device" if path.exists() and not path.is_dir() else "none"
         raise UserError(f"expected an event file, found {found} at {path}")
-    try:
+    with reading_errors(EventFile(path, _kind_by_name(path), (), pl.LazyFrame())):
         with open(path, "rb") as file:
             magic = file.read(4)
         if magic == b"PAR1" or (_kind_by_name(path) == "parquet" and magic):
@@ -142,8 +110,6 @@ def open_event_file(path: Path, *, names: tuple[str, ...] = (), delimiter: str |
         if first.lstrip().startswith("[") and _kind_by_name(path) == "json":
             raise UserError(f"{path}: expected JSON lines, one object a line, got one JSON array")
         return _text_file(path, first, names, delimiter)
-    except READING_ERRORS as error:
-        raise explained(error, EventFile(path, _kind_by_name(path), (), pl.LazyFrame())) from None
 
 
 def _kind_by_name(path: Path) -> Kind:
@@ -154,11 +120,11 @@ def _kind_by_name(path: Path) -> Kind:
 
 
 def _lines(path: Path, rows: int | None = None) -> pl.LazyFrame:
-    """The lines of a text file, the first ones or all of them, as one column "line", as they are."""
+    """The lines of a text file, the first `rows` or all of them, in one column "line"."""
     return pl.scan_csv(
         path,
         has_header=False,
-        separator=NEVER,
+        separator=NO_DELIMITER,
         quote_char=None,
         infer_schema=False,
         new_columns=["line"],
@@ -187,12 +153,12 @@ def _text_file(path: Path, header: str, names: tuple[str, ...], delimiter: str |
             )
         found = [*names, *(f"column {number}" for number in range(len(names) + 1, len(found) + 1))]
     frame = pl.scan_csv(
-        path, has_header=not names, separator=separator, infer_schema=False, new_columns=_distinct(found)
+        path, has_header=not names, separator=separator, infer_schema=False, new_columns=_unique_names(found)
     )
     return EventFile(path, "text", tuple(found), frame, separator)
 
 
-def _distinct(names: list[str]) -> list[str]:
+def _unique_names(names: list[str]) -> list[str]:
     return [name if name not in names[:place] else f"{name} ({place + 1})" for place, name in enumerate(names)]
 
 
@@ -202,8 +168,21 @@ def _json_file(path: Path) -> EventFile:
     return EventFile(path, "json", tuple(names), frame)
 
 
-def explained(error: BaseException, file: EventFile) -> UserError:
-    """The one line for an error that came up while a file was read, with the place where it can be found.
+@contextmanager
+def reading_errors(file: EventFile) -> Iterator[None]:
+    """Turn the errors of polars and of the system while a file is read into one line.
+
+    Raises:
+        UserError: instead of the error.
+    """
+    try:
+        yield
+    except READING_ERRORS as error:
+        raise describe_error(error, file) from None
+
+
+def describe_error(error: BaseException, file: EventFile) -> UserError:
+    """One line for an error while a file was read; in text and JSON files it names the first faulty line.
 
     Args:
         error: of polars or of the system.
@@ -211,48 +190,113 @@ def explained(error: BaseException, file: EventFile) -> UserError:
     """
     reason = one_line(error)
     if file.kind == "parquet":
-        found = "a damaged one" if isinstance(error, pl.exceptions.PanicException) else f"an error: {reason}"
-        return UserError(f"{file.path}: expected a parquet file, got {found}; copy or write it again")
-    cut_off = any(sign in reason.lower() for sign in ("end of file", "incomplete frame", "corrupt"))
-    if cut_off and file.path.suffix.lower() in PACKED:
-        return UserError(f"{file.path}: expected a whole packed file, got an error: {reason}; is it cut off?")
-    if file.kind == "json":
-        place = _first_line_where(file.path, ~pl.col("line").str.contains(r"^\s*(\{.*\}\s*)?$"))
-        where = f"line {place}: " if place else ""
-        return UserError(f"{file.path}: {where}expected a JSON object a line, got an error: {reason}")
+        return UserError(f"{file.path}: expected a parquet file, got an error: {reason}; copy or write it again")
     if isinstance(error, pl.exceptions.NoDataError):
         return UserError(f"{file.path}: expected events, got an empty file")
+    for expected, line in _faulty_lines(file).items():
+        if line is not None:
+            return UserError(f"{file.path}: line {line}: expected {expected}")
+    form = "JSON lines" if file.kind == "json" else "tab- or comma-separated text"
+    hint = "; is the packed file cut off?" if file.path.suffix.lower() in PACKED else ""
+    return UserError(f"{file.path}: expected {form}, got an error: {reason}{hint}")
+
+
+def _faulty_lines(file: EventFile) -> dict[str, int | None]:
+    """What can be wrong with a line of text, and the first line it is wrong with; empty if lines cannot be read."""
     line = pl.col("line")
-    if "utf-8" in reason.lower() or "utf8" in reason.lower():
-        place = _first_line_where(file.path, line.str.contains("\ufffd", literal=True))
-        if place:
-            return UserError(f"{file.path}: line {place}: expected UTF-8 text, got other bytes; save the file as UTF-8")
-    quotes = line.str.count_matches('"', literal=True)
-    delimiters = line.str.replace_all('"[^"]*"', "").str.count_matches(file.delimiter or NEVER, literal=True)
-    if file.delimiter and "more fields" in reason:
-        place = _first_line_where(file.path, delimiters > len(file.names) - 1)
-        if place:
-            return UserError(
-                f"{file.path}: line {place}: expected {len(file.names)} fields delimited by {file.delimiter!r} "
-                "as in the header, got more"
-            )
-    place = _first_line_where(file.path, quotes % 2 == 1)
-    if place and file.delimiter:
-        return UserError(f'{file.path}: line {place}: expected every quote (") to be closed, got an open one')
-    return UserError(f"{file.path}: expected tab- or comma-separated text, got an error: {reason}")
-
-
-def _first_line_where(path: Path, condition: pl.Expr) -> int | None:
+    if file.kind == "json":
+        faults = {"one JSON object": ~line.str.contains(r"^\s*(\{.*\}\s*)?$")}
+    else:
+        faults = {
+            "UTF-8 text, got other bytes; save the file as UTF-8": line.str.contains("\ufffd", literal=True),
+        }
+    if file.delimiter:
+        delimiters = line.str.replace_all('"[^"]*"', "").str.count_matches(file.delimiter, literal=True)
+        fields = f"{len(file.names)} fields delimited by {file.delimiter!r} as in the header, got more"
+        faults[fields] = delimiters >= len(file.names)
+        faults['every quote (") to be closed, got an open one'] = line.str.count_matches('"', literal=True) % 2 == 1
+    first = {fault: pl.col("number").filter(is_faulty).first() for fault, is_faulty in faults.items()}
     try:
-        found = _lines(path).with_row_index("number", 1).filter(condition).head(1).collect(engine="streaming")
+        found = _lines(file.path).with_row_index("number", 1).select(**first).collect(engine="streaming")
     except READING_ERRORS:
-        return None
-    return int(found["number"].item()) if found.height else None
+        return {}
+    return found.row(0, named=True)
+
+
+def bad_value(file: EventFile, row: int, column: str, value: object, expected: str, remedy: str = "") -> UserError:
+    """The error for a value that is missing or wrong.
+
+    Args:
+        file: that holds it.
+        row: its number, from 1, not counting the header.
+        column: its name.
+        value: as it was read.
+        expected: what it should have been.
+        remedy: ends the message.
+    """
+    if value is None or value == "":
+        expected, got = "a value", "none"
+    else:
+        text = repr(value) if isinstance(value, str) else str(value)
+        got = text if len(text) <= 60 else text[:57] + "…"
+    return UserError(f"{file.path}: row {row}: expected {expected} in column {column!r}, got {got}{remedy}")
+
+
+def check_columns(file: EventFile, columns: Mapping[str, str]) -> None:
+    """Check that a file has each column once and that no column has two roles.
+
+    Args:
+        file: the log.
+        columns: role ("session", "item", …) → column name.
+
+    Raises:
+        UserError: a column is missing, repeated or named for two roles.
+    """
+    for role, name in columns.items():
+        if file.names.count(name) != 1:
+            raise missing_column(file, role, name)
+        roles = [other for other in columns if columns[other] == name]
+        if len(roles) > 1:
+            raise UserError(
+                f"{file.path}: expected different columns for {' and '.join(roles)}, got {name!r} for both; name "
+                f"yours with --{roles[0]}-column or --{roles[1]}-column"
+            )
+
+
+def missing_column(file: EventFile, role: str, name: str | None = None) -> UserError:
+    """The error for a role whose column is missing or repeated.
+
+    Args:
+        file: the log.
+        role: "session", "user", "item", "time", "event" or "day".
+        name: of the column; None if it was to be recognised.
+    """
+    column = f"one {role} column" + (f" {name!r}" if name else "")
+    if name in file.names:
+        found = f"{file.names.count(name)} in its header"
+    else:
+        found = f"only {', '.join(map(repr, file.names[:12]))}"
+    if file.kind == "text" and len(file.names) == 1:
+        found += f" when it is delimited by {file.delimiter!r}; name its --delimiter if it is another"
+    remedy = "" if role == "day" else f"; name yours with --{role}-column"
+    if role == "session" and name is None:
+        remedy += " (or one of users with --user-column)"
+    return UserError(f"{file.path}: expected {column}, found {found}{remedy}")
+
+
+def check_id_type(file: EventFile, name: str, kind: pl.DataType) -> None:
+    """Check that a column can hold ids.
+
+    Raises:
+        UserError: it holds neither integers nor text.
+    """
+    if not (kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum)):
+        raise UserError(f"{file.path}: column {name!r}: expected integers or text as ids, got {kind}")
 
 
 @contextmanager
 def system_errors() -> Iterator[None]:
-    """Let what polars says of a full disk or a forbidden folder, while it writes, be the error of the system's.
+    """Turn the errors of polars while it writes, for instance to a full disk, into those of the system.
 
     Raises:
         OSError: instead of an error of polars.

@@ -1,24 +1,33 @@
-"""Reading click logs.
+"""Click logs for training and evaluation: from a file to sessions of item numbers.
 
-A log has a row per click: session, item, time. Delimited text with a header line, JSON lines (both packed or not) and
-parquet are read; the columns may have other names. Ids are text, exactly as written ("007" stays "007"), times are
-integers, floats or datetimes and only their order matters here. What is rawer than that goes through `preparation`.
+A log has one row per click: session, item, time. Files are delimited text with a header, JSON lines or parquet. Ids are
+text, exactly as written ("007" stays "007"). Times are integers, floats or datetimes; only their order matters here.
+Rawer logs go through `preparation`.
 
-`encode` turns a log into numbers: clicks are sorted by time within their session, sessions by their first click, both
-keeping the file's order where times are equal.
+`encode` turns a log into numbers. Clicks are sorted by time within their session, sessions by their first click; equal
+times keep the order of the file.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from gru4rec.data.event_files import READING_ERRORS, EventFile, explained, open_event_file, unheard_panics
+from gru4rec.data.clicks import Clicks, grouping_order, places_in_groups, renumber
+from gru4rec.data.event_files import (
+    EventFile,
+    bad_value,
+    check_columns,
+    check_id_type,
+    open_event_file,
+    reading_errors,
+)
 from gru4rec.data.sessions import EncodedLog, Sessions
-from gru4rec.data.times import time_column
+from gru4rec.data.times import infer_time_column
 from inference.shared.columns import Columns
 from inference.shared.errors import UserError
-from inference.shared.vocabulary import Vocabulary
+from inference.shared.vocabulary import MISSING, Vocabulary
 
 
 def read_events(path: str | Path, columns: Columns = Columns(), *, part: str = "train") -> pl.DataFrame:
@@ -36,88 +45,41 @@ def read_events(path: str | Path, columns: Columns = Columns(), *, part: str = "
         UserError: the file is missing, unreadable or empty, a column is missing or null, or a time is no number.
     """
     path = Path(path)
-    if path.is_dir():
-        path = path / f"{part}.parquet"
-    frame = _read(open_event_file(path), columns)
+    file = open_event_file(path / f"{part}.parquet" if path.is_dir() else path)
+    names = dict(zip(("session", "item", "time"), columns.names, strict=True))
+    check_columns(file, names)
+    with reading_errors(file):
+        frame = file.frame.select(**{role: pl.col(name) for role, name in names.items()}).collect()
     if frame.is_empty():
-        raise UserError(f"{path}: expected events, got none (the file has a header only)")
-    for name, role in zip(columns.names, ("session", "item", "time"), strict=True):
+        raise UserError(f"{file.path}: expected events, got none (the file has a header only)")
+    for role in ("session", "item"):
+        check_id_type(file, names[role], frame.schema[role])
+    frame = frame.with_columns(pl.col("session", "item").cast(pl.String))
+    for role, name in names.items():
         empty = frame[role].is_null()
         if frame.schema[role] == pl.String:
-            empty = empty | (frame[role] == "")
+            empty |= frame[role] == ""
         if empty.any():
-            raise UserError(f"{path}: row {_first(empty)}: expected a value in column {name!r}, got none")
-    return frame.with_columns(_times(frame["time"], path, columns.time))
+            raise bad_value(file, _first_row(empty), name, None, "a value")
+    return frame.with_columns(_ticks(frame["time"], file, columns.time))
 
 
-@unheard_panics()
-def _read(file: EventFile, columns: Columns) -> pl.DataFrame:
-    _check_columns(file, columns)
-    try:
-        frame = file.frame.select(*columns.names).collect()
-    except READING_ERRORS as error:
-        raise explained(error, file) from None
-    for name in (columns.session, columns.item):
-        check_id_type(file, name, frame.schema[name])
-    return frame.select(
-        pl.col(columns.session).cast(pl.String).alias("session"),
-        pl.col(columns.item).cast(pl.String).alias("item"),
-        pl.col(columns.time).alias("time"),
-    )
-
-
-def check_id_type(file: EventFile, name: str, kind: pl.DataType) -> None:
-    """Refuse a column that cannot hold ids.
-
-    Raises:
-        UserError: it holds neither integers nor text.
-    """
-    if not (kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum)):
-        raise UserError(f"{file.path}: column {name!r}: expected integers or text as ids, got {kind}")
-
-
-def _check_columns(file: EventFile, columns: Columns) -> None:
-    path, available = file.path, file.names
-    for role, name in zip(("session", "item", "time"), columns.names, strict=True):
-        if available.count(name) != 1:
-            found = "twice" if name in available else f"only {', '.join(map(repr, available[:12]))}"
-            raise UserError(
-                f"{path}: expected one {role} column {name!r}, found {found}; name yours with --{role}-column"
-            )
-        if columns.names.count(name) > 1:
-            raise UserError(
-                f"{path}: expected different columns for session, item and time, got {name!r} for two of them"
-            )
-
-
-def _times(times: pl.Series, path: Path, name: str) -> pl.Series:
+def _ticks(times: pl.Series, file: EventFile, name: str) -> pl.Series:
     if times.dtype in (pl.Categorical, pl.Enum):
         times = times.cast(pl.String)
-    if times.dtype.is_temporal():
-        return times.to_physical().cast(pl.Int64)
-    if not (times.dtype.is_numeric() or times.dtype == pl.String):
-        raise UserError(f"{path}: column {name!r}: expected numbers or dates as times, got {times.dtype}")
-    if times.dtype.is_integer():
-        whole = times.cast(pl.Int64, strict=False)
-        return times.cast(pl.Float64) if whole.null_count() else whole
-    numbers = times.cast(pl.Int64, strict=False) if times.dtype == pl.String else times
-    if numbers.dtype != pl.Int64 or numbers.null_count():
-        numbers = times.cast(pl.Float64, strict=False)
-    if numbers.null_count() and times.dtype == pl.String:
-        column = time_column(times, name)
-        if column.pattern:
-            numbers = times.to_frame().select(column.ticks(pl.col(times.name))).to_series()
-    bad = numbers.is_null() if numbers.dtype == pl.Int64 else numbers.is_null() | ~numbers.is_finite()
-    if bad.any():
-        row = _first(bad)
+    column = infer_time_column(times, f"{file.path}: column {name!r}")
+    ticks = column.read(times)
+    if ticks.null_count() and column.dtype.is_integer():  # too large for int64, or fractions among whole numbers
+        column = replace(column, dtype=pl.Float64())
+        ticks = column.read(times)
+    if ticks.null_count():
+        row = _first_row(ticks.is_null())
         remedy = "; gru4rec prepare --time-format reads other ways to write one" if times.dtype == pl.String else ""
-        raise UserError(
-            f"{path}: row {row}: expected a number or a date in column {name!r}, got {times[row - 1]!r}{remedy}"
-        )
-    return numbers
+        raise bad_value(file, row, name, times[row - 1], column.expected, remedy)
+    return ticks
 
 
-def _first(mask: pl.Series) -> int:
+def _first_row(mask: pl.Series) -> int:
     """Number of the first marked row, from 1, not counting the header."""
     index = mask.arg_max()
     assert index is not None
@@ -125,31 +87,52 @@ def _first(mask: pl.Series) -> int:
 
 
 def encode(events: pl.DataFrame, vocabulary: Vocabulary | None = None) -> EncodedLog:
-    """Numbers for a log.
+    """Turn a log into numbers.
 
     Args:
         events: as `read_events` gives them.
-        vocabulary: the items of a trained model; clicks on others are dropped and their session goes on over the gap.
-            None takes the items of the log itself.
+        vocabulary: the items of a trained model; clicks on other items are skipped, sessions continue after them.
+            None takes the items of the log.
 
     Returns:
-        The encoded log; sessions that have no known item are gone.
+        The encoded log, without the sessions that have no known item.
     """
+    ids = pl.Categorical(pl.Categories.random()), pl.Categorical(pl.Categories.random())
+    columns = [events[name].cast(kind) for name, kind in zip(("session", "item"), ids, strict=True)]
+    (session, _), (item, first) = (renumber(column.to_physical().to_numpy()) for column in columns)
+    clicks = Clicks(session, item, events["time"].to_numpy())
+    return encode_clicks(clicks.keep(grouping_order(clicks)), events["item"].gather(first), vocabulary)
+
+
+def encode_clicks(clicks: Clicks, items: pl.Series, vocabulary: Vocabulary | None = None) -> EncodedLog:
+    """`encode` for clicks.
+
+    Args:
+        clicks: grouped by session; sessions of equal first times keep their order.
+        items: id of each item number.
+        vocabulary: as for `encode`.
+    """
+    present = np.flatnonzero(clicks.support)
+    terms = items.gather(present).cast(pl.String)
     if vocabulary is None:
-        vocabulary = Vocabulary(events["item"].unique().to_list())
-    terms = pl.DataFrame({"item": vocabulary.terms()}, schema={"item": pl.String}).with_row_index("number")
-    sorted_events = (
-        events.with_row_index("row")
-        .with_columns(
-            pl.col("time").min().over("session").alias("session_time"),
-            pl.col("row").min().over("session").alias("session_row"),
-        )
-        .sort("session_time", "session_row", "time", "row")
-        .join(terms, on="item", how="inner", maintain_order="left")
-    )
-    starts = np.flatnonzero(sorted_events["session_row"].rle_id().diff().fill_null(1).to_numpy())
-    offsets = np.append(starts, len(sorted_events)).astype(np.int64)
-    return EncodedLog(Sessions(sorted_events["number"].cast(pl.Int32).to_numpy(), offsets), vocabulary)
+        vocabulary = Vocabulary(terms.to_list())
+    known = pl.DataFrame({"item": vocabulary.terms()}, schema={"item": pl.String}).with_row_index("number")
+    numbers = terms.to_frame("item").join(known, on="item", how="left", maintain_order="left")["number"]
+    number = np.full(len(clicks.support), MISSING, dtype=np.int32)
+    number[present] = numbers.cast(pl.Int32).fill_null(MISSING).to_numpy()
+    starts = clicks.starts
+    order = np.argsort(clicks.time[starts], kind="stable")
+    lengths = clicks.lengths[order]
+    item = number[clicks.item[np.repeat(starts[order], lengths) + places_in_groups(lengths)]]
+    return EncodedLog(_known_clicks(Sessions(item, np.append(0, np.cumsum(lengths)))), vocabulary)
+
+
+def _known_clicks(sessions: Sessions) -> Sessions:
+    """The sessions without clicks on `MISSING` items, and without sessions that are empty then."""
+    known = sessions.items != MISSING
+    kept = np.append(0, np.cumsum(known))[sessions.offsets]
+    lengths = np.diff(kept)
+    return Sessions(sessions.items[known], np.append(0, np.cumsum(lengths[lengths > 0])))
 
 
 def hold_out_last(log: EncodedLog, share: float = 0.1) -> tuple[EncodedLog, Sessions]:
@@ -157,13 +140,13 @@ def hold_out_last(log: EncodedLog, share: float = 0.1) -> tuple[EncodedLog, Sess
 
     Args:
         log: an encoded log, its sessions in time order.
-        share: of the sessions to hold out, at least one.
+        share: of the sessions to hold out; at least one is.
 
     Returns:
         The earlier sessions with the items that occur in them, and the held-out sessions in those items' numbers.
 
     Raises:
-        UserError: fewer than two sessions.
+        UserError: there are fewer than two sessions.
     """
     n_sessions = log.sessions.n_sessions
     if n_sessions < 2:
@@ -171,11 +154,7 @@ def hold_out_last(log: EncodedLog, share: float = 0.1) -> tuple[EncodedLog, Sess
     first = n_sessions - max(1, round(n_sessions * share))
     early, late = log.sessions.slice(0, first), log.sessions.slice(first, n_sessions)
     present = np.bincount(early.items, minlength=len(log.vocabulary)) > 0
-    number = np.cumsum(present, dtype=np.int32) - 1
+    number = np.where(present, np.cumsum(present, dtype=np.int32) - 1, np.int32(MISSING))
     vocabulary = Vocabulary(log.vocabulary.terms(np.flatnonzero(present)))
-    known = present[late.items]
-    kept = np.concatenate([[0], np.cumsum(known)])[late.offsets]
-    lengths = np.diff(kept)
-    offsets = np.concatenate([[0], np.cumsum(lengths[lengths > 0])])
-    held_out = Sessions(number[late.items[known]], offsets)
-    return EncodedLog(Sessions(number[early.items], early.offsets), vocabulary), held_out
+    train = EncodedLog(Sessions(number[early.items], early.offsets), vocabulary)
+    return train, _known_clicks(Sessions(number[late.items], late.offsets))

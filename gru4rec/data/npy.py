@@ -1,4 +1,4 @@
-"""Arrays on disk: one .npy file each, written so that a full disk is told as one, and mapped back, never unpickled."""
+"""Arrays on disk, one .npy file each: written so that a full disk is reported as such, mapped back, never unpickled."""
 
 import warnings
 from pathlib import Path
@@ -15,7 +15,7 @@ UNREADABLE = (OSError, ValueError, TypeError, EOFError, OverflowError, SyntaxErr
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """Write an array, byte for byte as `numpy.save` does, whose errors do not say what is wrong with the disk.
+    """Write an array, byte for byte as `numpy.save` does, which would hide the system's reason if it fails.
 
     Raises:
         OSError: with the system's reason.
@@ -26,19 +26,19 @@ def save_array(path: Path, array: np.ndarray) -> None:
         file.write(array.reshape(-1).view(np.uint8).data)
 
 
-def mapped_array(path: Path, mode: Literal["r", "c"] = "r") -> np.ndarray:
+def map_array(path: Path, mode: Literal["r", "c"] = "r") -> np.ndarray:
     """Map an array into memory.
 
     Args:
         path: of the .npy file.
-        mode: "r" to read it, "c" for private changes.
+        mode: "r" is read-only, "c" copy-on-write.
 
     Raises:
         UserError: the file is missing or damaged.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers as Python 2 wrote them
+            warnings.simplefilter("ignore")  # of headers written by Python 2
             array: Any = np.load(path, mmap_mode=mode, allow_pickle=False)
     except UNREADABLE as error:
         raise UserError(f"{path}: expected an array, got an error: {' '.join(str(error).split())}") from None

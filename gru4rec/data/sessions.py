@@ -1,7 +1,7 @@
 """Encoded sessions: what training and evaluation read.
 
-All clicks of a log lie in one flat array of item numbers, session after session; offsets mark where each begins. This
-is small (4 bytes a click), can be memory-mapped or shared between processes, and is never written to.
+All clicks of a log lie in one flat array of item numbers, session after session; offsets mark where each begins. The
+array is small (4 bytes per click), can be memory-mapped or shared between processes, and is never written to.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy as np
 from inference.shared.vocabulary import Vocabulary
 
 NO_ITEM = -1
-"""In the place of a click from before the session began."""
+"""Stands for a click before the session began."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class Sessions:
 
 @dataclass(frozen=True)
 class EncodedLog:
-    """A training log: its sessions and the items they are made of.
+    """A training log.
 
     Attributes:
-        sessions: the clicks, every item number below len(vocabulary).
+        sessions: the clicks; every item number is below len(vocabulary).
         vocabulary: the items.
     """
 

@@ -1,10 +1,10 @@
-"""Click logs that look like real ones, of any size, for trying things out and for tests.
+"""Realistic click logs of any size, for trials and tests.
 
-Items belong to topics and have a Zipf-like popularity within them. A visitor arrives with one topic in mind; most
-clicks follow on from the item before (its neighbours within the topic, near ones more often than far ones), some jump
-anywhere in the topic, and now and then the intent drifts to another topic. So the order of clicks carries information
-about the next one, popularity carries a little, and the topic of the session so far carries the rest. Lengths are
-geometric with a long tail; sessions overlap in time.
+Items belong to topics and have a Zipf-like popularity within them. A visitor arrives with one topic in mind. Most
+clicks follow the previous item (to its neighbours within the topic, near ones more often than far ones), some jump
+anywhere in the topic, and sometimes the intent drifts to another topic. So the order of clicks says most about the next
+one, the topic of the session something, popularity a little. Session lengths are geometric with a long tail; sessions
+overlap in time.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ import polars as pl
 from inference.shared.errors import UserError
 
 CLICKS_PER_SESSION = 5.0
-FOLLOW, JUMP = 0.7, 0.25  # of the rest, the intent drifts
-NEIGHBOURHOOD = 4.0  # mean distance of a following click, in items of the topic
+FOLLOW, JUMP = 0.7, 0.25  # otherwise the intent drifts
+NEIGHBOURHOOD = 4.0  # mean distance of the next click, in items of the topic
 
 
 @dataclass(frozen=True)
 class _Topics:
-    """Items as topics: topic t has the items first[t] … first[t] + size[t] - 1, the popular ones first."""
+    """Topic t has the items first[t] … first[t] + size[t] - 1, the most popular first."""
 
     first: np.ndarray
     size: np.ndarray
@@ -31,7 +31,7 @@ def synthesize(events: int, items: int, seed: int = 0) -> pl.DataFrame:
     """A click log with the columns SessionId, ItemId (text) and Time (seconds).
 
     Args:
-        events: clicks, about that many (the last session is finished).
+        events: clicks; a few more if the last session is longer.
         items: size of the catalogue, at least 10.
         seed: of all random choices.
 
@@ -44,9 +44,9 @@ def synthesize(events: int, items: int, seed: int = 0) -> pl.DataFrame:
         raise UserError(f"expected at least 10 events and 10 items, got {events} and {items}")
     generator = np.random.default_rng(seed)
     topics = _topics(items)
-    lengths = _lengths(events, generator)
-    numbers = _walk(lengths, topics, generator)
-    names = generator.permutation(items)  # popularity must not show in the ids
+    lengths = _draw_lengths(events, generator)
+    numbers = _draw_clicks(lengths, topics, generator)
+    names = generator.permutation(items)  # ids must not reveal popularity
     width = len(str(items - 1))
     labels = np.array([f"item-{name:0{width}d}" for name in names])
 
@@ -73,15 +73,15 @@ def _topics(items: int) -> _Topics:
     return _Topics(np.cumsum(size) - size, size)
 
 
-def _lengths(events: int, generator: np.random.Generator) -> np.ndarray:
+def _draw_lengths(events: int, generator: np.random.Generator) -> np.ndarray:
     tail = generator.geometric(1 / (CLICKS_PER_SESSION - 1), size=events)
     lengths = 1 + np.where(generator.random(events) < 0.02, 5 * tail, tail)
-    enough = int(np.searchsorted(np.cumsum(lengths), events)) + 1
-    return lengths[:enough].astype(np.int64)
+    n_sessions = int(np.searchsorted(np.cumsum(lengths), events)) + 1
+    return lengths[:n_sessions].astype(np.int64)
 
 
-def _walk(lengths: np.ndarray, topics: _Topics, generator: np.random.Generator) -> np.ndarray:
-    """Item numbers of all clicks, int64 [clicks]; all sessions take their k-th click together."""
+def _draw_clicks(lengths: np.ndarray, topics: _Topics, generator: np.random.Generator) -> np.ndarray:
+    """Item numbers of all clicks, int64 [clicks]; the k-th clicks of all sessions are drawn together."""
     starts = np.cumsum(lengths) - lengths
     clicks = np.empty(lengths.sum(), dtype=np.int64)
     topic = _draw_topics(len(lengths), topics, generator)
@@ -89,12 +89,12 @@ def _walk(lengths: np.ndarray, topics: _Topics, generator: np.random.Generator) 
     for click in range(int(lengths.max())):
         live = np.flatnonzero(lengths > click)
         if click:
-            what = generator.random(len(live))
+            choice = generator.random(len(live))
             size = topics.size[topic[live]]
             step = generator.geometric(1 / NEIGHBOURHOOD, size=len(live))
             following = (place[live] + step) % size
-            place[live] = np.where(what < FOLLOW, following, _draw_places(size, generator))
-            drifts = live[what >= FOLLOW + JUMP]
+            place[live] = np.where(choice < FOLLOW, following, _draw_places(size, generator))
+            drifts = live[choice >= FOLLOW + JUMP]
             topic[drifts] = _draw_topics(len(drifts), topics, generator)
             place[drifts] = _draw_places(topics.size[topic[drifts]], generator)
         clicks[starts[live] + click] = topics.first[topic[live]] + place[live]
@@ -107,6 +107,6 @@ def _draw_topics(count: int, topics: _Topics, generator: np.random.Generator) ->
 
 
 def _draw_places(size: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """A place in each topic, ∝ 1 / (place + 1) approximately: the inverse of the logarithmic distribution function."""
+    """A place in each topic, approximately ∝ 1 / (place + 1): the inverse of the logarithmic distribution function."""
     places: np.ndarray = np.minimum((size + 1.0) ** generator.random(len(size)) - 1, size - 1).astype(np.int64)
     return places

@@ -1,10 +1,9 @@
 """How a time column is written, and what its numbers mean.
 
-Times stay what they are in the file: integers, floats or moments, of whichever unit. To compute with them they become
-plain numbers ("ticks": the integers or floats themselves, or a moment's count of its column's unit since 1970), and a
-`Clock` says how many ticks make a second. Text is recognised by its first rows; the unit of plain numbers by their
-magnitude, which is unmistakable between 1973 and 5138. Numbers below that count events, not seconds: they order clicks
-and have no duration.
+Times keep their type from the file: integers, floats or datetimes of any unit. To compute with them they become plain
+numbers, *ticks*: the integers or floats themselves, or a datetime's count of its unit since 1970. A `Clock` says how
+many ticks make a second. The format of text is inferred from its first rows, the unit of plain numbers from their
+magnitude, which is unambiguous between 1973 and 5138. Smaller numbers only order the clicks and have no duration.
 """
 
 import datetime
@@ -22,7 +21,7 @@ Unit = Literal["s", "ms", "us", "ns", "order"]
 TICKS_PER_SECOND: dict[str, float] = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 DAY = 86_400.0  # seconds
-FIRST_SECOND, LAST_SECOND = 1e8, 1e11  # 1973 and 5138: what lies between them is a date in seconds
+FIRST_SECOND, LAST_SECOND = 1e8, 1e11  # 1973 and 5138: a number in between is a date in seconds
 NAIVE_PATTERNS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M")
 WITH_OFFSET = "%+"
 ZULU = r"(Z| ?UTC)$"
@@ -35,8 +34,8 @@ class TimeColumn:
 
     Attributes:
         dtype: of the times as they are kept: an integer or float type, Date or Datetime.
-        pattern: of text that holds moments, else "".
-        zone: of moments that name none; None keeps them without a zone.
+        pattern: of datetimes written as text, else "".
+        zone: of datetimes that name none; None keeps them without a zone.
     """
 
     dtype: pl.DataType
@@ -44,7 +43,7 @@ class TimeColumn:
     zone: str | None = None
 
     def ticks(self, column: pl.Expr) -> pl.Expr:
-        """The column as ticks, Int64 or Float64; null where it holds no time."""
+        """The column as ticks, Int64 or Float64; null if a value is no time."""
         if self.pattern:
             if self.pattern == WITH_OFFSET:
                 moments = column.str.to_datetime(WITH_OFFSET, time_unit="us", strict=False)
@@ -60,9 +59,13 @@ class TimeColumn:
             return pl.when(number.is_finite()).then(number)
         return column.cast(pl.Int64, strict=False)
 
+    def read(self, times: pl.Series) -> pl.Series:
+        """`ticks` of a column in memory."""
+        return times.to_frame().select(self.ticks(pl.col(times.name))).to_series()
+
     @property
     def expected(self) -> str:
-        """What a value should have been, for messages."""
+        """What messages say a value should have been."""
         if self.pattern:
             return "a time such as 2024-01-31T12:00:00Z" if self.pattern == WITH_OFFSET else f"a time {self.pattern}"
         return "a whole number" if self.dtype.is_integer() else "a number or a date"
@@ -73,10 +76,10 @@ class Clock:
     """What ticks mean.
 
     Attributes:
-        unit: of a tick; "order" where ticks only order events; "day" of dates.
+        unit: of a tick; "order" if ticks only order events; "day" for dates.
         dtype: of the time column.
-        recognised: whether the unit was found out rather than given.
-        zone: of times without one that a user writes, and of those that are shown; None for UTC.
+        recognised: whether the unit was inferred rather than given.
+        zone: of printed times and of times that a user writes without one; None for UTC.
     """
 
     unit: str
@@ -98,18 +101,18 @@ class Clock:
             )
         return 1 / DAY if self.unit == "day" else TICKS_PER_SECOND[self.unit]
 
-    def shown(self, tick: float) -> str:
-        """A tick for people: a date, or the number itself."""
+    def format_time(self, tick: float) -> str:
+        """A tick as text: a date, or the number itself."""
         if self.unit == "order":
             return f"{tick:,.0f}" if float(tick).is_integer() else f"{tick:,}"
         try:
             moment = datetime.datetime.fromtimestamp(tick / self.per_second, tz=self._zone())
         except (ValueError, OverflowError, OSError):
-            return f"{tick:.0f} (no date that a calendar holds)"
+            return f"{tick:.0f} (no calendar date)"
         return moment.strftime("%Y-%m-%d %H:%M:%S").removesuffix(" 00:00:00")
 
-    def described(self) -> str:
-        """The format, for people."""
+    def describe(self) -> str:
+        """The format in words."""
         how = " (recognised)" if self.recognised else ""
         if self.zone is not None and self.unit != "order":
             how += f", shown as in {self.zone}"
@@ -120,13 +123,23 @@ class Clock:
             return f"plain numbers that order the events{how}"
         return f"{UNIT_NAMES[self.unit]} since 1970{how}"
 
-    def tick(self, text: str) -> float:
+    @property
+    def plausible_range(self) -> tuple[float, float]:
+        """The first tick that can be a time, and the first that is too late.
+
+        A given unit is trusted, whatever the numbers; if it was inferred, dates before 1973 or after 5138 are mistakes.
+        """
+        if self.unit in ("order", "day") or not (self.recognised or self.dtype.is_temporal()):
+            return 0, np.inf
+        return FIRST_SECOND * self.per_second, LAST_SECOND * self.per_second
+
+    def parse_time(self, text: str) -> float:
         """The tick of a time that a user wrote: a number in the column's unit, or a date or time in the zone.
 
         Raises:
             UserError: it is neither.
         """
-        if re.fullmatch(r"-?\d{1,19}", text.strip()):  # exactly; more digits than any tick has need not be
+        if re.fullmatch(r"-?\d{1,19}", text.strip()):  # nanoseconds do not fit into a float
             return int(text)
         try:
             return float(text)
@@ -146,91 +159,77 @@ class Clock:
         return ZoneInfo(self.zone) if self.zone else datetime.UTC
 
 
-def time_column(sample: pl.Series, name: str, given: str = "auto", zone: str | None = None) -> TimeColumn:
-    """How to read a column of which some rows are known.
+def infer_time_column(sample: pl.Series, where: str, time_format: str = "auto", zone: str | None = None) -> TimeColumn:
+    """How to read a time column.
 
     Args:
-        sample: its first rows, at least one that is not null for text to be recognised.
-        name: of the column, for messages.
-        given: "auto", a unit, "iso" or a pattern such as "%d.%m.%Y %H:%M".
-        zone: of moments that name none, e.g. Europe/Berlin.
+        sample: its first rows; text needs at least one that is not null.
+        where: the column in messages, e.g. "column 'Time'".
+        time_format: "auto", a unit, "iso" or a pattern such as "%d.%m.%Y %H:%M".
+        zone: of datetimes that name none, e.g. Europe/Berlin.
 
     Raises:
-        UserError: the zone or the format is unknown, or the rows hold no times.
+        UserError: the zone or the format is unknown, or the column cannot hold times.
     """
     if zone is not None:
         try:
             ZoneInfo(zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise UserError(f"unknown time zone {zone!r}; expected a name such as UTC or Europe/Berlin") from None
-    if given not in FORMATS and "%" not in given:
+    if time_format not in FORMATS and "%" not in time_format:
         raise UserError(
-            f"unknown time format {given!r}; expected one of {', '.join(FORMATS)} or a pattern such as %Y-%m-%d"
+            f"unknown time format {time_format!r}; expected one of {', '.join(FORMATS)} or a pattern such as %Y-%m-%d"
         )
     kind = sample.dtype
-    if kind.is_temporal() and kind != pl.Time and kind != pl.Duration:
+    if kind.is_integer() or kind.is_float() or kind == pl.Date or isinstance(kind, pl.Datetime):
         return TimeColumn(kind)
-    if kind.is_integer() or kind.is_float():
-        return TimeColumn(kind)
+    if kind.is_decimal():
+        return TimeColumn(pl.Float64())
     if kind != pl.String:
-        raise UserError(f"column {name!r}: expected numbers or dates as times, got {kind}")
+        raise UserError(f"{where}: expected numbers or dates as times, got {kind}")
     texts = sample.drop_nulls().filter(sample.drop_nulls() != "")
-    if "%" in given:
-        return _moments(given, texts, zone)
-    if given != "iso":
+    if "%" in time_format:
+        return _datetimes(time_format, texts, zone)
+    if time_format != "iso":
         for dtype in (pl.Int64(), pl.Float64()):
             if not texts.cast(dtype, strict=False).null_count():
                 return TimeColumn(dtype)
-    if given in ("auto", "iso"):
+    if time_format in ("auto", "iso"):
         for pattern in (*NAIVE_PATTERNS, WITH_OFFSET):
-            if (
-                texts[:1].to_frame("text").select(TimeColumn(pl.Datetime("us"), pattern).ticks(pl.col("text"))).item()
-                is not None
-            ):
-                return _moments(pattern, texts, zone)
+            if not TimeColumn(pl.Datetime("us"), pattern).read(texts[:1]).null_count():
+                return _datetimes(pattern, texts, zone)
     mostly_float = texts.cast(pl.Float64, strict=False).null_count() < texts.len() / 2
     return TimeColumn(pl.Float64() if mostly_float else pl.Int64())
 
 
-def _moments(pattern: str, texts: pl.Series, zone: str | None) -> TimeColumn:
+def _datetimes(pattern: str, texts: pl.Series, zone: str | None) -> TimeColumn:
     if pattern == WITH_OFFSET or "%z" in pattern or texts[:1].str.contains(ZULU).any():
         return TimeColumn(pl.Datetime("us", "UTC"), pattern, "UTC")
     return TimeColumn(pl.Datetime("us", "UTC" if zone else None), pattern, zone)
 
 
-def clock_of(ticks: np.ndarray, column: TimeColumn, given: str = "auto", zone: str | None = None) -> Clock:
+def infer_clock(ticks: np.ndarray, column: TimeColumn, time_format: str = "auto", zone: str | None = None) -> Clock:
     """What the ticks of a column mean.
 
     Args:
         ticks: some of them, at least one.
         column: how they were read.
-        given: a unit, or anything else to recognise it.
-        zone: of times that name none; dates, and moments that are kept without a zone, do not depend on it.
+        time_format: a unit; anything else infers it.
+        zone: of times that name none; dates, and datetimes kept without a zone, do not depend on it.
     """
     kind = column.dtype
     if kind == pl.Date:
         return Clock("day", kind)
     if isinstance(kind, pl.Datetime):
         return Clock(kind.time_unit, kind, recognised=bool(column.pattern), zone=zone if kind.time_zone else None)
-    if given in (*TICKS_PER_SECOND, "order"):
-        return Clock(given, kind, zone=zone)
-    return Clock(magnitude(float(np.median(ticks))), kind, recognised=True, zone=zone)
+    if time_format in (*TICKS_PER_SECOND, "order"):
+        return Clock(time_format, kind, zone=zone)
+    return Clock(infer_time_unit(float(np.median(ticks))), kind, recognised=True, zone=zone)
 
 
-def magnitude(tick: float) -> Unit:
-    """The unit in which a number is a date between 1973 and 5138, "order" where there is none."""
+def infer_time_unit(tick: float) -> Unit:
+    """The unit in which a number is a date between 1973 and 5138; "order" if there is none."""
     for unit in ("s", "ms", "us", "ns"):
         if FIRST_SECOND * TICKS_PER_SECOND[unit] <= tick < LAST_SECOND * TICKS_PER_SECOND[unit]:
             return unit
     return "order"
-
-
-def plausible(clock: Clock) -> tuple[float, float]:
-    """The first and the last tick that can be a time of this clock.
-
-    A unit that was given is believed, whatever the numbers; where it was recognised, dates before 1973 or after 5138
-    are mistakes among the others.
-    """
-    if clock.unit in ("order", "day") or not (clock.recognised or clock.dtype.is_temporal()):
-        return 0, np.inf
-    return FIRST_SECOND * clock.per_second, LAST_SECOND * clock.per_second

@@ -1,8 +1,8 @@
 """From a raw log to training, validation and test clicks, and a check of what comes out.
 
 Enters: event files in any known layout. Leaves: a prepared folder, or the findings of an audit. Read `columns` →
-`raw_log` → `filters` → `splits` → `pipeline` → `output`; `presets` holds the rules of public logs, `audit` and
-`order_test` look for what makes an evaluation invalid.
+`raw_log` → `filters` → `splits` → `pipeline` → `output`. `presets` holds the rules of public logs; `audit` and
+`order_test` find what makes an evaluation invalid.
 """
 
 from gru4rec.preparation.pipeline import Rules, prepare

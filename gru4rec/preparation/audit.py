@@ -1,8 +1,8 @@
 """What is wrong with a log, and what would make figures measured on it worthless.
 
-Every check looks at the clicks as numbers and says what it found in one sentence. A finding is "invalid" only where an
-evaluation would measure something else than it claims: clicks of the test in the training, training from the test's
-future, nothing or next to nothing to rank, a test made of robots. Everything else is a warning, or a note.
+Every check looks at the clicks as numbers and reports what it found in one sentence. A finding is "invalid" only if an
+evaluation would not measure what it claims to: test clicks in the training, training clicks from the test's future,
+(almost) nothing to rank, a test made of robots. Everything else is a warning or a note.
 """
 
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ import numpy as np
 
 from gru4rec.data.clicks import Clicks
 from gru4rec.data.times import DAY, Clock
-from gru4rec.preparation.order_test import popularity_recall, shuffled, transition_recall
+from gru4rec.preparation.order_test import popularity_recall, shuffle, transition_recall
 
 Severity = Literal["invalid", "warning", "note"]
 
-ROBOT_CLICKS, ROBOT_SECONDS = 20, 1.0  # so many clicks, less than so long apart on average
+ROBOT_CLICKS, ROBOT_SECONDS = 20, 1.0  # this many clicks, less than this far apart on average
 ENDLESS_CLICKS, ENDLESS_DAYS = 1000, 1.0
-LARGEST_SAMPLE = 5_000_000  # clicks from which transitions are counted
+LARGEST_SAMPLE = 5_000_000  # clicks in which transitions are counted
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Finding:
     """One sentence about a log.
 
     Attributes:
-        severity: whether it makes an evaluation invalid, or is worth a look, or worth knowing.
-        text: for people.
+        severity: it makes an evaluation invalid, is worth a look, or is worth knowing.
+        text: the sentence.
     """
 
     severity: Severity
@@ -41,8 +41,8 @@ class Part:
 
     Attributes:
         name: "train" or "test".
-        clicks: grouped; item and session numbers are those of the other part, too.
-        backwards: rows whose time is before that of the row of their session that came before them.
+        clicks: grouped; all parts share item and session numbers.
+        backwards: rows that are earlier than the row of their session before them.
     """
 
     name: str
@@ -56,9 +56,9 @@ class Order:
 
     Attributes:
         transitions: of the log as it is.
-        without_order: of the same log, the clicks of every session shuffled.
+        without_order: of the same log with the clicks of every session shuffled.
         popularity: of the 20 most clicked items.
-        pairs: how many clicks were to be guessed.
+        pairs: number of predicted clicks.
     """
 
     transitions: float
@@ -72,9 +72,9 @@ def audit(train: Part, test: Part | None, clock: Clock, order: Order | None) -> 
 
     Args:
         train: the log.
-        test: what a model is to be evaluated on.
+        test: what a model will be evaluated on.
         clock: of both.
-        order: as `order_information` gives it.
+        order: from `order_information`.
     """
     findings = []
     for part in (train, test):
@@ -88,21 +88,21 @@ def audit(train: Part, test: Part | None, clock: Clock, order: Order | None) -> 
 
 
 def order_information(train: Clicks, test: Clicks | None, seed: int = 0) -> Order | None:
-    """Guess each next click from the last one.
+    """Predict each next click from the last one.
 
     Args:
         train: a log.
-        test: where to guess; None holds out the latest tenth of the sessions.
+        test: to predict; None holds out the latest tenth of the sessions.
         seed: of the shuffling.
 
     Returns:
-        None where there is nothing to guess.
+        None if there is nothing to predict.
     """
     if test is None:
         begins = train.time[train.starts]
         late = np.repeat(begins >= np.sort(begins)[len(begins) - max(1, len(begins) // 10)], train.lengths)
         train, test = train.keep(~late), train.keep(late)
-    if len(train) > LARGEST_SAMPLE:  # the latest sessions; enough to tell
+    if len(train) > LARGEST_SAMPLE:  # the latest sessions are enough
         train = train.keep(train.session >= train.session[len(train) - LARGEST_SAMPLE])
     n_pairs = len(test) - len(test.starts)
     if not n_pairs or len(train) == len(train.starts):
@@ -110,7 +110,7 @@ def order_information(train: Clicks, test: Clicks | None, seed: int = 0) -> Orde
     generator = np.random.default_rng(seed)
     return Order(
         transition_recall(train, test),
-        transition_recall(shuffled(train, generator), shuffled(test, generator)),
+        transition_recall(shuffle(train, generator), shuffle(test, generator)),
         popularity_recall(train, test),
         n_pairs,
     )
@@ -126,38 +126,36 @@ def _duplicates(part: Part) -> Iterator[Finding]:
         share = again.mean()
         yield Finding(
             "warning" if share > 0.01 else "note",
-            f"{part.name}: {again.sum():,} clicks ({share:.1%}) are there twice: same session, item and time",
+            f"{part.name}: {again.sum():,} clicks ({share:.1%}) are duplicates: same session, item and time",
         )
 
 
 def _robots(part: Part, clock: Clock) -> Iterator[Finding]:
     clicks = part.clicks
     starts, lengths = clicks.starts, clicks.lengths
-    suspicious = np.zeros(len(starts), dtype=bool)
+    long = lengths >= ENDLESS_CLICKS
+    suspicious, endless = long, long
     if clock.unit not in ("order", "day"):
         seconds = (clicks.time[starts + lengths - 1] - clicks.time[starts]) / clock.per_second
         fast = (lengths >= ROBOT_CLICKS) & (seconds < ROBOT_SECONDS * (lengths - 1))
-        endless = (lengths >= ENDLESS_CLICKS) | (seconds >= ENDLESS_DAYS * DAY)
+        suspicious, endless = long | fast, long | (seconds >= ENDLESS_DAYS * DAY)
         if fast.any():
             yield Finding(
                 "warning",
                 f"{part.name}: {fast.sum():,} sessions of {ROBOT_CLICKS} clicks or more click faster than once in "
                 f"{ROBOT_SECONDS:g} s, which no person does ({lengths[fast].sum() / len(clicks):.1%} of the clicks)",
             )
-        suspicious |= fast
-    else:
-        endless = lengths >= ENDLESS_CLICKS
     if endless.any():
         yield Finding(
             "warning",
             f"{part.name}: {endless.sum():,} sessions have {ENDLESS_CLICKS:,} clicks or more or last a day or longer; "
             f"the longest has {lengths.max():,} clicks ({lengths[endless].sum() / len(clicks):.1%} of all clicks)",
         )
-    suspicious |= lengths >= ENDLESS_CLICKS
     share = lengths[suspicious].sum() / len(clicks)
     if part.name == "test" and share > 0.1:
         yield Finding(
-            "invalid", f"test: {share:.0%} of its clicks are of robots or endless sessions: they decide the figures"
+            "invalid",
+            f"test: {share:.0%} of its clicks are from robots or endless sessions, which decide the figures",
         )
 
 
@@ -175,7 +173,7 @@ def _clock_jumps(part: Part, clock: Clock) -> Iterator[Finding]:
     if tied > 0.2:
         yield Finding(
             "warning",
-            f"{part.name}: {tied:.0%} of consecutive clicks have the same time: their order is the file's, true or not",
+            f"{part.name}: {tied:.0%} of consecutive clicks have the same time; the file decides their order",
         )
     if clock.unit == "order":
         yield Finding("note", f"{part.name}: the times are plain numbers; pauses, robots and jumps cannot be judged")
@@ -188,10 +186,8 @@ def _clock_jumps(part: Part, clock: Clock) -> Iterator[Finding]:
     gaps = np.diff(times)
     if len(gaps) and gaps.max() > max(day, 0.05 * float(times[-1] - times[0])):
         at = int(gaps.argmax())
-        begin, end = clock.shown(times[at].item()), clock.shown(times[at + 1].item())
-        yield Finding(
-            "warning", f"{part.name}: nothing at all between {begin} and {end}: a clock that jumped, or lost data"
-        )
+        begin, end = clock.format_time(times[at].item()), clock.format_time(times[at + 1].item())
+        yield Finding("warning", f"{part.name}: no clicks between {begin} and {end}: the clock jumped, or data is lost")
 
 
 def _lengths(part: Part) -> Iterator[Finding]:
@@ -200,7 +196,7 @@ def _lengths(part: Part) -> Iterator[Finding]:
     if single > 0.3:
         yield Finding(
             "warning" if part.name == "test" else "note",
-            f"{part.name}: {single:.0%} of the sessions have a single click, from which nothing is learned or measured",
+            f"{part.name}: {single:.0%} of the sessions have a single click: nothing to learn or to measure",
         )
 
 
@@ -208,7 +204,7 @@ def _popularity(train: Part) -> Iterator[Finding]:
     support = np.sort(train.clicks.support[train.clicks.support > 0])[::-1]
     top = max(1, len(support) // 100)
     share = support[:top].sum() / support.sum()
-    yield Finding("note", f"train: the most clicked hundredth of the items ({top:,}) has {share:.0%} of the clicks")
+    yield Finding("note", f"train: the most clicked hundredth of the items ({top:,}) gets {share:.0%} of the clicks")
     if support[0] > 0.2 * support.sum() and len(support) > 5:
         yield Finding(
             "warning", f"train: one item has {support[0] / support.sum():.0%} of all clicks; is it a product?"
@@ -220,22 +216,22 @@ def _no_order(train: Part, test: Part | None) -> Iterator[Finding]:
         where = "before the latest tenth of the sessions and in it" if test is None else "in train and in test"
         yield Finding(
             "warning",
-            f"whether order carries information is not measured: it takes sessions of two clicks both {where}",
+            f"cannot measure whether order carries information: this takes sessions of two clicks both {where}",
         )
     else:
-        yield Finding("warning", "no session has two clicks, so that there is no next click to learn from or to guess")
+        yield Finding("warning", "no session has two clicks, so there is no next click to learn or to predict")
 
 
 def _order(order: Order) -> Iterator[Finding]:
     error = 2 * np.sqrt(0.5 / order.pairs)  # two standard errors of the difference, at most
-    told = (
+    recalls = (
         f"the 20 likeliest successors of the last click hold the next one in {order.transitions:.1%}, after shuffling "
         f"each session in {order.without_order:.1%}; the 20 most popular items in {order.popularity:.1%}"
     )
     if order.transitions <= order.without_order + error:
-        yield Finding("warning", f"order carries no information: {told}")
+        yield Finding("warning", f"order carries no information: {recalls}")
     else:
-        yield Finding("note", f"order carries information: {told}")
+        yield Finding("note", f"order carries information: {recalls}")
 
 
 def _leaks(train: Part, test: Part, clock: Clock) -> Iterator[Finding]:
@@ -246,7 +242,7 @@ def _leaks(train: Part, test: Part, clock: Clock) -> Iterator[Finding]:
         if shared:
             yield Finding(
                 "invalid",
-                f"{shared:,} clicks of the test ({shared / len(test.clicks):.1%}) are in the training file, too",
+                f"{shared:,} clicks of the test ({shared / len(test.clicks):.1%}) are also in the training file",
             )
         yield Finding(
             "warning", f"{len(both):,} of {n_sessions:,} test sessions have an id that is also one in the training file"
@@ -256,16 +252,16 @@ def _leaks(train: Part, test: Part, clock: Clock) -> Iterator[Finding]:
     if later:
         share = later / len(train.clicks)
         far = share > 0.05
-        why = "this is no split by time" if far else "sessions that run across it, which --split-by cut removes"
+        why = "this is no split by time" if far else "their sessions cross it; --split-by cut cuts them"
         yield Finding(
             "invalid" if far else "warning",
             f"{later:,} training clicks ({share:.1%}) are from after the first click of the test, "
-            f"{clock.shown(begins.item())}: {why}",
+            f"{clock.format_time(begins.item())}: {why}",
         )
 
 
 def _shared_clicks(train: Clicks, test: Clicks, sessions: np.ndarray) -> int:
-    """How many clicks of the test are in the training: same session, item and time."""
+    """How many clicks of the test are in the training, with the same session, item and time."""
     kept = [part.keep(np.isin(part.session, sessions)) for part in (train, test)]
     rows = np.concatenate([np.rec.fromarrays([part.session, part.item, part.time]) for part in kept])
     which = np.repeat([0, 1], [len(kept[0]), len(kept[1])])
@@ -275,9 +271,7 @@ def _shared_clicks(train: Clicks, test: Clicks, sessions: np.ndarray) -> int:
 
 
 def _unknown(train: Part, test: Part) -> Iterator[Finding]:
-    known = np.zeros(max(len(train.clicks.support), len(test.clicks.support)), dtype=bool)
-    known[: len(train.clicks.support)] = train.clicks.support > 0
-    is_known = known[test.clicks.item]
+    is_known = np.isin(test.clicks.item, train.clicks.item)
     unknown_items = len(np.unique(test.clicks.item[~is_known]))
     share = 1 - is_known.mean()
     if unknown_items:
@@ -288,7 +282,7 @@ def _unknown(train: Part, test: Part) -> Iterator[Finding]:
     ranked = test.clicks.keep(is_known)
     pairs = len(ranked) - len(ranked.starts)
     if not pairs:
-        yield Finding("invalid", "test: no session has two items that training knows: there is nothing to evaluate")
+        yield Finding("invalid", "test: no session has two items that training knows, so there is nothing to evaluate")
     elif pairs < 1000:
         yield Finding(
             "warning",

@@ -1,4 +1,4 @@
-"""The public click logs as they are downloaded, and what the official preprocessing of each does.
+"""The public click logs as downloaded, and the official preprocessing of each.
 
 | preset       | files                                    | sessions                       | test                     |
 |--------------|------------------------------------------|--------------------------------|--------------------------|
@@ -9,11 +9,10 @@
 | rees46       | 2019-Oct.csv, 2019-Nov.csv               | users, cut at pauses of 1 h    | 2019-11-30               |
 | coveo        | the one file of browsing events          | given, cut at pauses of 1 h    | the last day             |
 
-All filter the whole log before they split it. rsc15 keeps repeats and filters in one pass; the others drop consecutive
+All filter the whole log before the split. rsc15 keeps repeats and filters in one pass. The others drop consecutive
 repeats, filter until nothing changes, cut sessions at the boundary, and order clicks of the same time by item.
 `--no-valid` gives the official full training part; otherwise a validation part as long as the test is split off it. The
-official test and validation files also hold items that training lacks; evaluation drops them, and here they are gone
-already.
+official test and validation files also hold items that training lacks; evaluation ignores them, so they are dropped.
 """
 
 from dataclasses import dataclass
@@ -28,14 +27,14 @@ class Preset:
 
     Attributes:
         columns: which of its columns is which.
-        rules: what is done to it, but for the split.
+        rules: of its preparation, without the split.
         days: of the test, and of the validation before it, counted back from the last click ...
-        test_at, valid_at: ... or where they begin, where the official boundary is a date.
-        names: of the first columns, where the file has no header.
+        test_at, valid_at: ... or where they begin, if the official boundary is a date.
+        names: of the first columns of files without a header.
         delimiter: of its files.
-        event_kinds: that are kept.
+        event_kinds: to keep.
         time_format: of its times.
-        whole_seconds: whether fractions of seconds are cut off.
+        whole_seconds: truncate times to seconds.
     """
 
     columns: RawColumns

@@ -1,8 +1,8 @@
 """A raw log in any readable form, as numbers.
 
-One streaming pass over the files turns ids into numbers (the concurrent dictionary behind a categorical column: no
-sorting, no second pass, and text is never held) and times into ticks. Whether something is wrong is a count over the
-result; only then are the files read again, for the row to name.
+One streaming pass over the files turns ids into numbers and times into ticks. The concurrent dictionary behind a
+categorical column numbers the ids: no sorting, no second pass, and text is never held. Whether something is wrong is a
+count over the result; only then are the files read again to find the row.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,17 @@ import numpy as np
 import polars as pl
 from polars import selectors
 
-from gru4rec.data.clicks import Clicks, Names, by_first_appearance
-from gru4rec.data.event_files import READING_ERRORS, EventFile, explained, unheard_panics
-from gru4rec.data.events import check_id_type
-from gru4rec.data.times import DAY, Clock, clock_of, magnitude, plausible, time_column
-from gru4rec.preparation.columns import RawColumns, check_columns
+from gru4rec.data.clicks import Clicks, Ids, renumber
+from gru4rec.data.event_files import (
+    READING_ERRORS,
+    EventFile,
+    bad_value,
+    check_columns,
+    check_id_type,
+    reading_errors,
+)
+from gru4rec.data.times import DAY, Clock, infer_clock, infer_time_column, infer_time_unit
+from gru4rec.preparation.columns import RawColumns
 from inference.shared.errors import UserError
 
 SAMPLE_ROWS = 1000
@@ -27,24 +33,24 @@ LARGEST_INDEX = 2**31 - 2
 
 @dataclass
 class RawLog:
-    """What was read; whoever works on the clicks takes them over, so that a large log is not in memory twice.
+    """A raw log as it was read.
 
     Attributes:
-        clicks: in the files' order; sessions may be interleaved. Their session numbers are those of the group column.
+        clicks: in the files' order; sessions may be interleaved. Sessions are numbered by the group column.
         wanted: which clicks [E] are of the wanted kinds; None for all of them.
-        names: the ids behind the numbers.
+        ids: behind the numbers.
         clock: what the times mean.
-        warnings: what looks wrong but can be worked with.
+        warnings: what looks wrong but does not prevent the work.
     """
 
     clicks: Clicks
     wanted: np.ndarray | None
-    names: Names
+    ids: Ids
     clock: Clock
     warnings: tuple[str, ...]
 
-    def hand_over(self) -> tuple[Clicks, np.ndarray | None]:
-        """The clicks and which are wanted; this log is left without any."""
+    def take_clicks(self) -> tuple[Clicks, np.ndarray | None]:
+        """The clicks and which are wanted; this log keeps none, so a large one is not in memory twice."""
         taken = self.clicks, self.wanted
         self.clicks, self.wanted = self.clicks.keep(slice(0, 0)), None
         return taken
@@ -56,10 +62,10 @@ class Reading:
 
     Attributes:
         columns: which is which.
-        event_kinds: the kinds of events that are wanted; empty for all.
+        event_kinds: the wanted kinds of events; empty for all.
         time_format: "auto", a unit, "iso" or a pattern.
-        time_zone: of moments that name none.
-        whole_seconds: cut fractions of seconds off; the times become seconds since 1970.
+        time_zone: of datetimes that name none.
+        whole_seconds: truncate times to seconds since 1970.
     """
 
     columns: RawColumns
@@ -77,18 +83,18 @@ def read_raw(files: list[EventFile], reading: Reading) -> RawLog:
         reading: how; its columns are those of the first file.
 
     Raises:
-        UserError: a file cannot be read, a column is missing, or a value is no id or no time, with file and row.
+        UserError: a file cannot be read, a column is missing, or a value is no id or no time; with file and row.
     """
     for file in files:
-        check_columns(file, reading.columns)
-        for name in (reading.columns.group, reading.columns.item):
-            assert name is not None
-            check_id_type(file, name, _schema(file)[name])
+        check_columns(file, reading.columns.named)
+        for role in (reading.columns.group, reading.columns.item):
+            assert role is not None
+            check_id_type(file, role, _schema(file)[role])
     return _Reader(files, reading).log()
 
 
 class _Reader:
-    """The files with all that was found out about them on the way."""
+    """The files with what is known of them."""
 
     def __init__(self, files: list[EventFile], reading: Reading):
         self._files = files
@@ -100,13 +106,14 @@ class _Reader:
         times = self._sample(self._time)
         self._time_is_text = times.dtype == pl.String
         format_of_time = "ms" if self._columns.day else reading.time_format
-        self._time_column = time_column(times, self._time, format_of_time, reading.time_zone)
+        where = f"column {self._time!r}"
+        self._time_column = infer_time_column(times, where, format_of_time, reading.time_zone)
 
     def log(self) -> RawLog:
-        frame = self._collect()
+        frame = self._collect_clicks()
         if frame["time"].null_count() and self._time_is_text and self._time_column.dtype.is_integer():
-            self._time_column = replace(self._time_column, dtype=pl.Float64())  # whole numbers at first, others later
-            frame = self._collect()
+            self._time_column = replace(self._time_column, dtype=pl.Float64())  # fractions after whole numbers
+            frame = self._collect_clicks()
         if frame.is_empty():
             raise UserError(f"{self._files[0].path}: expected events, got none (the file has a header only)")
         if frame.height > LARGEST_INDEX:
@@ -118,12 +125,12 @@ class _Reader:
             is_bad = self._time_column.ticks(pl.col(self._time)).is_null()
             raise self._bad_row(self._time, is_bad, self._time_column.expected)
         columns = {column.name: column for column in frame}
-        del frame  # from here on, a column that has been turned into numbers is gone
+        del frame  # each column is freed once it has been turned into numbers
         with ThreadPoolExecutor(2) as threads:
             of_groups = threads.submit(self._numbers, columns.pop("group"), self._columns.group)
             of_items = threads.submit(self._numbers, columns.pop("item"), self._item)
             (session, sessions), (item, items) = of_groups.result(), of_items.result()
-        clicks, names = Clicks(session, item, columns.pop("time").to_numpy()), Names(sessions, items)
+        clicks = Clicks(session, item, columns.pop("time").to_numpy())
         clock = self._clock(clicks.time)
         if self._columns.day:
             clicks = Clicks(clicks.session, clicks.item, clicks.time + self._days(clicks.session))
@@ -132,11 +139,11 @@ class _Reader:
         if self._reading.whole_seconds:
             clicks = Clicks(clicks.session, clicks.item, clicks.time // int(clock.per_second))
             clock = Clock("s", pl.Int64(), zone=clock.zone)
-        return RawLog(clicks, wanted, names, clock, self._warnings(clicks.time, clock))
+        return RawLog(clicks, wanted, Ids(sessions, items), clock, self._warnings(clicks.time, clock))
 
-    def _collect(self) -> pl.DataFrame:
+    def _collect_clicks(self) -> pl.DataFrame:
         groups, items = pl.Categorical(pl.Categories.random()), pl.Categorical(pl.Categories.random())
-        return self._collected(
+        return self._collect_files(
             lambda file: file.frame.select(
                 pl.col(self._columns.group).cast(pl.String).cast(groups).alias("group"),
                 pl.col(self._item).cast(pl.String).cast(items).alias("item"),
@@ -145,31 +152,23 @@ class _Reader:
             )
         )
 
-    @unheard_panics()
-    def _collected(self, selected: Callable[[EventFile], pl.LazyFrame]) -> pl.DataFrame:
+    def _collect_files(self, select: Callable[[EventFile], pl.LazyFrame]) -> pl.DataFrame:
         try:
-            return pl.concat([selected(file) for file in self._files]).collect(engine="streaming")
+            return pl.concat([select(file) for file in self._files]).collect(engine="streaming")
         except READING_ERRORS:
-            for file in self._files:  # whose fault it was
-                try:
-                    selected(file).collect(engine="streaming")
-                except READING_ERRORS as error:
-                    raise explained(error, file) from None
+            for file in self._files:  # find the one at fault
+                with reading_errors(file):
+                    select(file).collect(engine="streaming")
             raise
 
-    @unheard_panics()
     def _sample(self, name: str) -> pl.Series:
-        rows = [file.frame.select(name).head(SAMPLE_ROWS) for file in self._files]
         samples = []
-        for file, row in zip(self._files, rows, strict=True):
-            try:
-                samples.append(row.collect()[name])
-            except READING_ERRORS as error:
-                raise explained(error, file) from None
-        for file, sample in zip(self._files, samples, strict=True):
-            if sample.dtype != samples[0].dtype:
+        for file in self._files:
+            with reading_errors(file):
+                samples.append(file.frame.select(name).head(SAMPLE_ROWS).collect()[name])
+            if samples[-1].dtype != samples[0].dtype:
                 raise UserError(
-                    f"{file.path}: expected times of one type in all files, got {sample.dtype} in column {name!r} "
+                    f"{file.path}: expected times of one type in all files, got {samples[-1].dtype} in column {name!r} "
                     f"after {samples[0].dtype} in {self._files[0].path}"
                 )
         return pl.concat(samples)
@@ -181,11 +180,11 @@ class _Reader:
         return pl.col(self._columns.event).cast(pl.String).is_in(self._reading.event_kinds).fill_null(False)
 
     def _numbers(self, column: pl.Series, name: str) -> tuple[np.ndarray, pl.Series]:
-        """The numbers of a column of ids, and the id of each number in the type that all files have them in."""
+        """The numbers of a column of ids, and the id of each number; of integer type if all files agree on one."""
         codes = column.to_physical()
         if codes.null_count():
             codes = codes.fill_null(codes.fill_null(0).to_numpy().max() + 1)
-        numbers, places = by_first_appearance(codes.to_numpy())
+        numbers, places = renumber(codes.to_numpy())
         ids = column.gather(places).cast(pl.String)
         text = pl.col(name).cast(pl.String)
         self._refuse(name, ids, text.is_null() | (text == ""), "a value")
@@ -198,7 +197,7 @@ class _Reader:
         return numbers, ids.cast(kind) if not kinds and kind.is_integer() else ids
 
     def _refuse(self, name: str, ids: pl.Series, is_bad: pl.Expr, expected: str) -> None:
-        """Raise if a condition on a column of ids holds; rows are looked at only if it holds for one of the ids.
+        """Raise if a condition holds for one of the ids; only then are the rows read.
 
         Items of unwanted events may be anything: a page view has none.
         """
@@ -210,24 +209,24 @@ class _Reader:
 
     def _clock(self, ticks: np.ndarray) -> Clock:
         sample = ticks[:: max(1, len(ticks) // 100_000)]
-        return clock_of(sample, self._time_column, self._reading.time_format, self._reading.time_zone)
+        return infer_clock(sample, self._time_column, self._reading.time_format, self._reading.time_zone)
 
     def _days(self, session: np.ndarray) -> np.ndarray:
         """For each click, the first day of its session in milliseconds since 1970."""
         name = self._columns.day
         assert name is not None
-        column = time_column(self._sample(name), name, "iso")
-        days = self._collected(lambda file: file.frame.select(column.ticks(pl.col(name)).alias("day")))["day"]
+        column = infer_time_column(self._sample(name), f"column {name!r}", "iso")
+        days = self._collect_files(lambda file: file.frame.select(column.ticks(pl.col(name)).alias("day")))["day"]
         if days.null_count():
             raise self._bad_row(name, column.ticks(pl.col(name)).is_null(), column.expected)
         ticks = days.to_numpy().astype(np.int64)
         first = np.full(int(session.max()) + 1, np.iinfo(np.int64).max)
-        np.minimum.at(first, session, ticks // round(DAY * clock_of(ticks, column).per_second))
+        np.minimum.at(first, session, ticks // round(DAY * infer_clock(ticks, column).per_second))
         earliest: np.ndarray = first[session]
         return earliest * MILLISECONDS_PER_DAY
 
     def _check_times(self, ticks: np.ndarray, clock: Clock) -> None:
-        low, high = plausible(clock)
+        low, high = clock.plausible_range
         if ticks.min() >= low and ticks.max() < high:
             return
         if self._columns.day:
@@ -241,7 +240,7 @@ class _Reader:
         raise self._bad_row(
             self._time,
             (tick < low) | (tick >= high),
-            f"{clock.described().removesuffix(' (recognised)')} like most others",
+            f"{clock.describe().removesuffix(' (recognised)')} like most others",
             remedy="; if it is right, name the unit with --time-format (s, ms, us, ns, order)",
         )
 
@@ -249,19 +248,19 @@ class _Reader:
         given = self._reading.time_format
         if given not in ("s", "ms", "us", "ns"):
             return ()
-        seen = magnitude(float(np.median(ticks)))
+        seen = infer_time_unit(float(np.median(ticks)))
         if seen in (given, "order"):
             return ()
-        last = clock.shown(float(ticks.max()))
+        last = clock.format_time(float(ticks.max()))
         return (
-            f"the times are read as {given} as asked for, which puts the last one at {last}; they look like {seen}: "
+            f"the times are read as {given}, as asked, so the last one is at {last}; they look like {seen}: "
             f"--time-format {seen}",
         )
 
     def _no_such_events(self) -> UserError:
         name = self._columns.event
         assert name is not None
-        kinds = self._collected(lambda file: file.frame.select(pl.col(name).cast(pl.String).alias("kind")))[
+        kinds = self._collect_files(lambda file: file.frame.select(pl.col(name).cast(pl.String).alias("kind")))[
             "kind"
         ].value_counts(sort=True)["kind"]
         found = ", ".join(map(repr, kinds.head(12).to_list()))
@@ -270,7 +269,6 @@ class _Reader:
             f"{name!r}, found only {found}: the event filter removed everything"
         )
 
-    @unheard_panics()
     def _places(self, is_bad: pl.Expr) -> tuple[EventFile, int, dict[str, object]] | None:
         """The first row that a condition holds for."""
         for file in self._files:
@@ -287,22 +285,9 @@ class _Reader:
         place = self._places(is_bad)
         assert place is not None
         file, number, row = place
-        value = row[name]
-        if value is None or value == "":
-            expected, got = "a value", "none"
-        else:
-            got = _shown(value)
-        return UserError(f"{file.path}: row {number}: expected {expected} in column {name!r}, got {got}{remedy}")
+        return bad_value(file, number, name, row[name], expected, remedy)
 
 
-def _shown(value: object) -> str:
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-@unheard_panics()
 def _schema(file: EventFile) -> pl.Schema:
-    try:
+    with reading_errors(file):
         return file.frame.collect_schema()
-    except READING_ERRORS as error:
-        raise explained(error, file) from None

@@ -4,8 +4,8 @@ A boundary divides clicks into early and late ones, in one of three ways:
 
 * start: whole sessions; those whose first click is at or after the boundary are late.
 * end: whole sessions; those whose last click is at or after the boundary are late (RSC15 in the papers).
-* cut: sessions that start at or after the boundary are late; the others keep what they have before it and lose the
-  rest (the other public sets), so that nothing that is learned from happened during the test.
+* cut: sessions that start at or after the boundary are late; the others lose their clicks after it (the other public
+  sets), so no training click is from the time of the test.
 """
 
 import math
@@ -23,12 +23,12 @@ SplitBy = Literal["start", "end", "cut"]
 
 @dataclass(frozen=True)
 class Boundary:
-    """Where a log is split; exactly one of the three.
+    """Where a log is split; exactly one of the three is given.
 
     Attributes:
-        days: this long before the last click.
-        fraction: so that the last sessions, this share of them, are late.
-        at: at this tick.
+        days: before the last click.
+        fraction: of the sessions that are late.
+        at: tick.
     """
 
     days: float | None = None
@@ -48,21 +48,20 @@ class Boundary:
         """The boundary as a tick.
 
         Args:
-            clicks: what is split.
+            clicks: to split.
             clock: of their times.
             last: the tick that days are counted back from; None for the last click.
-            by: how it is split.
+            by: how they are split.
 
         Raises:
-            UserError: days of times without a unit.
+            UserError: days are given but the times have no unit.
         """
         if self.at is not None:
             return self.at
         if self.days is not None:
             back = self.days * DAY * clock.per_second
-            if clicks.time.dtype == np.int64:  # exactly: nanoseconds do not fit into a float
-                return int(clicks.time.max() if last is None else last) - round(back)
-            return float(clicks.time.max() if last is None else last) - back
+            end = clicks.time.max().item() if last is None else last
+            return int(end) - round(back) if clicks.time.dtype == np.int64 else end - back  # nanoseconds fit no float
         assert self.fraction is not None
         edges = _edges(clicks, by)
         first_late = len(edges) - max(1, round(len(edges) * self.fraction))
@@ -79,7 +78,6 @@ def split(clicks: Clicks, boundary: float, by: SplitBy = "start") -> tuple[np.nd
 
 
 def _edges(clicks: Clicks, by: SplitBy) -> np.ndarray:
-    """The time of each session that is held against the boundary: its last click, or its first."""
-    starts = clicks.starts
-    edges: np.ndarray = clicks.time[starts + clicks.lengths - 1 if by == "end" else starts]
+    """The time of each session that is compared with the boundary: of its last click or its first."""
+    edges: np.ndarray = clicks.time[clicks.starts + clicks.lengths - 1 if by == "end" else clicks.starts]
     return edges

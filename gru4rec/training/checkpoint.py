@@ -24,7 +24,7 @@ from torch import Tensor
 
 from gru4rec.config.files import read_config, to_toml
 from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
-from gru4rec.data.npy import mapped_array, save_array
+from gru4rec.data.npy import map_array, save_array
 from gru4rec.model.network import Network
 from gru4rec.training.optimizers import RowOptimiser
 from gru4rec.training.trainer import Trainer
@@ -68,7 +68,7 @@ def load_arrays(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
     Raises:
         UserError: one is missing or damaged.
     """
-    return {name: mapped_array(folder / f"{name}.npy") for name in names}
+    return {name: map_array(folder / f"{name}.npy") for name in names}
 
 
 def save_training_state(folder: Path, trainer: Trainer) -> None:

@@ -57,7 +57,7 @@ def test_changed_parquet_is_noticed_before_training(folder, tmp_path, capsys):
     pl.read_parquet(folder / "train.parquet").head(100).write_parquet(folder / "train.parquet")
     assert main(["train", "--train", str(folder), "--out", str(tmp_path / "model"), *TRAINING]) == 2
     error = capsys.readouterr().err
-    assert "expected the encoded form of the train.parquet beside it, which has changed; remove" in error
+    assert "expected the encoded form of the train.parquet next to it, which has changed; remove" in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "model").exists()
 

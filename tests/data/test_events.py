@@ -99,7 +99,7 @@ def test_folder_stands_for_the_part_that_is_asked_for(tmp_path):
         ("", "expected events, got an empty file"),
         ("SessionId\tItemId\tTime\n", "expected events, got none"),
         ("SessionId\tTime\n1\t2\n", "expected one item column 'ItemId', found only 'SessionId', 'Time'"),
-        ("SessionId\tItemId\tTime\tTime\n1\t2\t3\t4\n", "expected one time column 'Time', found twice"),
+        ("SessionId\tItemId\tTime\tTime\n1\t2\t3\t4\n", "expected one time column 'Time', found 2 in its header"),
         ("SessionId\tItemId\tTime\n1\t2\tnoon\n", "row 1: expected a number or a date in column 'Time', got 'noon'"),
         (
             "SessionId\tItemId\tTime\n1\t2\t1\n1\t2\tNaN\n",
@@ -143,7 +143,7 @@ def test_bad_parquet_columns_are_one_clear_line(tmp_path):
 
 def test_one_column_for_two_things_is_one_clear_line(tmp_path):
     path = write(tmp_path, LINES)
-    with pytest.raises(UserError, match="expected different columns for session, item and time, got 'Time' for two"):
+    with pytest.raises(UserError, match="expected different columns for session and time, got 'Time' for both"):
         read_events(path, Columns(session="Time"))
 
 

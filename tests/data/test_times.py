@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from gru4rec.cli import main
-from gru4rec.data.times import Clock, TimeColumn, clock_of, magnitude, plausible, time_column
+from gru4rec.data.times import Clock, TimeColumn, infer_clock, infer_time_column, infer_time_unit
 from inference.shared.errors import UserError
 
 NOON = datetime.datetime(2024, 5, 6, 12, 0, 0)
@@ -61,28 +61,28 @@ def test_whole_numbers_at_first_do_not_forbid_fractions_later(tmp_path):
 
 
 def test_units_are_recognised_by_the_magnitude_of_most_times():
-    assert [magnitude(value) for value in (5, 1.7e9, 1.7e12, 1.7e15, 1.7e18)] == ["order", "s", "ms", "us", "ns"]
+    assert [infer_time_unit(value) for value in (5, 1.7e9, 1.7e12, 1.7e15, 1.7e18)] == ["order", "s", "ms", "us", "ns"]
     mostly = np.array([0, 1_700_000_000_000, 1_700_000_000_001])
-    clock = clock_of(mostly, TimeColumn(pl.Int64()))
+    clock = infer_clock(mostly, TimeColumn(pl.Int64()))
     assert (clock.unit, clock.per_second) == ("ms", 1000)
-    assert plausible(clock) == (1e11, 1e14)
-    assert plausible(Clock("ms", pl.Int64())) == (0, np.inf)  # a unit that was given is believed
+    assert clock.plausible_range == (1e11, 1e14)
+    assert Clock("ms", pl.Int64()).plausible_range == (0, np.inf)  # a unit that was given is believed
 
 
 def test_a_moment_is_found_in_every_unit():
     for unit, tick in (("s", 1714996800), ("ms", 1714996800_000), ("us", 1714996800_000_000)):
         clock = Clock(unit, pl.Int64())
-        assert clock.tick("2024-05-06T12:00:00") == tick
-        assert clock.tick("2024-05-06T14:00:00+02:00") == tick
-        assert clock.tick(str(tick)) == tick
-        assert clock.shown(tick) == "2024-05-06 12:00:00"
+        assert clock.parse_time("2024-05-06T12:00:00") == tick
+        assert clock.parse_time("2024-05-06T14:00:00+02:00") == tick
+        assert clock.parse_time(str(tick)) == tick
+        assert clock.format_time(tick) == "2024-05-06 12:00:00"
         in_berlin = Clock(unit, pl.Int64(), zone="Europe/Berlin")
-        assert in_berlin.shown(tick) == "2024-05-06 14:00:00"
-        assert in_berlin.tick(in_berlin.shown(tick)) == tick
-    assert Clock("day", pl.Date()).tick("1970-01-11") == 10
-    assert Clock("order", pl.Int64()).shown(1234567) == "1,234,567"
+        assert in_berlin.format_time(tick) == "2024-05-06 14:00:00"
+        assert in_berlin.parse_time(in_berlin.format_time(tick)) == tick
+    assert Clock("day", pl.Date()).parse_time("1970-01-11") == 10
+    assert Clock("order", pl.Int64()).format_time(1234567) == "1,234,567"
     with pytest.raises(UserError, match="expected times with a unit"):
-        Clock("order", pl.Int64()).tick("2024-05-06")
+        Clock("order", pl.Int64()).parse_time("2024-05-06")
 
 
 @pytest.mark.parametrize("unit", ["text", "s"])
@@ -106,12 +106,14 @@ def test_a_boundary_without_a_zone_is_in_the_one_that_the_times_are_in(tmp_path,
 
 def test_moments_that_stay_without_a_zone_are_compared_with_such():
     for kind in (pl.Date(), pl.Datetime("ms")):
-        assert clock_of(np.array([1]), TimeColumn(kind), zone="Europe/Berlin").zone is None
-    assert clock_of(np.array([1]), TimeColumn(pl.Datetime("ms", "UTC")), zone="Europe/Berlin").zone == "Europe/Berlin"
+        assert infer_clock(np.array([1]), TimeColumn(kind), zone="Europe/Berlin").zone is None
+    assert (
+        infer_clock(np.array([1]), TimeColumn(pl.Datetime("ms", "UTC")), zone="Europe/Berlin").zone == "Europe/Berlin"
+    )
 
 
 def test_a_time_that_a_clock_skipped_is_refused_and_one_that_it_showed_twice_is_the_first(tmp_path):
-    column = time_column(pl.Series(["2024-03-31 02:30:00"]), "Time", zone="Europe/Berlin")
+    column = infer_time_column(pl.Series(["2024-03-31 02:30:00"]), "Time", zone="Europe/Berlin")
     read = pl.DataFrame({"Time": ["2024-03-31 02:30:00", "2024-10-27 02:30:00"]}).select(column.ticks(pl.col("Time")))
     twice = datetime.datetime(2024, 10, 27, 0, 30, tzinfo=datetime.UTC)
     assert read["Time"].to_list() == [None, int(twice.timestamp()) * 1_000_000]

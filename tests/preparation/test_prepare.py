@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from gru4rec.cli import main
-from gru4rec.data.clicks import Clicks, by_first_appearance, grouping_order, split_at_pauses
+from gru4rec.data.clicks import Clicks, grouping_order, renumber, split_at_pauses
 from gru4rec.data.events import encode, read_events
-from gru4rec.preparation.filters import item_support, known_items, not_repeated, session_length
+from gru4rec.preparation.filters import has_length, has_support, is_no_repeat
 from gru4rec.preparation.splits import Boundary, split
 from tests.support.paths import ROOT
 
@@ -274,7 +274,7 @@ def test_public_logs_are_split_event_for_event_as_published(tmp_path, name):
 
 
 def test_codes_are_renumbered_in_the_order_of_their_first_appearance():
-    numbers, places = by_first_appearance(np.array([9, 2, 9, 5, 2], dtype=np.uint32))
+    numbers, places = renumber(np.array([9, 2, 9, 5, 2], dtype=np.uint32))
     np.testing.assert_array_equal(numbers, [0, 1, 0, 2, 1])
     np.testing.assert_array_equal(places, [0, 1, 3])
 
@@ -307,14 +307,13 @@ def test_pauses_cut_users_into_numbered_sessions():
 
 def test_repeats_are_judged_within_a_session_only():
     clicks = clicks_of([[1, 1, 1, 2, 1], [1, 2]])
-    assert sessions_of(clicks.keep(not_repeated(clicks))) == [[1, 2, 1], [1, 2]]
+    assert sessions_of(clicks.keep(is_no_repeat(clicks))) == [[1, 2, 1], [1, 2]]
 
 
 def test_support_and_length_keep_what_has_enough():
     clicks = clicks_of([[0, 1], [0, 2, 0], [1]])
-    assert sessions_of(clicks.keep(item_support(2)(clicks))) == [[0, 1], [0, 0], [1]]
-    assert sessions_of(clicks.keep(session_length(2)(clicks))) == [[0, 1], [0, 2, 0]]
-    assert sessions_of(clicks.keep(known_items(np.array([True, False]))(clicks))) == [[0], [0, 0]]
+    assert sessions_of(clicks.keep(has_support(clicks, 2))) == [[0, 1], [0, 0], [1]]
+    assert sessions_of(clicks.keep(has_length(clicks, 2))) == [[0, 1], [0, 2, 0]]
 
 
 def test_passes_go_on_until_nothing_changes(tmp_path):
