@@ -204,7 +204,7 @@ def _popularity(train: Part) -> Iterator[Finding]:
     support = np.sort(train.clicks.support[train.clicks.support > 0])[::-1]
     top = max(1, len(support) // 100)
     share = support[:top].sum() / support.sum()
-    yield Finding("note", f"train: the most clicked hundredth of the items ({top:,}) gets {share:.0%} of the clicks")
+    yield Finding("note", f"train: the most popular 1% of the items ({top:,}) gets {share:.0%} of the clicks")
     if support[0] > 0.2 * support.sum() and len(support) > 5:
         yield Finding(
             "warning", f"train: one item has {support[0] / support.sum():.0%} of all clicks; is it a product?"
