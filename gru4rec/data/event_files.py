@@ -271,17 +271,17 @@ def missing_column(file: EventFile, role: str, name: str | None = None) -> UserE
         role: "session", "user", "item", "time", "event" or "day".
         name: of the column; None if it was to be recognised.
     """
-    column = f"one {role} column" + (f" {name!r}" if name else "")
     if name in file.names:
         found = f"{file.names.count(name)} in its header"
     else:
         found = f"only {', '.join(map(repr, file.names[:12]))}"
     if file.kind == "text" and len(file.names) == 1:
         found += f" when it is delimited by {file.delimiter!r}; name its --delimiter if it is another"
-    remedy = "" if role == "day" else f"; name yours with --{role}-column"
-    if role == "session" and name is None:
-        remedy += " (or one of users with --user-column)"
-    return UserError(f"{file.path}: expected {column}, found {found}{remedy}")
+    quoted = f" {name!r}" if name else ""
+    user = " (or one of users with --user-column)" if role == "session" and not name else ""
+    return UserError(
+        f"{file.path}: expected one {role} column{quoted}, found {found}; name yours with --{role}-column{user}"
+    )
 
 
 def check_id_type(file: EventFile, name: str, kind: pl.DataType) -> None:
