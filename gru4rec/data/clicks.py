@@ -113,14 +113,14 @@ def pairs_at(distance: int, item: np.ndarray, session: np.ndarray, n_items: int)
     return pairs
 
 
-def places_in_groups(sizes: np.ndarray) -> np.ndarray:
-    """0 … size - 1 for each group in turn, int64 [sum of sizes].
+def expand_ranges(begin: np.ndarray | int, sizes: np.ndarray) -> np.ndarray:
+    """The numbers begin, begin + 1, … of consecutive ranges of these sizes.
 
-    Args:
-        sizes: of the groups, [G].
+    >>> expand_ranges(np.array([5, 0]), np.array([3, 2])).tolist()
+    [5, 6, 7, 0, 1]
     """
-    places: np.ndarray = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return places
+    numbers: np.ndarray = np.arange(sizes.sum()) + np.repeat(begin - np.cumsum(sizes) + sizes, sizes)
+    return numbers
 
 
 def grouping_order(clicks: Clicks, tie: np.ndarray | None = None) -> np.ndarray | slice:
@@ -162,5 +162,5 @@ def split_at_pauses(clicks: Clicks, gap: float) -> tuple[Clicks, np.ndarray, np.
     number = np.cumsum(begins, dtype=np.int32) - 1
     old = clicks.session[begins]
     group = np.flatnonzero(first[begins])  # the first new session of each old one
-    place = places_in_groups(np.diff(group, append=len(old))) + 1
+    place = expand_ranges(1, np.diff(group, append=len(old)))
     return Clicks(number, clicks.item, clicks.time), old, place

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from gru4rec.data.clicks import Clicks, grouping_order, places_in_groups, renumber
+from gru4rec.data.clicks import Clicks, expand_ranges, grouping_order, renumber
 from gru4rec.data.event_files import (
     EventFile,
     bad_value,
@@ -123,7 +123,7 @@ def encode_clicks(clicks: Clicks, items: pl.Series, vocabulary: Vocabulary | Non
     starts = clicks.starts
     order = np.argsort(clicks.time[starts], kind="stable")
     lengths = clicks.lengths[order]
-    item = number[clicks.item[np.repeat(starts[order], lengths) + places_in_groups(lengths)]]
+    item = number[clicks.item[expand_ranges(starts[order], lengths)]]
     return EncodedLog(_known_clicks(Sessions(item, np.append(0, np.cumsum(lengths)))), vocabulary)
 
 

@@ -6,7 +6,7 @@ after the clicks of every session are shuffled, there is nothing to learn from t
 
 import numpy as np
 
-from gru4rec.data.clicks import Clicks, pairs_at, places_in_groups
+from gru4rec.data.clicks import Clicks, expand_ranges, pairs_at
 
 
 def shuffle(clicks: Clicks, generator: np.random.Generator) -> Clicks:
@@ -29,7 +29,7 @@ def transition_recall(train: Clicks, test: Clicks, cutoff: int = 20) -> float:
     n_items = int(max(train.item.max(initial=0), test.item.max(initial=0))) + 1
     pairs, counts = np.unique(pairs_at(1, train.item, train.session, n_items), return_counts=True)
     order = np.lexsort((-counts, pairs // n_items))  # stable: equal counts stay in the order of the pairs
-    rank = places_in_groups(np.unique(pairs // n_items, return_counts=True)[1])
+    rank = expand_ranges(0, np.unique(pairs // n_items, return_counts=True)[1])
     likely = pairs[order[rank < cutoff]]
     wanted = pairs_at(1, test.item, test.session, n_items)
     return float(np.isin(wanted, likely).mean())

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gru4rec.data.clicks import pairs_at
+from gru4rec.data.clicks import expand_ranges, pairs_at
 from gru4rec.data.sessions import Sessions
-from gru4rec.evaluation.baselines.popularity_backoff import ScoredItems, expand_ranges, split_targets
+from gru4rec.evaluation.baselines.popularity_backoff import ScoredItems, split_targets
 from gru4rec.evaluation.rankings import Targets
 
 RULE_DISTANCE = 10

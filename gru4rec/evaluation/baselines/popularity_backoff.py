@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gru4rec.data.clicks import expand_ranges
+
 SCORES_AT_ONCE = 1 << 22
 
 
@@ -80,7 +82,7 @@ class PopularityBackoff:
 
     def _best(self, row: np.ndarray, item: np.ndarray, n_targets: int, n_best: int) -> np.ndarray:
         n_scored = np.bincount(row, minlength=n_targets)
-        place = expand_ranges(np.zeros_like(n_scored), n_scored)
+        place = expand_ranges(0, n_scored)
         best = np.empty((n_targets, n_best), dtype=np.int32)
         kept = place < n_best
         best[row[kept], place[kept]] = item[kept]
@@ -89,16 +91,6 @@ class PopularityBackoff:
             popular = self._by_popularity[: n_best + count]
             best[target, count:] = popular[~np.isin(popular, best[target, :count])][: n_best - count]
         return best
-
-
-def expand_ranges(begin: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The numbers begin, begin + 1, … of consecutive ranges of these sizes.
-
-    >>> expand_ranges(np.array([5, 0]), np.array([3, 2])).tolist()
-    [5, 6, 7, 0, 1]
-    """
-    numbers: np.ndarray = np.arange(sizes.sum()) + np.repeat(begin - np.cumsum(sizes) + sizes, sizes)
-    return numbers
 
 
 def split_targets(n_scored: np.ndarray) -> Iterator[slice]:

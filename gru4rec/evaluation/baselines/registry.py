@@ -13,12 +13,12 @@ from typing import Protocol
 
 import numpy as np
 
+from gru4rec.data.clicks import expand_ranges
 from gru4rec.data.sessions import Sessions
 from gru4rec.evaluation.baselines.item_transitions import count_markov, count_rules, count_similar_items
 from gru4rec.evaluation.baselines.popularity_backoff import (
     PopularityBackoff,
     ScoredItems,
-    expand_ranges,
     split_targets,
 )
 from gru4rec.evaluation.baselines.vsknn import SessionNeighbours

@@ -20,9 +20,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gru4rec.data.clicks import expand_ranges
 from gru4rec.data.sessions import Sessions
 from gru4rec.evaluation.baselines.item_transitions import distinct_items
-from gru4rec.evaluation.baselines.popularity_backoff import ScoredItems, expand_ranges
+from gru4rec.evaluation.baselines.popularity_backoff import ScoredItems
 from gru4rec.evaluation.rankings import Targets
 
 TARGETS_AT_ONCE = 1024

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gru4rec.data.clicks import expand_ranges
 from gru4rec.data.sessions import Sessions
 
 
@@ -88,7 +89,7 @@ class SessionParallelSchedule:
         start = np.maximum(begins, first)
         count = np.minimum(begins + self._pairs[walking], last) - start
         session = np.repeat(np.arange(len(walking)), count)
-        step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + start[session]
+        step = expand_ranges(start, count)
         click = self._sessions.offsets[self._order[walking]][session] + step - begins[session]
         lane = self._lanes[walking][session]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gru4rec.data.clicks import expand_ranges
 from gru4rec.data.sessions import NO_ITEM, Sessions
 
 WINDOW = 64
@@ -81,7 +82,7 @@ class SessionBatches:
             for begin in range(0, int(pairs[0]), WINDOW):
                 moments = np.arange(begin, min(begin + WINDOW, int(pairs[0])))
                 sizes = np.searchsorted(-pairs, -moments, side="left")  # sessions with more pairs than the moment
-                member = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+                member = expand_ranges(0, sizes)
                 clicks = starts[member] + np.repeat(moments, sizes)
                 items = self._sessions.items
                 recent = self._recent(clicks, starts[member])

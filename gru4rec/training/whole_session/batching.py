@@ -25,6 +25,7 @@ from torch import Tensor
 
 from gru4rec import kernels
 from gru4rec.config.train_config import TrainConfig
+from gru4rec.data.clicks import expand_ranges
 from gru4rec.data.sessions import EncodedLog
 from gru4rec.training.dropout import dropped
 from gru4rec.training.learner import Learner
@@ -232,8 +233,7 @@ def _hits(targets: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.nd
     first = np.searchsorted(ranked, targets, side="left")
     count = np.searchsorted(ranked, targets, side="right") - first
     rows = np.repeat(np.arange(len(targets)), count)
-    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return rows, order[np.repeat(first, count) + within].astype(np.int64)
+    return rows, order[expand_ranges(first, count)].astype(np.int64)
 
 
 def _hits_and_recent(step: SessionStep, negatives: np.ndarray) -> list[np.ndarray]:
