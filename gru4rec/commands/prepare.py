@@ -14,7 +14,7 @@ from gru4rec.data.event_files import EventFile, find_files, open_event_file
 from gru4rec.data.times import Clock
 from gru4rec.preparation.columns import RawColumns, recognise_columns
 from gru4rec.preparation.output import write_prepared
-from gru4rec.preparation.pipeline import Prepared, Rules, Step
+from gru4rec.preparation.pipeline import Rules
 from gru4rec.preparation.pipeline import prepare as prepare_log
 from gru4rec.preparation.presets import PRESETS, Preset
 from gru4rec.preparation.raw_log import Reading, read_raw
@@ -59,7 +59,7 @@ class FilterFlags:
     min_item_support: Annotated[int | None, Parameter(help="clicks that an item needs [default: 5]")] = None
     min_session_length: Annotated[int | None, Parameter(help="clicks that a session needs [default: 2]")] = None
     passes: Annotated[
-        str | None, Parameter(help="how often both filters run: a number, or 'stable' [default: stable]")
+        int | Literal["stable"] | None, Parameter(help="how often both filters run [default: stable]")
     ] = None
     filter_before_split: Annotated[
         bool | None, Parameter(help="count items in the whole log, including the test, as the papers do")
@@ -106,82 +106,64 @@ def prepare(
         out: folder for train.parquet, valid.parquet, test.parquet and stats.json; new or empty
         preset: layout and official rules of a public log, as downloaded; flags override it
     """
+    public = PRESETS[preset] if preset else Preset(RawColumns(), Rules(), delimiter=None)
     with atomic_folder(out) as folder:  # before any work is done
-        prepared = _prepare(folder, events, preset, reading, filters, split)
+        delimiter = _delimiter(reading.delimiter) or public.delimiter
+        files = [open_event_file(path, names=public.names, delimiter=delimiter) for path in find_files(list(events))]
+        how = _reading(files[0], reading, public, by_user=filters.session_gap is not None)
+        print(f"columns: {how.columns.describe()}")
+        raw = read_raw(files, how)
+        first, last = (raw.clock.format_time(edge(raw.clicks.time).item()) for edge in (np.min, np.max))
+        print(f"times: {raw.clock.describe()}, {first} … {last}")
+        rules = _rules(filters, split, how.columns, raw.clock, public)
+        for warning in raw.warnings:
+            sys.stderr.write(f"warning: {warning}\n")
+        prepared = prepare_log(raw, rules, lambda step: print(step.format_line(), flush=True))
+        about = {
+            "preset": preset,
+            "sources": [{"file": str(file.path), "bytes": file.path.stat().st_size} for file in files],
+            "columns": how.columns.named,
+            "rules": dataclasses.asdict(rules),
+            "warnings": list(raw.warnings),
+        }
+        write_prepared(folder, prepared, about)
     print(f"{out}: {', '.join(f'{len(part):,} events in {name}' for name, part in prepared.parts.items())}")
 
 
-def _prepare(
-    folder: Path,
-    events: tuple[str, ...],
-    preset: PresetName | None,
-    reading: ReadingFlags,
-    filters: FilterFlags,
-    split: SplitFlags,
-) -> Prepared:
-    """Prepare the log and write it into an empty folder."""
-    public = PRESETS[preset] if preset else None
-    names = public.names if public else ()
-    delimiter = _delimiter(reading.delimiter) or (public.delimiter if public else None)
-    files = [open_event_file(path, names=names, delimiter=delimiter) for path in find_files(list(events))]
-    how = _reading(files[0], reading, public, by_user=filters.session_gap is not None)
-    print(f"columns: {how.columns.describe()}")
-    raw = read_raw(files, how)
-    first, last = (raw.clock.format_time(edge(raw.clicks.time).item()) for edge in (np.min, np.max))
-    print(f"times: {raw.clock.describe()}, {first} … {last}")
-    rules = _rules(filters, split, how.columns, raw.clock, public)
-    for warning in raw.warnings:
-        sys.stderr.write(f"warning: {warning}\n")
-    prepared = prepare_log(raw, rules, _print_step)
-    about = {
-        "preset": preset,
-        "sources": [{"file": str(file.path), "bytes": file.path.stat().st_size} for file in files],
-        "columns": how.columns.named,
-        "rules": dataclasses.asdict(rules),
-        "warnings": list(raw.warnings),
-    }
-    write_prepared(folder, prepared, about)
-    return prepared
-
-
-def _reading(file: EventFile, flags: ReadingFlags, public: Preset | None, *, by_user: bool) -> Reading:
+def _reading(file: EventFile, flags: ReadingFlags, public: Preset, *, by_user: bool) -> Reading:
     kinds = tuple(kind.strip() for kind in (flags.event_kinds or "").split(",") if kind.strip())
     if flags.event_kinds is not None and not kinds:
         raise UserError(
             f"event_kinds: expected kinds such as view,click, got {flags.event_kinds!r}; leave it out for all"
         )
-    if public is not None:
-        kinds = kinds or public.event_kinds
-    given = RawColumns(
-        flags.session_column, flags.user_column, flags.item_column, flags.time_column, flags.event_column
-    )
-    if public is not None:
-        groups = {"session": None, "user": None} if given.session or given.user else {}
-        given = dataclasses.replace(public.columns, **groups | given.named)
-    elif flags.event_column is not None and not kinds:
+    kinds = kinds or public.event_kinds
+    if flags.event_column is not None and not kinds:
         raise UserError("expected --event-kinds with --event-column: which kinds of events are to be kept?")
+    named = RawColumns(
+        flags.session_column, flags.user_column, flags.item_column, flags.time_column, flags.event_column
+    ).named
+    groups = {"session": None, "user": None} if "session" in named or "user" in named else {}
+    given = dataclasses.replace(public.columns, **groups | named)
     columns = recognise_columns(file, given, by_user=by_user, with_event=bool(kinds))
-    whole_seconds = public is not None and public.whole_seconds
-    time_format = flags.time_format or (public.time_format if public else "auto")
-    return Reading(columns, kinds, time_format, flags.time_zone, whole_seconds)
+    time_format = flags.time_format or public.time_format
+    return Reading(columns, kinds, time_format, flags.time_zone, public.whole_seconds)
 
 
-def _rules(filters: FilterFlags, split: SplitFlags, columns: RawColumns, clock: Clock, public: Preset | None) -> Rules:
-    rules = public.rules if public else Rules()
+def _rules(filters: FilterFlags, split: SplitFlags, columns: RawColumns, clock: Clock, public: Preset) -> Rules:
     given = dataclasses.asdict(filters) | {"split_by": split.split_by}
     gap, passes = given.pop("session_gap"), given.pop("passes")
     changes = {name: value for name, value in given.items() if value is not None}
     if passes is not None:
-        changes["passes"] = _passes(passes)
+        changes["passes"] = None if passes == "stable" else passes
     if gap is not None:
         changes["gap"] = gap
-    elif rules.gap is None and columns.session is None:
+    elif public.rules.gap is None and columns.session is None:
         changes["gap"] = SESSION_GAP
     test = _boundary(clock, split.test_days, split.test_fraction, split.split_at)
     valid = _boundary(clock, split.valid_days, split.valid_fraction, split.valid_at)
     if valid is not None and not split.valid:
         raise UserError("expected either --no-valid or a validation split, got both")
-    if public is not None and test is None:
+    if test is None:
         official = dataclasses.replace(clock, zone=None)  # the official boundaries are in UTC
         test = _boundary(official, public.days, None, public.test_at)
         valid = valid or _boundary(official, public.days, None, public.valid_at)
@@ -191,7 +173,7 @@ def _rules(filters: FilterFlags, split: SplitFlags, columns: RawColumns, clock: 
         changes["valid"] = valid or test
     if test is not None:
         changes["test"] = test
-    return dataclasses.replace(rules, **changes)
+    return dataclasses.replace(public.rules, **changes)
 
 
 def _boundary(clock: Clock, days: float | None, fraction: float | None, at: str | None) -> Boundary | None:
@@ -200,22 +182,9 @@ def _boundary(clock: Clock, days: float | None, fraction: float | None, at: str 
     return Boundary(days, fraction, None if at is None else clock.parse_time(at))
 
 
-def _passes(text: str) -> int | None:
-    if text == "stable":
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise UserError(f"passes: expected a number or 'stable', got {text!r}") from None
-
-
 def _delimiter(text: str | None) -> str | None:
     if text in ("tab", "\\t"):
         return "\t"
     if text is not None and len(text.encode()) != 1:
         raise UserError(f"delimiter: expected one character or 'tab', got {text!r}")
     return text
-
-
-def _print_step(step: Step) -> None:
-    print(step.format_line(), flush=True)

@@ -52,10 +52,6 @@ class EventFile:
     frame: pl.LazyFrame
     delimiter: str = ""
 
-    def numbered(self) -> pl.LazyFrame:
-        """The frame with a column "row": the number of each row, from 1, not counting the header."""
-        return self.frame.with_row_index("row", 1)
-
 
 def find_files(patterns: list[str]) -> list[Path]:
     """The files that paths and glob patterns name; those of one pattern are sorted by name.
@@ -193,9 +189,9 @@ def describe_error(error: BaseException, file: EventFile) -> UserError:
         return UserError(f"{file.path}: expected a parquet file, got an error: {reason}; copy or write it again")
     if isinstance(error, pl.exceptions.NoDataError):
         return UserError(f"{file.path}: expected events, got an empty file")
-    for expected, line in _faulty_lines(file).items():
+    for fault, line in _faulty_lines(file).items():
         if line is not None:
-            return UserError(f"{file.path}: line {line}: expected {expected}")
+            return UserError(f"{file.path}: line {line}: {fault}")
     form = "JSON lines" if file.kind == "json" else "tab- or comma-separated text"
     hint = "; is the packed file cut off?" if file.path.suffix.lower() in PACKED else ""
     return UserError(f"{file.path}: expected {form}, got an error: {reason}{hint}")
@@ -204,17 +200,15 @@ def describe_error(error: BaseException, file: EventFile) -> UserError:
 def _faulty_lines(file: EventFile) -> dict[str, int | None]:
     """What can be wrong with a line of text, and the first line it is wrong with; empty if lines cannot be read."""
     line = pl.col("line")
+    faults = {"expected UTF-8 text, got other bytes; save the file as UTF-8": line.str.contains("\ufffd", literal=True)}
     if file.kind == "json":
-        faults = {"one JSON object": ~line.str.contains(r"^\s*(\{.*\}\s*)?$")}
-    else:
-        faults = {
-            "UTF-8 text, got other bytes; save the file as UTF-8": line.str.contains("\ufffd", literal=True),
-        }
+        faults = {"expected one JSON object": ~line.str.contains(r"^\s*(\{.*\}\s*)?$")}
     if file.delimiter:
         delimiters = line.str.replace_all('"[^"]*"', "").str.count_matches(file.delimiter, literal=True)
-        fields = f"{len(file.names)} fields delimited by {file.delimiter!r} as in the header, got more"
-        faults[fields] = delimiters >= len(file.names)
-        faults['every quote (") to be closed, got an open one'] = line.str.count_matches('"', literal=True) % 2 == 1
+        quotes = line.str.count_matches('"', literal=True)
+        more = f"expected {len(file.names)} fields delimited by {file.delimiter!r} as in the header, got more"
+        faults[more] = delimiters >= len(file.names)
+        faults['expected every quote (") to be closed, got an open one'] = quotes % 2 == 1
     first = {fault: pl.col("number").filter(is_faulty).first() for fault, is_faulty in faults.items()}
     try:
         found = _lines(file.path).with_row_index("number", 1).select(**first).collect(engine="streaming")

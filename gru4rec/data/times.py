@@ -9,7 +9,6 @@ magnitude, which is unambiguous between 1973 and 5138. Smaller numbers only orde
 import datetime
 import re
 from dataclasses import dataclass
-from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -17,7 +16,6 @@ import polars as pl
 
 from inference.shared.errors import UserError
 
-Unit = Literal["s", "ms", "us", "ns", "order"]
 TICKS_PER_SECOND: dict[str, float] = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 DAY = 86_400.0  # seconds
@@ -227,9 +225,9 @@ def infer_clock(ticks: np.ndarray, column: TimeColumn, time_format: str = "auto"
     return Clock(infer_time_unit(float(np.median(ticks))), kind, recognised=True, zone=zone)
 
 
-def infer_time_unit(tick: float) -> Unit:
+def infer_time_unit(tick: float) -> str:
     """The unit in which a number is a date between 1973 and 5138; "order" if there is none."""
-    for unit in ("s", "ms", "us", "ns"):
-        if FIRST_SECOND * TICKS_PER_SECOND[unit] <= tick < LAST_SECOND * TICKS_PER_SECOND[unit]:
+    for unit, per_second in TICKS_PER_SECOND.items():
+        if FIRST_SECOND * per_second <= tick < LAST_SECOND * per_second:
             return unit
     return "order"

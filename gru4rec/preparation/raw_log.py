@@ -123,7 +123,7 @@ class _Reader:
             raise self._no_such_events()
         if frame["time"].null_count():
             is_bad = self._time_column.ticks(pl.col(self._time)).is_null()
-            raise self._bad_row(self._time, is_bad, self._time_column.expected)
+            self._refuse_rows(self._time, is_bad, self._time_column.expected)
         columns = {column.name: column for column in frame}
         del frame  # each column is freed once it has been turned into numbers
         with ThreadPoolExecutor(2) as threads:
@@ -131,7 +131,8 @@ class _Reader:
             of_items = threads.submit(self._numbers, columns.pop("item"), self._item)
             (session, sessions), (item, items) = of_groups.result(), of_items.result()
         clicks = Clicks(session, item, columns.pop("time").to_numpy())
-        clock = self._clock(clicks.time)
+        sample = clicks.time[:: max(1, len(clicks) // 100_000)]
+        clock = infer_clock(sample, self._time_column, self._reading.time_format, self._reading.time_zone)
         if self._columns.day:
             clicks = Clicks(clicks.session, clicks.item, clicks.time + self._days(clicks.session))
             clock = Clock("ms", pl.Int64())
@@ -201,15 +202,8 @@ class _Reader:
 
         Items of unwanted events may be anything: a page view has none.
         """
-        if not ids.to_frame(name).select(is_bad.any()).item():
-            return
-        rows = is_bad & self._is_wanted() if name == self._item else is_bad
-        if self._places(rows):
-            raise self._bad_row(name, rows, expected)
-
-    def _clock(self, ticks: np.ndarray) -> Clock:
-        sample = ticks[:: max(1, len(ticks) // 100_000)]
-        return infer_clock(sample, self._time_column, self._reading.time_format, self._reading.time_zone)
+        if ids.to_frame(name).select(is_bad.any()).item():
+            self._refuse_rows(name, is_bad & self._is_wanted() if name == self._item else is_bad, expected)
 
     def _days(self, session: np.ndarray) -> np.ndarray:
         """For each click, the first day of its session in milliseconds since 1970."""
@@ -218,7 +212,7 @@ class _Reader:
         column = infer_time_column(self._sample(name), f"column {name!r}", "iso")
         days = self._collect_files(lambda file: file.frame.select(column.ticks(pl.col(name)).alias("day")))["day"]
         if days.null_count():
-            raise self._bad_row(name, column.ticks(pl.col(name)).is_null(), column.expected)
+            self._refuse_rows(name, column.ticks(pl.col(name)).is_null(), column.expected)
         ticks = days.to_numpy().astype(np.int64)
         first = np.full(int(session.max()) + 1, np.iinfo(np.int64).max)
         np.minimum.at(first, session, ticks // round(DAY * infer_clock(ticks, column).per_second))
@@ -236,12 +230,12 @@ class _Reader:
         tick = self._time_column.ticks(pl.col(self._time))
         if ticks.min() < 0:
             expected = "a time of at least 0" if not self._time_column.dtype.is_temporal() else "a time after 1973"
-            raise self._bad_row(self._time, tick < 0, expected)
-        raise self._bad_row(
+            self._refuse_rows(self._time, tick < 0, expected)
+        self._refuse_rows(
             self._time,
             (tick < low) | (tick >= high),
             f"{clock.describe().removesuffix(' (recognised)')} like most others",
-            remedy="; if it is right, name the unit with --time-format (s, ms, us, ns, order)",
+            "; if it is right, name the unit with --time-format (s, ms, us, ns, order)",
         )
 
     def _warnings(self, ticks: np.ndarray, clock: Clock) -> tuple[str, ...]:
@@ -260,32 +254,24 @@ class _Reader:
     def _no_such_events(self) -> UserError:
         name = self._columns.event
         assert name is not None
-        kinds = self._collect_files(lambda file: file.frame.select(pl.col(name).cast(pl.String).alias("kind")))[
-            "kind"
-        ].value_counts(sort=True)["kind"]
-        found = ", ".join(map(repr, kinds.head(12).to_list()))
+        kinds = self._collect_files(lambda file: file.frame.select(pl.col(name).cast(pl.String)))
+        found = ", ".join(map(repr, kinds[name].value_counts(sort=True)[name].head(12)))
         return UserError(
             f"{self._files[0].path}: expected events of the kind {' or '.join(self._reading.event_kinds)} in column "
             f"{name!r}, found only {found}: the event filter removed everything"
         )
 
-    def _places(self, is_bad: pl.Expr) -> tuple[EventFile, int, dict[str, object]] | None:
-        """The first row that a condition holds for."""
+    def _refuse_rows(self, name: str, is_bad: pl.Expr, expected: str, remedy: str = "") -> None:
+        """Raise for the first row for which a condition on a column holds, if there is one."""
         for file in self._files:
-            found = file.numbered().filter(is_bad).head(1).collect(engine="streaming")
+            rows = file.frame.with_row_index("row", 1).filter(is_bad).select("row", name).head(1)
+            found = rows.collect(engine="streaming")
             if found.height:
                 try:
-                    row = found.row(0, named=True)
-                except (ValueError, OverflowError, pl.exceptions.PanicException):  # a moment that no calendar holds
-                    row = found.with_columns(selectors.temporal().to_physical()).row(0, named=True)
-                return file, row["row"], row
-        return None
-
-    def _bad_row(self, name: str, is_bad: pl.Expr, expected: str, *, remedy: str = "") -> UserError:
-        place = self._places(is_bad)
-        assert place is not None
-        file, number, row = place
-        return bad_value(file, number, name, row[name], expected, remedy)
+                    row, value = found.row(0)
+                except (ValueError, OverflowError, pl.exceptions.PanicException):  # no date that a calendar holds
+                    row, value = found.with_columns(selectors.temporal().to_physical()).row(0)
+                raise bad_value(file, row, name, value, expected, remedy)
 
 
 def _schema(file: EventFile) -> pl.Schema:

@@ -200,7 +200,7 @@ def test_the_file_of_several_that_is_wrong_is_the_one_that_is_named(tmp_path, ca
         (["--test-fraction", "1"], "expected a fraction between 0 and 1 to split off, got 1"),
         (["--test-days", "1", "--split-at", "5"], "expected one way to split, by days, by fraction or at a time"),
         (["--valid-days", "1"], "expected either --no-valid or a validation split, got both"),
-        (["--passes", "often"], "passes: expected a number or 'stable', got 'often'"),
+        (["--passes", "often"], 'Invalid value for --passes: unable to convert "often" into int|Literal[stable]'),
         (["--passes", "0"], "passes: expected a number of at least 1, got 0"),
         (["--min-item-support", "0"], "min_item_support: expected a number of at least 1, got 0"),
         (
