@@ -1,16 +1,16 @@
-"""Recommendations for very many sessions on Ray Data: one process reads, as many as possible score, one writes.
+"""Recommend for very many sessions with Ray Data: one process reads, one writes, and all others score.
 
     python examples/bulk_scoring.py --model model.onnx --session clicks.parquet --out recommendations
     python examples/bulk_scoring.py --model model.onnx --session clicks.tsv.gz --group --out answers --format jsonl
     python examples/bulk_scoring.py --model model.onnx --session clicks.parquet --out recommendations --address auto
 
-The file is any that `gru4rec-infer --session` reads, and the answers equal its own. Clicks become whole sessions while
-they are read, so that whichever process scores a session has all of it; chunks of sessions then go to a pool of actors
-that have each loaded the model once. Neither the file (unless --group has to sort it) nor the answers are ever held in
-memory as a whole. They become a folder of parquet or JSON lines files with a row a session, which appears when it is
-complete; rows come as they are ready, not in the order of the file.
+Input and answers are those of `gru4rec-infer --session`. Clicks are grouped into whole sessions while they are read, so
+the process that scores a session has all of it. Chunks of sessions go to a pool of actors, each of which has loaded the
+model once. Neither the file (unless --group has to sort it) nor the answers are held in memory as a whole. The answers
+are a folder of parquet or JSON lines files with a row per session. The folder appears when it is complete; rows come as
+they are ready, not in the order of the file.
 
-On a cluster, all nodes have to see the model, the file and the folder under the same absolute paths. Needs the packages
+On a cluster, all nodes need to see the model, the file and the folder under the same absolute paths. Needs the packages
 of the search: pip install '.[tune]'.
 """
 
@@ -31,10 +31,10 @@ from tune.cluster.cluster import connect
 
 SESSIONS_PER_BATCH = 2048
 OBJECT_STORE = 1 << 28
-"""Bytes for what lies between reading, scoring and writing, where this starts a Ray of its own."""
+"""Bytes of the object store between reading, scoring and writing, if this starts its own Ray."""
 BLOCK = 1 << 17
-"""Bytes that are handed on together: some thousand sessions, so that all actors have something to do. To cut them out
-of larger blocks would be a step of its own (`repartition`), which waits for a processor that the actors never free."""
+"""Bytes per block: some thousand sessions, so that all actors have work. Splitting larger blocks would be a step of its
+own (`repartition`), which waits for a processor that the actors never free."""
 SESSIONS = pa.schema({"session": pa.string(), "items": pa.list_(pa.string())})
 RANKED = pa.list_(pa.struct({"item": pa.string(), "score": pa.float32()}))
 ANSWERS = pa.schema(
@@ -43,7 +43,7 @@ ANSWERS = pa.schema(
 
 
 def sessions_of(sources: pa.Table, columns: Columns, input_format: str | None, group: bool) -> Iterator[pa.Table]:
-    """Whole sessions, a batch at a time, of the files whose names are in the column `path`."""
+    """Yield batches of whole sessions of the files that the column `path` names."""
     for path in sources["path"].to_pylist():
         rows: list[dict[str, Any]] = []
         for session in read_sessions(path, input_format=input_format, columns=columns, group=group):
@@ -55,7 +55,7 @@ def sessions_of(sources: pa.Table, columns: Columns, input_format: str | None, g
 
 
 class Scoring:
-    """An actor of the pool: a model, loaded once, that answers batch after batch.
+    """An actor of the pool: it loads a model once and answers batch after batch.
 
     Args:
         model: the file that `gru4rec export` wrote.
@@ -67,7 +67,7 @@ class Scoring:
         self._options = options
 
     def __call__(self, sessions: pa.Table) -> pa.Table:
-        """What is recommended for each session, a row each."""
+        """Recommend for each session; a row each."""
         answers = self._recommender.recommend(sessions["items"].to_pylist(), **self._options)
         rows = [
             {
@@ -84,11 +84,11 @@ class Scoring:
 
 
 def score(arguments: argparse.Namespace) -> None:
-    """Read, score, write."""
+    """Read, score and write."""
     columns = Columns(arguments.session_column, arguments.item_column, arguments.time_column)
     options = {"k": arguments.top_k, "exclude_seen": arguments.exclude_seen}
     reading = {"columns": columns, "input_format": arguments.input_format, "group": arguments.group}
-    # what is wrong with the arguments is said before anything is started
+    # report mistakes in the arguments before anything starts
     if not os.path.isfile(arguments.session):
         raise UserError(f"expected a file of sessions, found none at {arguments.session}")
     Recommender.load(arguments.model, threads=1).recommend([], **options)
@@ -144,13 +144,13 @@ def user_error(error: BaseException) -> UserError:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments."""
+    """Define the arguments."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     arguments.add_argument("--model", required=True, metavar="FILE", help="the .onnx file")
     arguments.add_argument("--session", required=True, metavar="FILE", help="the sessions, as gru4rec-infer reads them")
-    arguments.add_argument("--out", required=True, metavar="FOLDER", help="a new or an empty one, for the answers")
+    arguments.add_argument("--out", required=True, metavar="FOLDER", help="new or empty folder for the answers")
     arguments.add_argument("--format", choices=("parquet", "jsonl"), default="parquet", help="default: %(default)s")
     arguments.add_argument("--input-format", choices=FORMATS, help="default: recognised")
     arguments.add_argument(
@@ -158,9 +158,9 @@ def parser() -> argparse.ArgumentParser:
     )
     for column, default in (("session", "SessionId"), ("item", "ItemId"), ("time", "Time")):
         arguments.add_argument(f"--{column}-column", default=default, metavar="NAME", help="default: %(default)s")
-    arguments.add_argument("--top-k", type=int, default=20, metavar="K", help="items a session (default: %(default)s)")
-    arguments.add_argument("--exclude-seen", action="store_true", help="never what the session itself holds")
-    arguments.add_argument("--actors", type=int, metavar="N", help="processes that score (default: one a processor)")
+    arguments.add_argument("--top-k", type=int, default=20, metavar="K", help="items per session [%(default)s]")
+    arguments.add_argument("--exclude-seen", action="store_true", help="exclude the items of the session itself")
+    arguments.add_argument("--actors", type=int, metavar="N", help="processes that score (default: one per processor)")
     arguments.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster, or auto; default: this machine")
     return arguments
 

@@ -1,21 +1,21 @@
-"""A loss of one's own: gBCE, binary cross-entropy that does not become overconfident when negatives are sampled.
+"""A loss of your own: gBCE, a binary cross-entropy that does not become overconfident with sampled negatives.
 
     gru4rec train --train clicks.tsv --out model --plugin examples.custom_loss --loss gbce --loss-options.beta 0.2
     python -m tune.search --train clicks.tsv --out search --plugin examples.custom_loss --loss gbce,cross-entropy
 
-Run from the folder that holds `examples`, or copy this file beside your data and write `--plugin custom_loss`. A search
-draws `beta` from the range that is registered here.
+Run this from the folder that holds `examples`, or copy this file next to your data and write `--plugin custom_loss`. A
+search draws `beta` from the range that is registered here.
 
-A model that sees few of the many negatives learns from plain binary cross-entropy (beta 1) that almost everything is
-likely; a power beta below 1 of the target's probability undoes that. Source: Petrov & Macdonald, gSASRec, RecSys 2023,
-arXiv 2308.07192, which derives it from the share a of the items that are negatives: t (a − 1) + 1, t from 0 to 1.
+A model that sees only few of the negatives learns from plain binary cross-entropy (beta 1) that almost every item is
+likely. A power beta below 1 of the target's probability corrects that. Source: Petrov & Macdonald, gSASRec, RecSys
+2023, arXiv 2308.07192. They derive beta from the share a of the items that are negatives: t (a − 1) + 1, t from 0 to 1.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gru4rec.model.losses import register_loss
+from gru4rec import register_loss
 
 
 @register_loss("gbce", search_ranges={"beta": (0.05, 1.0)})

@@ -1,6 +1,6 @@
-"""What the paper says its figures show, held against numbers that were just measured.
+"""The paper's claims about its figures, compared with new measurements.
 
-Every claim of arXiv 1706.03847 is computed from the curves, not read off them by eye: a difference of less than one
+Every claim of arXiv 1706.03847 is computed from the curves, not read off them by eye. A difference of less than one
 percent counts as none.
 """
 

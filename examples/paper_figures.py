@@ -2,14 +2,14 @@
 
     python examples/paper_figures.py --train train.parquet --test test.parquet --out figures
 
-(a) Recall@20 and MRR@20 against the number of additional samples, for TOP1, cross-entropy, TOP1-max and BPR-max, as
-figure 4; (b) training time against it, as figure 5; (c) quality against alpha with few and with many samples; (d) the
-argument behind it all: the gradient on the target, and the share of the negatives that still carry gradient.
+(a) Recall@20 and MRR@20 against the number of additional samples, for TOP1, cross-entropy, TOP1-max and BPR-max, as in
+figure 4; (b) training time against the same, as in figure 5; (c) quality against alpha with few and with many samples;
+(d) the argument behind it all: the gradient on the target, and the share of the negatives that still carry gradient.
 
-The models are grids of the search (`tune`), each in a folder of its own, so that a study that was interrupted goes on
-by the same command. The learning rate of every loss is chosen with 512 samples on the last tenth of the training
-sessions. All other models are trained on all of them, without a look at the test before the end of their last epoch.
-OUT gets figures.md, which says where the curves agree with the paper, PNG pictures and CSV tables.
+The models are grids of the search (`tune`), each in a folder of its own, so the same command resumes an interrupted
+study. The learning rate of every loss is chosen with 512 samples on the last tenth of the training sessions. All other
+models are trained on all training sessions, and see the test only after their last epoch. OUT gets figures.md, which
+says where the curves agree with the paper, PNG pictures and CSV tables.
 """
 
 import argparse
@@ -47,7 +47,7 @@ CLOCK_FILE = "seconds.json"
 
 @dataclass(frozen=True)
 class Study:
-    """What is run.
+    """One run of the study.
 
     Attributes:
         out: folder of the results.
@@ -62,10 +62,10 @@ class Study:
     arguments: argparse.Namespace
 
     def grid(self, name: str, over: Sequence[str], values: dict[str, str], *, on_test: bool) -> list[TrialResult]:
-        """The finished trials of a grid, run or read.
+        """Run a grid, or read it if it has finished; gives its trials.
 
         Args:
-            name: of its folder.
+            name: name of its folder.
             over: the dimensions that are varied.
             values: of these, and of other dimensions.
             on_test: whether to measure on the test, or on the end of the training sessions.
@@ -209,7 +209,7 @@ def read_logs(flags: argparse.Namespace) -> tuple[EncodedLog, Sessions]:
 
 
 def check_held_out(log: EncodedLog, flags: argparse.Namespace) -> None:
-    """Fail before hours of training if (d) could not be made after them.
+    """Fail before hours of training if (d) would not be possible after them.
 
     Raises:
         UserError: the last tenth of the training sessions is less than a batch.
@@ -223,7 +223,7 @@ def check_held_out(log: EncodedLog, flags: argparse.Namespace) -> None:
 
 
 def _events(log: EncodedLog, sessions: Sessions) -> pl.DataFrame:
-    """Sessions as events, in their order."""
+    """Turn sessions into events, in their order."""
     terms = pl.Series("item", log.vocabulary.terms())
     number = (
         pl.Series("session", range(sessions.n_sessions), dtype=pl.Int64)
@@ -240,7 +240,7 @@ def _events(log: EncodedLog, sessions: Sessions) -> pl.DataFrame:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """All figures, from what is there already."""
+    """Make all figures; what exists already is reused."""
     began = time.time()
     clock = flags.out / CLOCK_FILE
     log, test = read_logs(flags)
@@ -272,12 +272,12 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """The flags."""
+    """Read the flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--train", type=Path, required=True, help="click log to train on")
     add("--test", type=Path, required=True, help="click log to measure on")
-    add("--out", type=Path, required=True, help="folder of the results; one with a part of them is gone on with")
+    add("--out", type=Path, required=True, help="folder of the results; an unfinished study in it is resumed")
     add("--losses", default=",".join(LOSSES), type=lambda text: text.split(","), help="[default: %(default)s]")
     add("--samples", default=SAMPLES, help="additional samples of (a) and (b) [default: %(default)s]")
     add("--rates", default=RATES, help="learning rates to choose from [default: %(default)s]")
@@ -312,7 +312,7 @@ def main() -> int:
         print_status(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        print_status("interrupted; the same command goes on")
+        print_status("interrupted; the same command resumes")
         return 130
     return 0
 

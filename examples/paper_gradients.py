@@ -1,9 +1,10 @@
-"""Why averaging losses fade with many negatives: what their gradients do while a model learns.
+"""Why averaging losses fade with many negatives: their gradients while a model learns.
 
-A model is trained; now and then its states of held-out sessions are scored against their targets and fresh negatives,
-as a training step would, and the loss is differentiated with respect to these scores. From the gradient of every row
-come two numbers: that on the target's score, which is all that pulls the target up, and the share of the negatives that
-still carry gradient, which is those with at least a hundredth of the largest gradient on a negative of the row.
+During the training of a model, its states of held-out sessions are scored against their targets and new negatives, as
+in a training step. The loss is differentiated with respect to these scores. The gradient of every row gives two
+numbers: the gradient on the target's score, which is all that pulls the target up, and the share of the negatives that
+still carry gradient. A negative carries gradient if it has at least a hundredth of the row's largest gradient on a
+negative.
 """
 
 import json
@@ -26,7 +27,7 @@ PROBES = 8
 HELD_OUT_SESSIONS = 256
 CLICKS_PER_SESSION = 10
 CARRIES = 0.01
-"""Share of a row's largest gradient on a negative, from which on a negative carries gradient."""
+"""A negative carries gradient from this share of the row's largest gradient on a negative."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Probe:
 
 
 def probes_over_training(config: TrainConfig, log: EncodedLog, held_out: Sessions, file: Path) -> list[Probe]:
-    """Train a model and look at its gradients on the way; the file keeps them, so that they are not made twice."""
+    """Train a model and probe its gradients on the way; the file keeps them, so that they are computed once."""
     described = to_mapping(config)
     if file.exists():
         kept = json.loads(file.read_text())
@@ -96,7 +97,7 @@ def probe(trainer: Trainer, held_out: Sessions, epochs: float) -> Probe:
 
 
 def n_states(lengths: np.ndarray) -> int:
-    """How many states and targets held-out sessions of these lengths give."""
+    """Count the states and targets that held-out sessions of these lengths give."""
     longer = lengths[lengths > 1][:HELD_OUT_SESSIONS]
     return int((np.minimum(longer, CLICKS_PER_SESSION + 1) - 1).sum())
 
@@ -111,7 +112,7 @@ def gradients(function, options: dict, scores: Tensor) -> Tensor:
 
 
 def _steps(trainer: Trainer, held_out: Sessions) -> Iterator[tuple[Tensor, Tensor]]:
-    """As many states and targets as a training step has, again and again, from the first held-out sessions."""
+    """Yield states and targets of the first held-out sessions, as many at a time as a training step has."""
     longer = np.flatnonzero(held_out.lengths > 1)[:HELD_OUT_SESSIONS]
     lengths = np.minimum(held_out.lengths[longer], CLICKS_PER_SESSION + 1)
     clicks = torch.zeros(len(longer), int(lengths.max()), dtype=torch.int64)
@@ -119,9 +120,9 @@ def _steps(trainer: Trainer, held_out: Sessions) -> Iterator[tuple[Tensor, Tenso
         begin = held_out.offsets[session]
         clicks[row, :length] = torch.from_numpy(held_out.items[begin : begin + length].astype(np.int64))
     n_inputs = torch.from_numpy(lengths - 1)
-    walk = trainer.network.encode(clicks[:, :-1], n_inputs, trainer.network.zero_state(len(longer)))
+    steps = trainer.network.encode(clicks[:, :-1], n_inputs, trainer.network.zero_state(len(longer)))
     states, targets = [], []
-    for step, (live, state) in enumerate(walk):
+    for step, (live, state) in enumerate(steps):
         states.append(trainer.network.query(state[-1][live]))
         targets.append(clicks[live, step + 1])
     size = trainer.config.batch_size

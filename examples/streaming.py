@@ -1,10 +1,10 @@
-"""Recommending click by click: one model file, one small state per visitor, a few lines.
+"""Recommend click by click: one model file, one small state per visitor, a few lines.
 
     python examples/streaming.py model.onnx clicks.tsv
 
-The clicks come as they would in a shop, those of all visitors mixed, in the order of their times. After each one the
-visitor's state moves on by one step, at the same cost for the thousandth click as for the first, and the best items
-to show next are known at once; they equal those of scoring the whole session. Needs the base install alone.
+Clicks of all visitors arrive mixed, in the order of their times, as in a shop. Each click advances the visitor's state
+by one step, at the same cost for the thousandth click as for the first. The items to show next are known at once, and
+they equal those of scoring the whole session. Needs the base install only.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from inference.shared.columns import Columns
 
 
 def clicks_of(path: str) -> Iterator[tuple[str, str]]:
-    """Visitor and item of each click of a log with a header line, in the order of the times."""
+    """Yield visitor and item of each click of a log with a header line, in the order of the times."""
     with open_input(path) as file:
         text = list(read_lines(file, path))
     delimiter = find_delimiter(text[0].text if text else "")
@@ -27,13 +27,13 @@ def clicks_of(path: str) -> Iterator[tuple[str, str]]:
 
 
 def stream(model: str, log: str) -> None:
-    """Recommend after every click, and count how often the next click was among what was shown."""
+    """Recommend after every click, and count how often the next click was among the items shown."""
     recommender = Recommender.load(model, threads=1)
     states: dict[str, SessionState] = {}
     hits = expected = 0
     shown: dict[str, tuple[str, ...]] = {}
     for visitor, item in clicks_of(log):
-        if visitor in shown:  # what was shown before this click: was this item among it?
+        if visitor in shown:  # was this item among those shown before this click?
             expected += 1
             hits += item in shown[visitor]
         before = states.get(visitor, recommender.new_state())
@@ -45,7 +45,7 @@ def stream(model: str, log: str) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments."""
+    """Define the arguments."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0 done, 2 bad arguments or input."""
     try:
         stream(**vars(parser().parse_args(argv)))
-    except UserError as error:  # what a user can mend is one line
+    except UserError as error:  # a user's mistake is one line
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0

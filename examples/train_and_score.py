@@ -4,7 +4,7 @@
     python examples/train_and_score.py --train clicks.tsv                your own: columns SessionId, ItemId, Time
     python examples/train_and_score.py --train clicks.tsv --out shop.onnx --epochs 5
 
-Needs the training packages: pip install '.[train]'. Where the model is used, the base install is enough.
+Training needs the training packages: pip install '.[train]'. To use the model, the base install is enough.
 """
 
 import argparse
@@ -13,18 +13,15 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from gru4rec.config.train_config import TrainConfig, to_mapping
-from gru4rec.data.events import encode, hold_out_last, read_events
-from gru4rec.data.synthetic import synthesize
-from gru4rec.evaluation.evaluator import evaluate
-from gru4rec.onnx_export.exporter import export
-from gru4rec.training.run import train
+from gru4rec import TrainConfig, encode, evaluate, export, hold_out_last, read_events, train
+from gru4rec.config import to_mapping
+from gru4rec.data import synthesize
 from inference import Recommender, UserError
 
 
 def train_and_score(arguments: argparse.Namespace) -> None:
-    """The seven steps."""
-    # 1. The log: one row per click. Any order will do; sessions are sorted by time. Ids stay text, as they are written.
+    """Run the seven steps."""
+    # 1. Read the log: one row per click, in any order; sessions are sorted by time. Ids stay text, as written.
     if arguments.train:
         clicks = read_events(arguments.train)
     else:
@@ -33,25 +30,25 @@ def train_and_score(arguments: argparse.Namespace) -> None:
             synthesize(5_000, 300, seed=1).write_csv(path, separator="\t")
             clicks = read_events(path)
 
-    # 2. Items become numbers, and the sessions that began last are kept apart: to be judged, a model has to say what
-    #    came after everything it has learnt from. Their items that it cannot know are left out.
+    # 2. Number the items and hold out the sessions that began last: a model is judged by how well it predicts what
+    #    came after its training log. Items that occur only there are left out.
     log, valid = hold_out_last(encode(clicks))
-    print(f"{log.sessions.n_clicks:,} clicks to learn from, {valid.n_clicks:,} to validate on")
+    print(f"{log.sessions.n_clicks:,} clicks to train on, {valid.n_clicks:,} to validate on")
 
-    # 3. Training. A configuration has the field's own names; what is not given has a default. With `valid`, every epoch
-    #    is validated and the best one is kept.
+    # 3. Train. What the configuration does not name has a default. With `valid`, every epoch is validated and the best
+    #    one is kept.
     config = TrainConfig(loss="bpr-max", layers=(96,), n_sample=512, n_epochs=arguments.epochs)
     model = train(log, config, valid=valid)
 
-    # 4. Is it any good? Every item of the catalogue is ranked at every click.
+    # 4. Evaluate. Every item of the catalogue is ranked at every click.
     metrics = evaluate(model.network, valid).as_dict()
     print(f"recall@20 {metrics['recall@20']:.4f}, mrr@20 {metrics['mrr@20']:.4f} on {metrics['events']:,} events")
 
-    # 5. One file that holds all that scoring needs, the ids of the items too, and for people how it was trained and how
-    #    good it is. It is compared with the network before it appears.
+    # 5. Export one file with all that scoring needs, including the item ids. It also records how the model was trained
+    #    and how good it is. The file is compared with the network before it appears.
     export(model.network, model.vocabulary, arguments.out, config=to_mapping(model.config), metrics=metrics)
 
-    # 6. From here on neither torch nor the log is needed. Sessions are lists of ids, oldest first.
+    # 6. Recommend. This needs neither torch nor the log. Sessions are lists of ids, oldest first.
     recommender = Recommender.load(arguments.out)
     names = model.vocabulary.terms()
     session = [names[number] for number in valid.slice(0, 1).items]
@@ -60,7 +57,7 @@ def train_and_score(arguments: argparse.Namespace) -> None:
     for item, score in zip(recommendation.items, recommendation.scores, strict=True):
         print(f"  {item}  {score:.3f}")
 
-    # 7. Click by click, with a small state per visitor instead of the whole session again.
+    # 7. Recommend click by click, with a small state per visitor instead of the whole session.
     state = recommender.new_state()
     for item in session:
         state, following = recommender.step(state, item, k=5, exclude_seen=True)
@@ -69,7 +66,7 @@ def train_and_score(arguments: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments."""
+    """Define the arguments."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -84,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         train_and_score(arguments)
-    except UserError as error:  # what a user can mend is one line
+    except UserError as error:  # a user's mistake is one line
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0

@@ -1,13 +1,13 @@
-"""Does a training step cost more when the catalogue is larger? It should not, where negatives are sampled.
+"""Does a training step cost more with a larger catalogue? It should not if negatives are sampled.
 
     python examples/benchmarks/catalogue_size.py --threads 1                # 40,000 items against 1,000,000
 
-Two trainers of equal width walk two synthetic logs in turns, a few seconds each, in this process. Both logs have the
-same sessions and the same skew of popularity, drawn from the same random numbers; only the catalogue that these are
-spread over differs. A turn measures all that a step costs, drawing and preparing its negatives included. The ratio is
-the median of the rounds, with the lowest and highest, once by the clock and once in processor time, of all threads,
-which other work on the machine disturbs less. What remains of a difference is memory: of a large table, fewer
-rows are in a cache already.
+Two trainers of equal width train on two synthetic logs in turns, a few seconds each, in this process. Both logs have
+the same sessions and the same skew of popularity, drawn from the same random numbers; only the size of the catalogue
+differs. A turn measures everything that a step costs, including drawing and preparing its negatives. The ratio is the
+median of the rounds, with the lowest and the highest. It is given in wall-clock time and in processor time of all
+threads, which other work on the machine disturbs less. What remains of a difference is memory: fewer rows of a large
+table are already in a cache.
 """
 
 import argparse
@@ -40,14 +40,14 @@ def synthetic_log(n_clicks: int, n_items: int, seed: int = 0) -> EncodedLog:
     lengths = 1 + generator.geometric(1 / (CLICKS_PER_SESSION - 1), size=n_clicks // CLICKS_PER_SESSION)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     places = (n_items * generator.random(offsets[-1]) ** SKEW).astype(np.int64)
-    names = generator.permutation(n_items).astype(np.int32)  # numbers say nothing about popularity
+    names = generator.permutation(n_items).astype(np.int32)  # item numbers say nothing about popularity
     width = len(str(n_items))
     vocabulary = Vocabulary(f"item-{number:0{width}d}" for number in range(n_items))
     return EncodedLog(Sessions(names[places], offsets), vocabulary)
 
 
 def steps_without_end(trainer: Trainer) -> Iterator[int]:
-    """Train, one epoch after the other; yields the number of pairs of every step."""
+    """Train without end; yields the number of pairs of every step."""
     epoch = 0
     while True:
         for n_pairs, _ in trainer.batching.run(trainer.learner, epoch):
@@ -56,7 +56,7 @@ def steps_without_end(trainer: Trainer) -> Iterator[int]:
 
 
 def seconds_per_step(steps: Iterator[int], n_steps: int) -> np.ndarray:
-    """The means over so many steps: by the clock, and of processor time."""
+    """The mean wall-clock and processor time over this many steps."""
     began = np.array([time.perf_counter(), time.process_time()])
     for _ in range(n_steps):
         next(steps)
@@ -65,11 +65,11 @@ def seconds_per_step(steps: Iterator[int], n_steps: int) -> np.ndarray:
 
 def measure(config: TrainConfig, sizes: list[int], arguments: argparse.Namespace) -> np.ndarray:
     """Seconds per step, [rounds, 2 sizes, 2 kinds of time]."""
-    walks = [steps_without_end(Trainer(config, synthetic_log(arguments.clicks, size))) for size in sizes]
-    for steps in walks:  # compiles, and fills caches
+    runs = [steps_without_end(Trainer(config, synthetic_log(arguments.clicks, size))) for size in sizes]
+    for steps in runs:  # compile, and fill caches
         pace, _ = seconds_per_step(steps, 20)
     n_steps = max(10, int(arguments.seconds / pace))
-    return np.array([[seconds_per_step(steps, n_steps) for steps in walks] for _ in range(arguments.rounds)])
+    return np.array([[seconds_per_step(steps, n_steps) for steps in runs] for _ in range(arguments.rounds)])
 
 
 def main() -> int:

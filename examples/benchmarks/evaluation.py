@@ -1,13 +1,12 @@
-"""How fast a test is evaluated, beside the evaluation loop of the authors' PyTorch code, on the same model and data.
+"""How fast a test is evaluated, compared with the evaluation loop of the authors' PyTorch code.
 
     python examples/benchmarks/evaluation.py --official ../GRU4Rec_PyTorch_Official --model model \\
         --train train.parquet --test test.parquet
 
-The weights of one of our models, trained on --train with a constrained embedding and one layer, are put into a model of
-theirs, and both rank every item for every event, in turns, in this process. Both give Recall@20 and MRR@20, which are
-shown to be the same; a third column does more, with the best items of every event, as `gru4rec evaluate` needs them for
-coverage. A ratio is the median of the rounds, with the lowest and highest. What evaluation is beside the loop (reading
-files, encoding) is not measured.
+The weights of one of our models, trained on --train with a constrained embedding and one layer, are copied into a model
+of theirs. Both rank every item for every event, in turns, in this process, and both have to give the same Recall@20 and
+MRR@20. A third column also collects the best items of every event, as `gru4rec evaluate` does for coverage. A ratio is
+the median of the rounds, with the lowest and the highest. Only the loop is measured, not reading files or encoding.
 
 Needs a clone of github.com/hidasib/GRU4Rec_PyTorch_Official, pandas and pyarrow.
 """

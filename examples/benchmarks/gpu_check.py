@@ -1,13 +1,13 @@
-"""Does training on a GPU give what it gives on the processor, and how much faster is it?
+"""Does training on a GPU give the same as on the processor, and how much faster is it?
 
     python examples/benchmarks/gpu_check.py                # a synthetic log, RetailRocket's published parameters
     python examples/benchmarks/gpu_check.py --data train.parquet --official ../GRU4Rec_PyTorch_Official
 
-First parity: both ways of batching take the same steps in fp32 on the processor and on the device, from the same
-weights with the same negatives (and without dropout, whose random numbers differ from device to device). Every step's
-loss and all final weights must agree; where they do not, the exit code is 1. Then speed, session-parallel: events per
-second on the processor and on the device in each precision that it has, in turns, each in a process of its own, as in
-`training_speed.py`; with --official, the authors' code on the same device, too.
+First parity: both kinds of mini-batches take the same steps in fp32 on the processor and on the device, from the same
+weights with the same negatives, and without dropout, whose random numbers differ between devices. Every step's loss and
+all final weights must agree; otherwise the exit code is 1. Then speed, session-parallel: events per second on the
+processor and on the device in each precision that it supports. Turns alternate, each in its own process, as in
+`training_speed.py`. With --official, the authors' code runs on the same device, too.
 
 The authors of this script had no GPU to run it on: only `--device cpu`, processor against processor, has been run.
 """

@@ -2,15 +2,15 @@
 
 Catalogues, widths and sessions are those of the ETUDE study (ICDE 2024): synthetic models, because the time does not
 depend on the weights, and sessions whose lengths follow a power law. Everything compared takes turns in one run: the
-exact file, the file with an int8 scan, torch (the same network, eager, its best 20 by topk), and the floor, which is
-the time for reading the output weights from memory once, as no exact scoring of a single session can avoid.
+exact file, the file with an int8 scan, torch (the same network, eager, its best 20 by topk), and the floor. The floor
+is the time to read the output weights from memory once, which no exact scoring of a single session can avoid.
 
     python examples/benchmarks/inference.py latency          # 10k, 100k and 1M items × 32, 100, 256
     python examples/benchmarks/inference.py latency --items 1000000 --widths 100               # one cell
     python examples/benchmarks/inference.py latency --items 10000000 --widths 64 --requests 40 --no-torch
-    python examples/benchmarks/inference.py stream           # clicks a second, of short and of long sessions
-    python examples/benchmarks/inference.py start            # a process, to its first recommendation
-    python examples/benchmarks/inference.py bulk --test test.parquet --official DIR   # beside the authors' code
+    python examples/benchmarks/inference.py stream           # clicks per second, of short and of long sessions
+    python examples/benchmarks/inference.py start            # from process start to the first recommendation
+    python examples/benchmarks/inference.py bulk --test test.parquet --official DIR   # against the authors' code
 """
 
 import argparse
@@ -49,7 +49,7 @@ def random_network(n_items: int, width: int) -> tuple[Network, Vocabulary]:
 
 
 def random_sessions(count: int, n_items: int, seed: int = 0) -> list[np.ndarray]:
-    """Item numbers of sessions; lengths and the popularity of items follow power laws."""
+    """Draw item numbers of sessions; lengths and popularity follow power laws."""
     generator = np.random.default_rng(seed)
     lengths = np.minimum(generator.zipf(2.0, count), LONGEST_SESSION)
     return [((n_items ** generator.random(length)).astype(np.int64) - 1).clip(0, n_items - 1) for length in lengths]
@@ -58,8 +58,8 @@ def random_sessions(count: int, n_items: int, seed: int = 0) -> list[np.ndarray]
 def in_turns(ways: dict[str, Callable[[int], object]], turns: int, warm: int = 3) -> dict[str, np.ndarray]:
     """Seconds of each way at each turn; way(turn) does the work.
 
-    Threads that have just worked wait busily for more, and would take the cores from the next way, so there is a pause
-    between ways. Those that sleep take long to wake, so each way does its work twice, and the second time counts.
+    Threads that have just worked spin for a while and would take the cores from the next way, so there is a pause
+    between ways. Sleeping threads take long to wake, so each way does its work twice, and the second time counts.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(warm + turns):
@@ -73,7 +73,7 @@ def in_turns(ways: dict[str, Callable[[int], object]], turns: int, warm: int = 3
 
 
 def with_torch(network: Network, sessions: list[np.ndarray]) -> None:
-    """The best items of a batch of sessions, as one writes it in torch."""
+    """The best items of a batch of sessions, as usually written in torch."""
     lengths = torch.tensor([len(session) for session in sessions])
     items = torch.full((len(sessions), int(lengths.max())), network.n_items)
     for row, session in enumerate(sessions):
@@ -83,7 +83,7 @@ def with_torch(network: Network, sessions: list[np.ndarray]) -> None:
 
 
 def latency(arguments: argparse.Namespace) -> None:
-    """A table of milliseconds a request and of sessions a second."""
+    """Print a table of milliseconds per request and of sessions per second."""
     print(
         f"{'items':>10} {'width':>5} {'batch':>5} {'':11} {'p50 ms':>8} {'p90 ms':>8} {'p99 ms':>8} {'sessions/s':>10}",
         end="",
@@ -136,7 +136,7 @@ def _cell(n_items: int, width: int, folder: Path, arguments: argparse.Namespace)
 
 
 def stream(arguments: argparse.Namespace) -> None:
-    """Clicks a second through the command line, for sessions of a few clicks and of very many."""
+    """Clicks per second through the command line, for sessions of a few clicks and of very many."""
     n_items, width = arguments.items[0], arguments.widths[0]
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         model = Path(folder) / "model.onnx"
@@ -162,7 +162,7 @@ def stream(arguments: argparse.Namespace) -> None:
 
 
 def start(arguments: argparse.Namespace) -> None:
-    """Seconds from the start of a process to its first recommendation, beside importing onnxruntime alone."""
+    """Seconds from the start of a process to its first recommendation, compared with importing onnxruntime."""
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         model, session = Path(folder) / "model.onnx", Path(folder) / "one.txt"
         n_items, width = arguments.items[0], arguments.widths[0]
@@ -186,7 +186,7 @@ def start(arguments: argparse.Namespace) -> None:
 
 
 def bulk(arguments: argparse.Namespace) -> None:
-    """Sessions a second of a whole file through the command line, beside the authors' evaluation of the same file."""
+    """Sessions per second of a whole file through the command line, compared with the authors' evaluation of it."""
     import polars as pl
 
     log = pl.read_parquet(arguments.test).sort("SessionId", "Time", maintain_order=True)

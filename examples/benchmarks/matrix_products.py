@@ -1,12 +1,12 @@
 """The arithmetic floor: how long the matrix products of a session-parallel training step take on their own.
 
-Of B lanes, C scored columns, and GRU layers of H units with inputs of width E, forward and backward:
+With B slots, C scored columns, and GRU layers of H units with inputs of width E, forward and backward:
 
     layer    x [B, E] · W_ih,  h [B, H] · W_hh;  back: xᵀ · g and hᵀ · g for the weights, g · W_ihᵀ for the input
     scores   q [B, H] · columnsᵀ;                back: g · columns, gᵀ · q
 
-There is no product back to the previous state, which is detached. No step can be faster than its products, so the share
-that they have in a step's time says how much is left to win.
+There is no product back to the previous state, which is detached. No step can be faster than its products, so their
+share of a step's time says how much there is left to gain.
 """
 
 import time

@@ -1,9 +1,9 @@
 """The authors' PyTorch code, run from a user's own clone of github.com/hidasib/GRU4Rec_PyTorch_Official.
 
-It may be used for research only, so nothing of it is in here: the clone is imported from where it lies and is not
-changed. Two things in it do not work with numpy 2 and pandas 3 and are mended in memory: `torch.tensor` of a pandas
-Series, and the initial weights of its compatibility mode (float64 with numpy 2), in place of which it is asked for its
-ordinary ones, from the same distribution.
+Its licence allows research only, so nothing of it is included here: the clone is imported from its folder and is not
+changed. Two things in it do not work with numpy 2 and pandas 3 and are patched in memory: `torch.tensor` of a pandas
+Series, and the initial weights of its compatibility mode (float64 with numpy 2). Instead of those it uses its ordinary
+initial weights, from the same distribution.
 """
 
 import contextlib

@@ -1,12 +1,12 @@
-"""A model that the authors' PyTorch code has trained, kept as a model directory of ours.
+"""Train a model with the authors' PyTorch code and keep it as a model directory of ours.
 
     python examples/benchmarks/official_model.py --official ../GRU4Rec_PyTorch_Official --train train.parquet \\
         --test test.parquet --config retailrocket --seed 1 --out theirs
     gru4rec evaluate model --test test.parquet --versus theirs
 
-Their code trains with one of its parameter files and ranks the test. Its weights are put into a network of ours, which
-ranks the test, too; the model is kept only where both rankings come to the same Recall@20 and MRR@20. So two models can
-be compared session by session, whoever trained them. (That, too, is how such a model gets into an ONNX file.)
+Their code trains with one of its parameter files and ranks the test. Its weights are copied into a network of ours,
+which ranks the test, too. The model is kept only if both rankings give the same Recall@20 and MRR@20. Two models can
+then be compared session by session, whoever trained them, and a model of theirs can be exported to ONNX.
 
 Needs a clone of github.com/hidasib/GRU4Rec_PyTorch_Official, pandas and pyarrow.
 """

@@ -1,4 +1,4 @@
-"""To be imported before the project's packages: `inference.py` in this folder is not the package of that name."""
+"""Import this before the project's packages: `inference.py` in this folder is not the package of that name."""
 
 import sys
 from pathlib import Path

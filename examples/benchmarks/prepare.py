@@ -1,9 +1,9 @@
-"""How fast `gru4rec prepare` is, and how much memory it takes, beside plain pandas doing the same.
+"""How fast `gru4rec prepare` is, and how much memory it takes, compared with plain pandas.
 
-Both read the same synthetic log as text, drop repeats, split the last tenth of the sessions off, filter the training
-part until nothing changes, and write parquet; each in a process of its own, whose highest memory use the system tells.
-The files that they write are compared, row by row. `gru4rec` also writes the encoded log that training starts from.
-With several rounds they take turns, and medians are told with the lowest and the highest.
+Both read the same synthetic log as text, drop repeats, split off the last tenth of the sessions, filter the training
+part until nothing changes, and write parquet. Each runs in its own process, whose peak memory the system reports. The
+files they write are compared row by row. `gru4rec` also writes the encoded log that training starts from. With several
+rounds they take turns, and medians are given with the lowest and the highest.
 
     python examples/benchmarks/prepare.py --rounds 5                   # 5 million events; needs pandas and pyarrow
     python examples/benchmarks/prepare.py --events 50000000 --no-pandas

@@ -3,11 +3,11 @@
     python examples/benchmarks/search_acceptance.py --official ../GRU4Rec_PyTorch_Official --train train.parquet \\
         --out acceptance -- --cpus-per-trial=1
 
-A search without the published parameters to begin with is begun, its process is killed (SIGKILL) when a quarter of its
-trials are over and again when a half are, and begun again by the same command each time. In the end every trial has to
-be accounted for, and those that were over before a kill must be as they were. Then the parameters that the authors
-published for RetailRocket are trained for as many epochs on the same sessions, and validated on the same. What follows
--- goes to the search, such as flags that narrow its space. Exit code 1 where something does not hold.
+A search without the published parameters is started and killed (SIGKILL) twice: after a quarter and after half of its
+trials. The same command resumes it each time. In the end every trial has to be accounted for, and trials that were over
+before a kill must be unchanged. Then the parameters that the authors published for RetailRocket are trained for as many
+epochs on the same sessions, and validated on the same. Arguments after -- go to the search, such as flags that narrow
+its space. The exit code is 1 if something does not hold.
 """
 
 import argparse

@@ -1,17 +1,16 @@
-"""How long a search takes until it has found what the authors' own search finds.
+"""How long a search takes to find a model as good as the authors' own search finds.
 
     python examples/benchmarks/search_vs_paropt.py --official ../GRU4Rec_PyTorch_Official --train train.parquet
 
-Their `paropt.py` and its `run.py` run as they are, from a clone, one process per trial (see `official_code` for the two
-things that are mended in memory; a small stand-in for pexpect starts those processes). Ours is `python -m tune.search`
-without the published parameters to begin with. Both search the same space, that of their parameter file, with the same
-number of trials and epochs, for the MRR@20 on the same sessions, the last tenth of the log by time. Both have the whole
-machine: theirs trains one model with all processors, ours shares them among trials.
+Their `paropt.py` and its `run.py` run unchanged from a clone, one process per trial (`official_code` says which two
+things are patched in memory; a small stand-in for pexpect starts those processes). Ours is `python -m tune.search`
+without the published parameters. Both search the same space, that of their parameter file, with the same number of
+trials and epochs, for the MRR@20 on the same sessions, the last tenth of the log by time. Both have the whole machine:
+theirs trains one model with all processors, ours shares them among trials.
 
-Measured from the start of the command: the seconds until theirs has the best MRR@20 of all its trials, and until ours
-first has one as good (taken from the second in which a trial reported it). Chance decides much of that, so it is run
---repeats times, and the median of the ratio counts. A trial of theirs that diverges, which would end `paropt.py`,
-counts as 0 there.
+Two times are measured from the start of the command: until theirs has the best MRR@20 of all its trials, and until ours
+first has one as good (in the second in which a trial reported it). Much of that is chance, so it is run --repeats
+times, and the median of the ratio counts. A trial of theirs that diverges would end `paropt.py`; here it counts as 0.
 """
 
 import argparse
@@ -195,7 +194,7 @@ class Trial:
 
 
 def run_trial(official: Path, flags: list[str]) -> None:
-    """Run `run.py` in this process, with what is mended in memory."""
+    """Run `run.py` in this process, with the patches in memory."""
     code = official_code.load(official)
     fit = code.training.GRU4Rec.fit
     code.training.GRU4Rec.fit = lambda model, data, **options: fit(model, data, compatibility_mode=False, **options)

@@ -4,17 +4,16 @@
         --train train.parquet --test test.parquet --config diginetica
 
 The official code trains for all epochs of one of its parameter files; its MRR@20 on the test log is the goal. Ours
-walks whole sessions with the defaults of `--batching whole-session` and is evaluated after every epoch; its time is
-that until the end of the first epoch whose MRR@20 is at least the goal. Its learning rate falls towards the last
-epoch, so --epochs is part of what is measured and has to be given beforehand, not chosen from the result. Its further
-epochs are run and shown, too.
+trains on whole-session mini-batches with their defaults and is evaluated after every epoch. Its time runs until the end
+of the first epoch whose MRR@20 reaches the goal. Its learning rate falls towards the last epoch, so --epochs is part of
+what is measured: choose it beforehand, not from the result. The remaining epochs run and are shown, too.
 
-Both times are wall-clock of a process of its own, from before the log is read until the last step, without the
-imports and without any evaluation: an evaluation is how the goal is checked, not part of training. Ties in the
-target's favour, every item ranked, in both.
+Both times are wall-clock times of separate processes, from before the log is read until the last step. Imports and
+evaluations are left out: an evaluation checks the goal and is not part of training. In both, every item is ranked, with
+ties in the target's favour.
 
-The official run takes long. A former one can stand in for it: --official-seconds and --official-mrr, both as printed
-here on the same machine.
+The official run takes long. To reuse an earlier one, give --official-seconds and --official-mrr as printed here on the
+same machine.
 """
 
 import argparse

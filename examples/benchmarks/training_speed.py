@@ -1,15 +1,16 @@
-"""How many events per second training does, beside the authors' PyTorch code.
+"""How many events per second training processes, compared with the authors' PyTorch code.
 
     python examples/benchmarks/training_speed.py --official ../GRU4Rec_PyTorch_Official --data train.parquet \\
         --config retailrocket --precision auto fp32
 
-Both train on the same log with the same parameters (one of the official parameter files), in alternation, each turn in
-a process of its own. After a warm-up, whole steps are timed in which every lane is walking; what comes before (loading,
-preparing, compiling) is shown apart. Ours goes through `Trainer`, as `gru4rec train` does. The official code draws ten
-million negatives at a time, every few thousand steps; whether such a pause falls into a turn is chance, so it is taken
-out and its cost spread over the steps that it serves: that is the ratio. A second one, of the steps alone, leaves it
-out. Ours draws its negatives within the time that is measured, always. A ratio is the median of the rounds, with the
-lowest and highest.
+Both train on the same log with the same parameters (one of the official parameter files), in turns, each turn in its
+own process. After a warm-up, whole steps are timed in which every slot has a session. What comes before (loading,
+preparing, compiling) is shown separately. Ours goes through `Trainer`, as `gru4rec train` does.
+
+The official code draws ten million negatives at a time, every few thousand steps. Whether such a pause falls into a
+turn is chance, so it is removed and its cost spread over the steps that it serves: that is the ratio. A second ratio,
+of the steps alone, leaves it out. Ours always draws its negatives within the measured time. A ratio is the median of
+the rounds, with the lowest and the highest.
 
 Needs a clone of github.com/hidasib/GRU4Rec_PyTorch_Official, pandas and pyarrow.
 """

@@ -1,4 +1,4 @@
-"""One turn of a comparison of training speeds: what a process of its own measures."""
+"""One turn of a comparison of training speeds, measured in its own process."""
 
 import time
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from inference.shared.errors import UserError
 
 
 class Enough(Exception):  # noqa: N818 - nothing is wrong
-    """The turn has been timed for as long as was asked."""
+    """The turn has been timed for long enough."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Turn:
 
 
 STEPS_BETWEEN_WAITS = 20
-"""On a GPU, which steps are handed to faster than it runs them, so many are timed together: waiting costs time."""
+"""Steps timed together on a GPU: they are queued faster than they run, and waiting for each would cost time."""
 
 
 class Stopwatch:
-    """Adds up the time of whole steps after a warm-up, and ends the training when there is enough of it.
+    """Add up the time of whole steps after a warm-up, and end the training after enough of it.
 
     Args:
         warm_up: steps before the timing begins.
@@ -74,11 +74,11 @@ class Stopwatch:
         self._seen = 0
 
     def paused(self, seconds: float) -> None:
-        """That much of the step that is running is not to be counted."""
+        """Leave this much of the current step out."""
         self._pause += seconds
 
     def step(self, n_steps: int, n_events: int, counts: bool) -> None:
-        """Since the last call so many steps were run; whether they count."""
+        """Count the steps run since the last call; gives whether they count."""
         self._held_steps += n_steps
         self._held_events += n_events
         self._all_count &= counts
@@ -142,7 +142,7 @@ def official_turn(
     cache_type._refresh = timed_refresh
     before = 0
 
-    def step(n_rows: int) -> None:  # the time since the last call is mostly that of the step before
+    def step(n_rows: int) -> None:  # the time since the last call is mostly the previous step's
         nonlocal before
         stopwatch.step(1, before, n_rows == before == model.batch_size)
         before = n_rows
@@ -179,7 +179,7 @@ def our_turn(data: Path, config: TrainConfig, stopwatch: Stopwatch) -> Turn:
 
 
 def full_steps(schedule: Any) -> int:
-    """Steps of an epoch, from the first one on, in which every lane is walking.
+    """The first steps of an epoch, in which every slot has a session.
 
     Raises:
         UserError: there are none.
@@ -192,7 +192,7 @@ def full_steps(schedule: Any) -> int:
             break
         n_full += block.n_steps
     if n_full < 2:
-        raise UserError(f"the log is too short to fill {schedule.batch_size} lanes; give a larger one")
+        raise UserError(f"the log is too short to fill {schedule.batch_size} slots; give a larger one")
     return n_full
 
 

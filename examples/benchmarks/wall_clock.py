@@ -3,14 +3,14 @@
     python examples/benchmarks/wall_clock.py --official ../GRU4Rec_PyTorch_Official --train train.parquet \\
         --test test.parquet --config retailrocket --recipe examples/recipes/retailrocket.toml
 
-Three ways in turns, each turn in a process of its own: the official code with one of its parameter files, ours with the
-same parameters and --precision auto, ours with a recipe. A turn reads the log, prepares, trains for --epochs epochs and
-ranks every item for every event of the test. What is printed is
+Three runs in turns, each in its own process: the official code with one of its parameter files, ours with the same
+parameters and --precision auto, ours with a recipe. A turn reads the log, prepares, trains for --epochs epochs and
+ranks every item for every event of the test. It prints
 
     until the first step  +  epochs of the configuration × seconds of an epoch  +  ranking the test
 
-each the median over the rounds, so that ten epochs of the official code need not be waited for. Imports are left out.
-The baselines' seconds are printed by `gru4rec evaluate model --test test.parquet --baselines train.parquet`.
+each as the median over the rounds, so that ten epochs of the official code need not run. Imports are left out. `gru4rec
+evaluate model --test test.parquet --baselines train.parquet` prints the seconds of the baselines.
 
 Needs a clone of github.com/hidasib/GRU4Rec_PyTorch_Official, pandas and pyarrow.
 """

@@ -1,17 +1,17 @@
-"""What a warm start is worth: new clicks on an old model, beside training anew on everything.
+"""What a warm start is worth: new clicks on an old model, compared with training from scratch.
 
     python examples/benchmarks/warm_start.py --train train.parquet --test test.parquet
 
-There is an old model, trained on all but the last weeks of the training log (the time that took is not counted: it is
-there already). Then the last weeks have happened, and there are two ways to a new model:
+The old model is trained on all but the last weeks of the training log; that time does not count. Then there are two
+ways to a new model:
 
-* anew: `gru4rec train --train ALL`
-* warm: `gru4rec train --train RECENT --init OLD --n-epochs … --learning-rate …`, where RECENT is the last weeks and,
-  with --recent-weeks, some weeks before them that the old model knows: what it should not forget.
+* from scratch: `gru4rec train --train ALL`
+* warm: `gru4rec train --train RECENT --init OLD --n-epochs … --learning-rate …`. RECENT is the last weeks and, with
+  --recent-weeks, some weeks before them that the old model knows and should not forget.
 
-Both are evaluated on the test log, every item ranked, and timed from the encoded log to the model on disk, by turns
-for every seed. The times of the log's clicks have to be seconds. Configurations are those of `gru4rec train`; without
---config the defaults of whole-session batching.
+Both are evaluated on the test log with every item ranked. They are timed from the encoded log to the model on disk, in
+turns for every seed. The times of the clicks have to be in seconds. Configurations are those of `gru4rec train`; the
+default is that of whole-session mini-batches.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def measured(name: str, seconds: float, result: Evaluation) -> tuple[float, floa
 
 
 def run(arguments: argparse.Namespace, config: TrainConfig, folder: Path) -> tuple[list[float], list[float]]:
-    """One seed: the figures of training anew, and those of the warm start."""
+    """One seed: the figures of training from scratch, and those of the warm start."""
     events, test = read_events(arguments.train), read_events(arguments.test, part="test")
     is_new = recent(events, arguments.weeks)
     everything, before = encode(events), encode(events.filter(~is_new))
@@ -64,9 +64,9 @@ def run(arguments: argparse.Namespace, config: TrainConfig, folder: Path) -> tup
     measured("old model", time.perf_counter() - began, evaluate(old.network, encode(test, old.vocabulary).sessions))
 
     began = time.perf_counter()
-    anew = train(everything, config, directory=folder / "anew")
+    scratch = train(everything, config, directory=folder / "scratch")
     seconds = time.perf_counter() - began
-    of_anew = measured("anew", seconds, evaluate(anew.network, encode(test, anew.vocabulary).sessions))
+    of_scratch = measured("from scratch", seconds, evaluate(scratch.network, encode(test, scratch.vocabulary).sessions))
 
     began = time.perf_counter()
     start = WarmStart.read(folder / "old")
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace, config: TrainConfig, folder: Path) -> tup
     )
     seconds = time.perf_counter() - began
     of_warm = measured("warm start", seconds, evaluate(warm.network, encode(test, warm.vocabulary).sessions))
-    return list(of_anew), list(of_warm)
+    return list(of_scratch), list(of_warm)
 
 
 def main() -> None:
@@ -85,8 +85,8 @@ def main() -> None:
     parser.add_argument("--train", type=Path, required=True, help="click log with times in seconds")
     parser.add_argument("--test", type=Path, required=True)
     parser.add_argument("--config", type=Path, help="TOML or official parameter file")
-    parser.add_argument("--weeks", type=float, default=2, help="what the old model does not know [default: 2]")
-    parser.add_argument("--recent-weeks", type=float, default=0, help="what the warm start is trained on, at least")
+    parser.add_argument("--weeks", type=float, default=2, help="weeks that the old model does not know [default: 2]")
+    parser.add_argument("--recent-weeks", type=float, default=0, help="weeks that the warm start trains on, at least")
     parser.add_argument("--warm-epochs", type=int, default=3)
     parser.add_argument("--rate-share", type=float, default=0.5, help="of the learning rate, for the warm start")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
@@ -101,7 +101,7 @@ def main() -> None:
     )
     print(
         f"warm start: {warm_recall / recall:.1%} of the Recall@20 and {warm_mrr / mrr:.1%} of the MRR@20 of training "
-        f"anew in {warm_seconds / seconds:.1%} of its time"
+        f"from scratch in {warm_seconds / seconds:.1%} of its time"
     )
 
 
