@@ -226,10 +226,10 @@ def bad_value(file: EventFile, row: int, column: str, value: object, expected: s
         column: its name.
         value: as it was read.
         expected: what it should have been.
-        remedy: ends the message.
+        remedy: ends the message, unless the value is missing.
     """
     if value is None or value == "":
-        expected, got = "a value", "none"
+        expected, got, remedy = "a value", "none", "; fill or remove such rows"
     else:
         text = repr(value) if isinstance(value, str) else str(value)
         got = text if len(text) <= 60 else text[:57] + "…"

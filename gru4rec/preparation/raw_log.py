@@ -170,7 +170,7 @@ class _Reader:
             if samples[-1].dtype != samples[0].dtype:
                 raise UserError(
                     f"{file.path}: expected times of one type in all files, got {samples[-1].dtype} in column {name!r} "
-                    f"after {samples[0].dtype} in {self._files[0].path}"
+                    f"after {samples[0].dtype} in {self._files[0].path}; convert one of them"
                 )
         return pl.concat(samples)
 
