@@ -3,7 +3,7 @@
 Enters: an `EncodedLog` and a `TrainConfig`. Leaves: a `Model`, and a model directory where one is named. Read `run` (a
 whole training) → `trainer` (an epoch) → `session_parallel` and `whole_session` (the two kinds of mini-batches) →
 `learner` (network, loss, negatives and update rule together) → `samplers`, `optimizers`, `sparse_rows`, `dropout`.
-`checkpoint` is the model directory, `warm_start` begins with another model, `memory` forecasts what a run takes.
+`checkpoint` is the model directory, `warm_start` starts from another model, `memory` forecasts what a run takes.
 """
 
 from gru4rec.training.checkpoint import Model, load_model
