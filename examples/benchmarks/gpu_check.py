@@ -34,6 +34,7 @@ from gru4rec.data.encoded_log import read_training_log
 from gru4rec.data.sessions import EncodedLog
 from gru4rec.data.synthetic import synthesize
 from gru4rec.model.precision import choose_precision
+from gru4rec.training.plugins import import_plugins
 from gru4rec.training.trainer import Trainer
 from inference.shared.errors import UserError
 from tune.space.published import PUBLISHED
@@ -63,6 +64,7 @@ def device_to_check(name: str) -> torch.device:
 
 def trained(config: TrainConfig, log: EncodedLog, n_steps: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The losses of the first steps and the weights after them."""
+    import_plugins(config.plugins)
     trainer = Trainer(config, log)
     losses = [loss for _, loss in islice(trainer.batching.run(trainer.learner, 0), n_steps)]
     return torch.stack(losses).cpu(), {name: tensor.cpu() for name, tensor in trainer.network.tensors().items()}

@@ -158,9 +158,11 @@ def our_turn(data: Path, config: TrainConfig, stopwatch: Stopwatch) -> Turn:
     """Train with ours."""
     from gru4rec.data.encoded_log import read_training_log
     from gru4rec.training.session_parallel.schedule import SessionParallelSchedule
-    from gru4rec.training.trainer import Trainer
+    from gru4rec.training.plugins import import_plugins
+from gru4rec.training.trainer import Trainer
 
     log = read_training_log(data)
+    import_plugins(config.plugins)
     trainer = Trainer(config, log)
     n_full = full_steps(SessionParallelSchedule(log.sessions, config.batch_size))
     done_before = 0
