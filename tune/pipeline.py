@@ -8,7 +8,7 @@ a search that was interrupted anywhere, and extends one that is to have more tri
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gru4rec.commands.terminal import print_status, use_threads
@@ -23,7 +23,7 @@ from tune.cluster.node_check import check_nodes, place_marker
 from tune.cluster.storage import has_experiment, new_location
 from tune.outcome.folder import Identity, Round, SearchFolder, SearchState, lock_folder, round_name
 from tune.outcome.leaderboard import write_results
-from tune.outcome.overhead import Overhead, measure_overhead
+from tune.outcome.overhead import measure_overhead
 from tune.outcome.report import write_report
 from tune.outcome.winner import make_model, model_exists
 from tune.settings import SearchSettings
@@ -42,26 +42,34 @@ class Outcome:
 
     Attributes:
         ending: whether all trials and finals were run.
-        n_trials: planned.
-        trials: their results.
-        finalists: the best with other seeds, the winner first; empty without finals.
-        only_finals_left: whether all trials were run.
+        state: content of search.json.
+        trials: their results, by number.
+        finalists: the best with other seeds, or the points of a grid, the best first; empty if there are none, or if
+            some runs are missing.
         test: figures of the final model on the test log; empty without one, or after an interruption.
-        effort: where the time of the trials went.
     """
 
     ending: Ending
-    n_trials: int
+    state: SearchState
     trials: Sequence[TrialResult]
     finalists: Sequence[Finalist]
-    only_finals_left: bool
-    test: Mapping[str, Any]
-    effort: Overhead
+    test: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def n_ended(self) -> int:
         """Trials that will not be resumed."""
         return sum(trial.status != "unfinished" for trial in self.trials)
+
+    @property
+    def best(self) -> TrialResult:
+        """The winner.
+
+        Raises:
+            UserError: no trial finished an epoch.
+        """
+        if self.finalists and self.finalists[0].mrr > 0:
+            return self.finalists[0].as_winner
+        return winner(self.trials)
 
 
 @dataclass
@@ -112,31 +120,6 @@ class Search:
         return Finals.of(self.trials(), self.settings.finalists, self.settings.n_repeats, known)
 
 
-@dataclass(frozen=True)
-class Results:
-    """What a search found.
-
-    Attributes:
-        trials: by number.
-        finalists: the best with other seeds, or the points of a grid, the best first; empty if there are none, or if
-            some runs are missing.
-    """
-
-    trials: Sequence[TrialResult]
-    finalists: Sequence[Finalist]
-
-    @property
-    def best(self) -> TrialResult:
-        """The winner.
-
-        Raises:
-            UserError: no trial finished an epoch.
-        """
-        if self.finalists and self.finalists[0].mrr > 0:
-            return self.finalists[0].as_winner
-        return winner(self.trials)
-
-
 def run_search(settings: SearchSettings) -> Outcome:
     """Run a search, resume it, or extend it.
 
@@ -147,12 +130,14 @@ def run_search(settings: SearchSettings) -> Outcome:
     with lock_folder(settings.out) as folder:
         search = prepare(settings, space, folder)
         ending = run(search)
-        results = choose(search)
-        made, test = (None, {}) if ending == "interrupted" else train_winner(search, results)
-        report(search, results, made, test)
-        state = search.state
-        only_finals_left = all(part.complete for part in state.rounds)
-        return Outcome(ending, state.n_trials, results.trials, results.finalists, only_finals_left, test, state.effort)
+        outcome = choose(search, ending)
+        if ending == "interrupted":
+            report(search, outcome)
+            return outcome
+        config, test = train_winner(search, outcome)
+        outcome = replace(outcome, test=test)
+        report(search, outcome, config)
+        return outcome
 
 
 def read_settings(settings: SearchSettings) -> SearchSpace:
@@ -196,7 +181,7 @@ def run(search: Search) -> Ending:
     """Stage 2: run the trials and finals that are missing."""
     settings, added = search.settings, search.n_trials - search.state.n_trials
     rounds = (*search.state.rounds, Round(added)) if added else search.state.rounds
-    if all(part.complete for part in rounds) and not search.finals().missing:
+    if not added and search.state.trials_complete and not search.finals().missing:
         return "complete"
     began = time.time()
     with connect(settings.address, search.data.n_bytes) as cluster:
@@ -210,12 +195,25 @@ def run(search: Search) -> Ending:
             f"{search.n_trials} trials of up to {settings.epochs} epochs, each on {resources.cpus} CPU"
             + (f" and {resources.gpus:g} GPU" if resources.gpus else "")
         )
-        runner = _Runner(search, resources, count_concurrent(cluster, resources), deadline, began)
+        n_places = count_concurrent(cluster, resources)
+
+        def run_one(study: Runnable, experiment: str) -> Ending:
+            nonlocal began
+            location = search.folder.location(search.state, experiment)
+            before = read_trials(location)
+            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            ending = run_study(study, search.data.trial, resources, location, left, n_places)
+            after, ended = read_trials(location), time.time()
+            spent = measure_overhead(before, after, began=began, ended=ended, n_places=n_places)
+            search.update(effort=search.state.effort + spent)
+            began = ended
+            return ending
+
         for number, part in enumerate(rounds, start=1):
             if part.complete:
                 continue
             study = study_of_round(settings, search.space, part.n_trials, search.trials(number - 1))
-            ending = runner.run(study, round_name(number))
+            ending = run_one(study, round_name(number))
             if ending != "complete":
                 return ending
             search.update(rounds=search.state.with_round_complete(number).rounds)
@@ -223,48 +221,16 @@ def run(search: Search) -> Ending:
             if not_run:
                 print_status(f"the search space holds no more models: {not_run} of {part.n_trials} trials were not run")
         finals = search.finals()
-        missing = len(finals.missing)
+        missing = finals.missing
         if missing:
             all_runs = len(finals.finalists) * finals.repeats
-            left = "" if missing == all_runs else f"; {missing} of these runs are missing"
+            left = "" if len(missing) == all_runs else f"; {len(missing)} of these runs are missing"
             print_status(f"the best {len(finals.finalists)} once more, each with {finals.repeats} other seeds{left}")
-            ending = runner.run(FixedStudy([*map(to_mapping, finals.missing)], finals.n_epochs), finals.name)
+            ending = run_one(FixedStudy([*map(to_mapping, missing)], finals.n_epochs), finals.name)
             if ending != "complete":
                 return ending
             search.update(finals=(*search.state.finals, finals.name))
     return "complete"
-
-
-@dataclass
-class _Runner:
-    """Runs studies one after the other, and accounts for their time.
-
-    Attributes:
-        search: that they belong to.
-        resources: of each trial.
-        n_places: trials that can run at the same time.
-        deadline: on the monotonic clock; None for none.
-        began: seconds since the epoch of time that is not accounted for yet.
-    """
-
-    search: Search
-    resources: TrialResources
-    n_places: int
-    deadline: float | None
-    began: float
-
-    def run(self, study: Runnable, experiment: str) -> Ending:
-        """Run a study in a folder of this name."""
-        search = self.search
-        location = search.folder.location(search.state, experiment)
-        before = read_trials(location)
-        left = None if self.deadline is None else max(self.deadline - time.monotonic(), 0.0)
-        ending = run_study(study, search.data.trial, self.resources, location, left, self.n_places)
-        after, ended = read_trials(location), time.time()
-        spent = measure_overhead(before, after, began=self.began, ended=ended, n_places=self.n_places)
-        self.began = ended
-        search.update(effort=search.state.effort + spent)
-        return ending
 
 
 def _resources(search: Search, cluster: Cluster) -> TrialResources:
@@ -280,22 +246,22 @@ def _resources(search: Search, cluster: Cluster) -> TrialResources:
     return plan.resources
 
 
-def choose(search: Search) -> Results:
+def choose(search: Search, ending: Ending) -> Outcome:
     """Stage 3: read what the trials found, and write it as results.parquet and results.csv."""
     trials = search.trials()
     if search.settings.grid is None:
         finals = search.finals()
         finalists = [] if finals.missing else finals.results()
     else:
-        finalists = by_point(trials) if all(part.complete for part in search.state.rounds) else []
+        finalists = by_point(trials) if search.state.trials_complete else []
     if trials:
         write_results(search.settings.out, trials, finalists, search.data.sha256)
-    return Results(trials, finalists)
+    return Outcome(ending, search.state, trials, finalists)
 
 
-def train_winner(search: Search, results: Results) -> tuple[TrainConfig, Mapping[str, Any]]:
+def train_winner(search: Search, outcome: Outcome) -> tuple[TrainConfig, Mapping[str, Any]]:
     """Stage 4: best.toml, model/ and model.onnx; gives the model's configuration and its figures on the test log."""
-    settings, state, best = search.settings, search.state, results.best
+    settings, state, best = search.settings, search.state, outcome.best
     config = winning_config(best, refit=settings.refit)
     made = {
         "trial": best.number,
@@ -309,7 +275,7 @@ def train_winner(search: Search, results: Results) -> tuple[TrainConfig, Mapping
     try:
         figures = make_model(settings, search.data, best, config, state.threads)
     except Diverged as error:
-        report(search, results, None, {})
+        report(search, outcome)
         raise UserError(
             f"the best model, trained again on training and validation sessions together, diverged ({error}); "
             "give --no-refit to keep it as it was validated"
@@ -318,7 +284,8 @@ def train_winner(search: Search, results: Results) -> tuple[TrainConfig, Mapping
     return config, figures["test"]
 
 
-def report(search: Search, results: Results, made: TrainConfig | None, test: Mapping[str, Any]) -> None:
-    """Stage 5: report.html and plots/."""
-    if results.trials:
-        write_report(search.settings, search.space, results.trials, results.finalists, made, test, search.state.effort)
+def report(search: Search, outcome: Outcome, config: TrainConfig | None = None) -> None:
+    """Stage 5: report.html and plots/; without the configuration of a final model, of the trials alone."""
+    if outcome.trials:
+        effort = search.state.effort
+        write_report(search.settings, search.space, outcome.trials, outcome.finalists, config, outcome.test, effort)

@@ -65,8 +65,8 @@ def _print_outcome(settings: SearchSettings, outcome: "Outcome") -> int:
 
     from tune.outcome.leaderboard import build_leaderboard
 
-    progress = f"after {outcome.n_ended} of {outcome.n_trials} trials; the same command resumes it"
-    if outcome.only_finals_left:
+    progress = f"after {outcome.n_ended} of {outcome.state.n_trials} trials; the same command resumes it"
+    if outcome.state.trials_complete:
         progress = f"in the finals, after all {outcome.n_ended} trials; the same command resumes them"
     if outcome.ending == "interrupted":
         print_status(f"interrupted {progress}")
@@ -85,8 +85,8 @@ def _print_outcome(settings: SearchSettings, outcome: "Outcome") -> int:
     if outcome.test:
         test = outcome.test
         print(f"test: recall@20 {test['recall@20']:.4f}, mrr@20 {test['mrr@20']:.4f} on {test['events']:,} events")
-    if outcome.effort.available:
-        print(outcome.effort)
+    if outcome.state.effort.available:
+        print(outcome.state.effort)
     print(f"report: {settings.out / 'report.html'}")
     print(f"next: gru4rec-infer --model {settings.out / 'model.onnx'} --session SESSIONS.tsv")
     runs_failed = any(finalist.failures for finalist in outcome.finalists)

@@ -15,97 +15,69 @@ Algorithm = Literal["optuna", "random"]
 Rule = Literal["asha", "median", "none"]
 
 
-def _flag(text: str, **options: Any) -> Any:
-    return Parameter(help=text, **options)
-
-
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """The settings of a search. Where a field is None, its property below gives the default.
+    """The settings of a search; this text is the help of their flags. Properties give the defaults of unset fields.
+
+    Attributes:
+        train: click log (TSV, CSV, JSON lines, parquet) or prepared folder
+        out: folder for the results: model.onnx, best.toml, results.csv, report.html and more
+        valid: click log or prepared folder to validate on; without it, the last tenth of the training sessions
+        test: click log or prepared folder on which the final model is evaluated, once
+        grid: names of parameters; every combination of their values is tried, in place of a search
+        search: optuna learns from the trials so far, random does not [default: optuna]
+        scheduler: which trials are stopped early: asha (after 1, 3, 9 … epochs, about one trial in three continues),
+            median (a trial below the median of the others is stopped) or none [default: asha; none for a grid]
+        trials: models to try; a larger number extends a finished search [default: 20]
+        epochs: passes over the training sessions, for a trial that is not stopped early
+        seed: of the search and of every trial
+        storage: folder or URI (s3://bucket/folder) for the checkpoints of the trials, where the nodes of a cluster do
+            not share the folder of the search [default: OUT/trials]
+        address: of a Ray cluster; without it, trials run on this machine (or on the cluster whose job this is)
+        gpus_per_trial: auto (one if there are any), 0, a share such as 0.25, or a number
+        cpus_per_trial: CPUs, and so threads, of a trial [default: an even share]
+        refit: train the winner again on training and validation sessions; otherwise keep it as it was
+        seeds: try the published best parameters first, as at most half of the trials [default: yes]
+        resume: resume the search that is in the folder; otherwise a folder with a search is refused
+        finalists: run this many of the best trials again, with other seeds, and choose the winner by these runs
+        repeats: runs of each finalist [default: 3], or of each point of a grid [default: 1], each with another seed
+        time_budget: for the trials, such as 90s, 30m or 2h; then the best model so far is trained
+        space: TOML file that narrows the search space (learning_rate = {low = 0.01, high = 0.1}); flags win over it
+        plugins: module that registers losses or samplers
+        threads: CPU threads of the final training and evaluation [default: as many as a trial has]
+        column_flags: names of the columns
+        space_values: what narrows the search space, by configuration key, as `tune.space.dimensions` reads it
 
     Raises:
         UserError: a value is out of range, or contradicts another.
     """
 
-    train: Annotated[Path, _flag("click log (TSV, CSV, JSON lines, parquet) or prepared folder")]
-    out: Annotated[Path, _flag("folder for the results: model.onnx, best.toml, results.csv, report.html and more")]
-    valid: Annotated[
-        Path | None,
-        _flag("click log or prepared folder to validate on; without it, the last tenth of the training sessions"),
-    ] = None
-    test: Annotated[Path | None, _flag("click log or prepared folder on which the final model is evaluated, once")] = (
-        None
-    )
-    grid: Annotated[
-        list[str] | None,
-        _flag(
-            "names of parameters; every combination of their values is tried, in place of a search",
-            negative=(),
-            consume_multiple=True,
-        ),
-    ] = None
-    search: Annotated[
-        Algorithm | None, _flag("optuna learns from the trials so far, random does not [default: optuna]")
-    ] = None
-    scheduler: Annotated[
-        Rule | None,
-        _flag(
-            "which trials are stopped early: asha (after 1, 3, 9 … epochs, about one trial in three continues), median "
-            "(a trial below the median of the others is stopped) or none [default: asha; none for a grid]"
-        ),
-    ] = None
-    trials: Annotated[int | None, _flag("models to try; a larger number extends a finished search [default: 20]")] = (
-        None
-    )
-    epochs: Annotated[int, _flag("passes over the training sessions, for a trial that is not stopped early")] = 10
-    seed: Annotated[int, _flag("of the search and of every trial")] = 42
-    storage: Annotated[
-        str | None,
-        _flag(
-            "folder or URI (s3://bucket/folder) for the checkpoints of the trials, where the nodes of a cluster do not "
-            "share the folder of the search [default: OUT/trials]"
-        ),
-    ] = None
-    address: Annotated[
-        str | None,
-        _flag("of a Ray cluster; without it, trials run on this machine (or on the cluster whose job this is)"),
-    ] = None
-    gpus_per_trial: Annotated[str, _flag("auto (one if there are any), 0, a share such as 0.25, or a number")] = "auto"
-    cpus_per_trial: Annotated[int | None, _flag("CPUs, and so threads, of a trial [default: an even share]")] = None
-    refit: Annotated[
-        bool, _flag("train the winner again on training and validation sessions; otherwise keep it as it was")
-    ] = True
-    seeds: Annotated[
-        bool | None, _flag("try the published best parameters first, as at most half of the trials [default: yes]")
-    ] = None
-    resume: Annotated[
-        bool, _flag("resume the search that is in the folder; otherwise a folder with a search is refused")
-    ] = True
-    finalists: Annotated[
-        int, _flag("run this many of the best trials again, with other seeds, and choose the winner by these runs")
-    ] = 0
-    repeats: Annotated[
-        int | None,
-        _flag("runs of each finalist [default: 3], or of each point of a grid [default: 1], each with another seed"),
-    ] = None
-    time_budget: Annotated[
-        str | None, _flag("for the trials, such as 90s, 30m or 2h; then the best model so far is trained")
-    ] = None
-    space: Annotated[
-        Path | None,
-        _flag("TOML file that narrows the search space (learning_rate = {low = 0.01, high = 0.1}); flags win over it"),
-    ] = None
-    plugins: Annotated[
-        tuple[str, ...],
-        _flag("module that registers losses or samplers", name="--plugin", negative=(), show_default=False),
-    ] = ()
-    threads: Annotated[
-        int | None, _flag("CPU threads of the final training and evaluation [default: as many as a trial has]")
-    ] = None
+    train: Path
+    out: Path
+    valid: Path | None = None
+    test: Path | None = None
+    grid: Annotated[list[str] | None, Parameter(negative=(), consume_multiple=True)] = None
+    search: Algorithm | None = None
+    scheduler: Rule | None = None
+    trials: int | None = None
+    epochs: int = 10
+    seed: int = 42
+    storage: str | None = None
+    address: str | None = None
+    gpus_per_trial: str = "auto"
+    cpus_per_trial: int | None = None
+    refit: bool = True
+    seeds: bool | None = None
+    resume: bool = True
+    finalists: int = 0
+    repeats: int | None = None
+    time_budget: str | None = None
+    space: Path | None = None
+    plugins: Annotated[tuple[str, ...], Parameter(name="--plugin", negative=(), show_default=False)] = ()
+    threads: int | None = None
     column_flags: ColumnFlags = ColumnFlags()
     space_values: Annotated[Mapping[str, Any], Parameter(parse=False)] = field(default_factory=dict)
-    """What narrows the search space, by configuration key, as `tune.space.dimensions.read_dimension` reads it."""
 
     def __post_init__(self) -> None:
         for name in ("trials", "epochs", "repeats", "cpus_per_trial"):

@@ -111,7 +111,7 @@ def test_the_exported_model_is_the_trained_one_and_knows_its_figures(searched, l
     assert recommender.recommend([session], k=5)[0].n_known == 2
 
 
-def test_another_test_log_is_evaluated_anew(searched, logs, capsys):
+def test_another_test_log_is_evaluated_again(searched, logs, capsys):
     frame_of(markov_sessions(60, 60, seed=4)).write_csv(logs / "other.tsv", separator="\t")
     before = json.loads((searched / "search.json").read_text())["outcome"]["test"]
     try:

@@ -98,6 +98,11 @@ class SearchState:
         """Of all rounds."""
         return sum(part.n_trials for part in self.rounds)
 
+    @property
+    def trials_complete(self) -> bool:
+        """Whether all trials were run."""
+        return all(part.complete for part in self.rounds)
+
     def with_round_complete(self, number: int) -> "SearchState":
         """The state after all trials of a round (from 1) were run."""
         rounds = list(self.rounds)

@@ -12,9 +12,8 @@ training.
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from gru4rec.config.files import parse_toml
 from gru4rec.config.train_config import (
@@ -196,19 +195,17 @@ class _UserValues:
 
     def _read(self, key: str) -> Dimension:
         dimension = read_dimension(key, self._values[key])
-        kind = _number_kind(key)
-        is_range, bounds = not dimension.values, dimension.bounds
-        if kind is float and dimension.is_numeric:
-            numbers = map(float, bounds)
-            dimension = span(*numbers, log=dimension.distribution.log) if is_range else choice(numbers)
-        elif kind is int and is_range and any(isinstance(number, float) for number in bounds):
-            raise UserError(f"{key}: expected a range of whole numbers, got {bounds[0]}..{bounds[1]}")
-        if "." not in key:
-            allowing = {"constrained_embedding": False, "score": "cosine"}
-            allowing |= {"batching": WHOLE_SESSION} if key == "n_recent" else {}
-            for value in bounds:
-                from_mapping(allowing | {key: value}, source="search space")
-        return dimension
+        if "." in key:  # an option of a plug-in
+            return dimension
+        allowing: dict[str, Any] = {"constrained_embedding": False, "score": "cosine"}
+        allowing |= {"batching": WHOLE_SESSION} if key == "n_recent" else {}
+        values = []
+        for value in dimension.bounds:
+            checked = getattr(from_mapping(allowing | {key: value}, source="search space"), key)
+            if key == "layers":
+                checked = checked[0] if len(checked) == 1 else value
+            values.append(checked)
+        return choice(values) if dimension.values else span(*values, log=dimension.distribution.log)
 
     def refuse_unused(self) -> None:
         """Fail for a value that no loss or sampler of the space has a use for."""
@@ -217,13 +214,6 @@ class _UserValues:
             if kind is None:
                 kind = "loss" if key in LOSS_OPTION_FIELDS or key.startswith("loss_options") else "sampler"
             raise UserError(f"{key}: no {kind} of this search has such an option")
-
-
-@cache
-def _number_kind(key: str) -> type | None:
-    """float or int, as the configuration has a key; None for anything else."""
-    hint = get_type_hints(TrainConfig).get(key)
-    return next((kind for kind in (float, int) if kind in (hint, *get_args(hint))), None)
 
 
 def _check_batching(name: str) -> None:

@@ -1,9 +1,8 @@
 """The best parameters that the authors of GRU4Rec published, one set per public data set.
 
 They were found by long searches on logs of very different kinds, with a constrained embedding, 2048 additional samples
-and 10 epochs, so they are good first guesses for a new log. Source: the parameter files of the official implementation
-(github.com/hidasib/GRU4Rec_PyTorch_Official). Those of small networks come first: a search with few trials has early
-results, and a bar for the dearer ones.
+and 10 epochs, so they are good first guesses for a new log. Small networks come first, so that a search has results
+early. Source: the parameter files of the official implementation (github.com/hidasib/GRU4Rec_PyTorch_Official).
 """
 
 from typing import Any
@@ -48,11 +47,11 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 
 DEVELOPED_WITH: dict[str, Any] = {"batching": "whole-session", "logq": 1.0}
-"""The defaults of training on whole sessions, which are no one's published best, but what it was developed with."""
+"""The defaults of whole-session mini-batches: not published, but what they were developed with."""
 
 
 def first_points(space: SearchSpace, at_most: int) -> list[dict[str, Any]]:
-    """The models that are known to be good, of those that a space holds, as the parameters a search begins with.
+    """The known good models that a space holds, as parameters for a search to begin with.
 
     Args:
         space: of the search.

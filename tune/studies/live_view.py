@@ -1,7 +1,7 @@
-"""How a search looks while it runs: a live table on a terminal, a line per trial elsewhere.
+"""What the user sees while a search runs: a live table on a terminal, a line per trial elsewhere.
 
-Ray keeps the view with the search's state and wakes it up again in the process that goes on with an interrupted search,
-so it holds plain values only; the terminal is opened when it is first needed.
+Ray pickles the view with the search before it starts, and restores its state when a search is resumed; so the state is
+plain values, and the terminal is opened only at the start.
 """
 
 import time
@@ -20,11 +20,11 @@ from tune.trials.searchers import NUMBER
 from tune.trials.trial import EPOCH_METRIC, METRIC
 
 SPARKS = "▁▂▃▄▅▆▇█"
-SECONDS_BETWEEN_PICTURES = 0.5
+SECONDS_BETWEEN_DRAWINGS = 0.5
 
 
 class SearchView(ray_tune.Callback):  # type: ignore[misc]  # Ray is untyped
-    """Shows a search; Ray tells it what happens.
+    """Shows a search, as a callback of Ray Tune.
 
     Args:
         n_trials: of the search.
@@ -38,33 +38,23 @@ class SearchView(ray_tune.Callback):  # type: ignore[misc]  # Ray is untyped
         self._n_epochs = n_epochs
         self._best: tuple[float, int] = (0.0, 0)
         self._curves: dict[str, list[float]] = {}
-        self._over: set[str] = set()
-        self._open()
-
-    def _open(self) -> None:
+        self._ended: set[str] = set()
         self._console: Console | None = None
         self._live: Live | None = None
-        self._pictured = 0.0
-        self._began = time.monotonic()
-        self._done_at_first: int | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_console", "_live")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._open()
+        self._started = time.monotonic()
+        self._drawn = 0.0
+        self._ended_at_start: int | None = None
 
     def get_state(self) -> dict[str, Any]:
-        """What goes on when the search does."""
-        return {"best": self._best, "curves": self._curves, "over": self._over}
+        """What a resumed search needs."""
+        return {"best": self._best, "curves": self._curves, "over": self._ended}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take up where another process stopped."""
-        self._best, self._curves, self._over = state["best"], state["curves"], state["over"]
+        """Take the state of the search that is resumed."""
+        self._best, self._curves, self._ended = state["best"], state["curves"], state["over"]
 
     def setup(self, **_: Any) -> None:
-        """The search begins."""
+        """The search starts."""
         self._console = Console(stderr=True, highlight=False)
         if self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
@@ -73,39 +63,39 @@ class SearchView(ray_tune.Callback):  # type: ignore[misc]  # Ray is untyped
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
         """Something may have happened."""
         now = time.monotonic()
-        if self._live is not None and now - self._pictured > SECONDS_BETWEEN_PICTURES:
-            self._pictured = now
-            self._live.update(self._picture(trials), refresh=True)
+        if self._live is not None and now - self._drawn > SECONDS_BETWEEN_DRAWINGS:
+            self._drawn = now
+            self._live.update(self._draw(trials), refresh=True)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """An epoch of a trial is over."""
+        """A trial finished an epoch."""
         if EPOCH_METRIC in result and not result.get("outcome"):
             self._curves.setdefault(trial.trial_id, []).append(result[EPOCH_METRIC])
         if result[METRIC] > self._best[0]:
             self._best = (result[METRIC], trial.config[NUMBER])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """A trial is over."""
+        """A trial ended."""
         result = trial.last_result
         epoch = result.get("epoch", 0)
         ended = result.get("outcome") or ("finished" if epoch >= self._n_epochs else "stopped early")
         if ended == "stopped early":
             ended += f" after epoch {epoch}/{self._n_epochs}"
-        self._line(trial, f"{ended}: {result['error']}" if result.get("error") else ended)
+        self._print(trial, f"{ended}: {result['error']}" if result.get("error") else ended)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """A trial failed for good."""
-        self._line(trial, "failed")
+        """A trial failed for the last time."""
+        self._print(trial, "failed")
 
     def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
-        """The search is over, or interrupted."""
+        """The search ended, or was interrupted."""
         if self._live is not None:
             self._live.stop()
 
-    def _line(self, trial: Any, ended: str) -> None:
-        if trial.trial_id in self._over or self._console is None:
+    def _print(self, trial: Any, ended: str) -> None:
+        if trial.trial_id in self._ended or self._console is None:
             return
-        self._over.add(trial.trial_id)
+        self._ended.add(trial.trial_id)
         result = trial.last_result
         quality = f"mrr@20 {result.get(METRIC, 0.0):.4f}  recall@20 {result.get('recall@20', 0.0):.4f}"
         best = f"best {self._best[0]:.4f} (trial {self._best[1]})" if self._best[1] else "no best yet"
@@ -116,15 +106,15 @@ class SearchView(ray_tune.Callback):  # type: ignore[misc]  # Ray is untyped
             soft_wrap=True,
         )
 
-    def _picture(self, trials: list[Any]) -> Group:
+    def _draw(self, trials: list[Any]) -> Group:
         running = [trial for trial in trials if trial.status == "RUNNING"]
         done = self._n_before + sum(trial.is_finished() for trial in trials)
-        if self._done_at_first is None:
-            self._done_at_first = done
-        elapsed, newly_done = time.monotonic() - self._began, done - self._done_at_first
+        if self._ended_at_start is None:
+            self._ended_at_start = done
+        elapsed, newly_done = time.monotonic() - self._started, done - self._ended_at_start
         to_go = elapsed / newly_done * (self._n_trials - done) if newly_done else None
         left = "time left unknown" if to_go is None else f"about {to_go / 60:.1f} min left"
-        best = f"best mrr@20 {self._best[0]:.4f} (trial {self._best[1]})" if self._best[1] else "no epoch is over yet"
+        best = f"best mrr@20 {self._best[0]:.4f} (trial {self._best[1]})" if self._best[1] else "no epoch finished yet"
         table = Table(box=None, padding=(0, 1))
         for name in ("trial", "epoch", "mrr@20", "", "model"):
             table.add_column(name, justify="left" if name in ("", "model") else "right", no_wrap=name != "model")

@@ -13,12 +13,11 @@ searcher and scheduler learn of the earlier trials.
 import itertools
 import os
 import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from ray import tune as ray_tune
 
@@ -40,28 +39,6 @@ from tune.trials.trial import EPOCH_METRIC, METRIC, TrialData, run_trial, serial
 Ending = Literal["complete", "interrupted", "out of time"]
 
 ATTEMPTS_AFTER_FAILURE = 3
-
-
-class Runnable(Protocol):
-    """Trials that can be run."""
-
-    @property
-    def n_trials(self) -> int:
-        """How many."""
-
-    @property
-    def n_before(self) -> int:
-        """Trials of earlier rounds."""
-
-    @property
-    def n_epochs(self) -> int:
-        """Of a trial that is not stopped early."""
-
-    def searcher(self, ended: Sequence[Mapping[str, Any]]) -> Any:
-        """What gives Ray the trials' configurations, the models of trials that have ended among them."""
-
-    def scheduler(self) -> Any:
-        """What stops trials early; None for nothing."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +115,9 @@ class FixedStudy:
     def scheduler(self) -> Any:
         """The rule."""
         return scheduler(self.rule, self.n_epochs)
+
+
+Runnable = Study | FixedStudy
 
 
 def study_of_round(
@@ -250,40 +230,31 @@ def _fit(tuner: Any, time_budget: float | None) -> Ending:
     restores the earlier handler and returns without an error. Without a signal it leaves its own handler in place,
     which would swallow the next Ctrl-C.
     """
-    expired = threading.Event()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}
-    signal.signal(signal.SIGUSR1, lambda *_: None)  # may come before Ray listens
+    is_expired = False
+
+    def expire(*_: Any) -> None:
+        nonlocal is_expired
+        is_expired = True
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGALRM)}
+    signal.signal(signal.SIGUSR1, lambda *_: None)  # may come before Ray listens, so it comes again every second
+    signal.signal(signal.SIGALRM, expire)
+    timer = signal.getitimer(signal.ITIMER_REAL)
+    if time_budget is not None:
+        signal.setitimer(signal.ITIMER_REAL, max(time_budget, 0.001), 1.0)
     try:
-        with _alarm(time_budget, expired):
-            tuner.fit()
-        if expired.is_set():
+        tuner.fit()
+        if is_expired:
             return "out of time"
         return "complete" if signal.getsignal(signal.SIGINT) is not handlers[signal.SIGINT] else "interrupted"
     finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-@contextmanager
-def _alarm(seconds: float | None, expired: threading.Event) -> Iterator[None]:
-    """Send SIGUSR1 to this process when the time is up, until the block ends."""
-    done = threading.Event()
-
-    def wait() -> None:
-        if seconds is None or done.wait(seconds):
-            return
-        expired.set()
-        while not done.is_set():
-            os.kill(os.getpid(), signal.SIGUSR1)
-            done.wait(1.0)
-
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+sys.modules.setdefault("tune.study", sys.modules[__name__])  # where Ray's state of older searches looks for:
 
 
 def _trial_folder(trial: Any) -> str:

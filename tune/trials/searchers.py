@@ -9,6 +9,7 @@ A search that is given more trials learns from those it had: they are told to Op
 
 import copy
 import json
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,8 +102,22 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
         finished: str = Searcher.FINISHED
         return finished
 
+    def restore(self, checkpoint_path: str) -> None:
+        """Read the state that another process saved; the space is the one of this process."""
+        with open(checkpoint_path, "rb") as file:
+            state = _StateUnpickler(file).load()
+        self.__dict__.update({**state, "_space": self._space})
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """An epoch is over: Optuna would only use it to stop trials, and takes none twice from one that goes on."""
+
+
+class _StateUnpickler(pickle.Unpickler):
+    """Reads the state of a searcher without our own classes: they may have moved since a search was interrupted."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The class of this name, or a stand-in for one of ours."""
+        return type(name, (), {}) if module.startswith("tune.") else super().find_class(module, name)
 
 
 class ModelList(Searcher):  # type: ignore[misc]  # Ray is untyped

@@ -1,6 +1,7 @@
 """The same command resumes a search: after a kill, after Ctrl-C, when its time is up, and with more trials."""
 
 import json
+import pickle
 import re
 import shutil
 import signal
@@ -180,6 +181,19 @@ def test_files_of_two_moments_are_not_gone_on_from_and_every_trial_that_is_over_
     assert ran() == first
 
 
+def test_the_state_of_a_search_is_read_though_our_classes_have_moved(tmp_path):
+    searcher = study_of(n_trials=9, layers="8..64").searcher([])
+    first = searcher.suggest("a")
+    searcher.save(str(tmp_path / "state"))
+    state = (tmp_path / "state").read_bytes()
+    assert state.count(b"tune.space.search_space")
+    (tmp_path / "state").write_bytes(state.replace(b"tune.space.search_space", b"tune.earlier.was_in_here"[:23]))
+    another = study_of(n_trials=9, layers="8..64").searcher([])
+    another.restore(str(tmp_path / "state"))
+    assert another.suggest("b") == searcher.suggest("b") != first
+    assert pickle.loads(b"ctune.study\n_trial_folder\n.").__name__ == "_trial_folder"  # in every trial's state
+
+
 def test_a_note_that_is_written_again_is_the_old_or_the_new(tmp_path):
     storage = SimpleNamespace(storage_filesystem=LocalFileSystem(), experiment_fs_path=str(tmp_path))
     config = {NUMBER: 1, MODEL: {"layers": [8]}}
@@ -237,14 +251,14 @@ def test_a_finished_search_whose_trials_are_gone_says_so(finished, tmp_path, cap
     assert "trials/round-1: expected finished trials, found none; put them back or" in capsys.readouterr().err
 
 
-def test_the_time_left_is_told_by_the_trials_of_this_process():
+def test_the_time_left_follows_from_the_trials_of_this_process():
     def picture(*over):
         trials = [SimpleNamespace(status="", is_finished=lambda over=over: over) for over in over]
-        return str(view._picture(trials).renderables[0])
+        return str(view._draw(trials).renderables[0])
 
     view = SearchView(n_trials=30, n_epochs=1, n_before=20)
-    assert re.match(r"21/30 trials done, .*, time left unknown", picture(True, False))  # begun by another process
-    view._began -= 60
+    assert re.match(r"21/30 trials done, .*, time left unknown", picture(True, False))  # ended in another process
+    view._started -= 60
     assert re.match(r"22/30 trials done, .*, 1\.0 min, about 8\.0 min left", picture(True, True))
 
 
