@@ -157,9 +157,9 @@ def official_turn(
 def our_turn(data: Path, config: TrainConfig, stopwatch: Stopwatch) -> Turn:
     """Train with ours."""
     from gru4rec.data.encoded_log import read_training_log
-    from gru4rec.training.session_parallel.schedule import SessionParallelSchedule
     from gru4rec.training.plugins import import_plugins
-from gru4rec.training.trainer import Trainer
+    from gru4rec.training.session_parallel.schedule import SessionParallelSchedule
+    from gru4rec.training.trainer import Trainer
 
     log = read_training_log(data)
     import_plugins(config.plugins)
