@@ -1,9 +1,9 @@
 """gru4rec-infer: recommendations for sessions, from one model file.
 
-Everything is streamed: sessions are read, scored and written in chunks, in their order, so memory does not grow with
-the input. A mistake in the input ends the run with one line on standard error and exit code 2; a file named by --output
-then does not appear, except that of a stream, which holds the answers given so far. Modules are loaded when they are
-needed, because most of a short run is start-up.
+Sessions are read, scored and written in chunks, in their order, so memory does not grow with the input. A mistake in
+the input ends the run with one line on standard error and exit code 2. A file named by --output then does not appear,
+except that of a stream, which holds the answers given so far. Modules are loaded when they are needed, because most of
+a short run is start-up.
 """
 
 import argparse
@@ -13,11 +13,12 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
-from inference.command.arguments import OUTPUT_SUFFIXES, PROGRAM, TOP_K, Mode, parse_arguments
+from inference.command.arguments import PROGRAM, TOP_K, parse_arguments
 from inference.command.output import check_not_input, open_output
 from inference.shared.errors import UserError, unknown_item
 from inference.shared.system import count_cores, replace_closed_streams
@@ -25,7 +26,7 @@ from inference.shared.system import count_cores, replace_closed_streams
 if TYPE_CHECKING:
     from inference.files.table import Session
     from inference.model.artifact import Artifact
-    from inference.model.recommender import Recommendation, Recommender, SessionState
+    from inference.model.recommender import Recommender
 
 SESSIONS_PER_CHUNK = 4096
 CLICKS_PER_CHUNK = 1 << 20
@@ -37,26 +38,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0 done, 2 bad arguments or input, 130 interrupted."""
     replace_closed_streams()
     try:
-        with _ended_by_signals():
-            _run(*parse_arguments(argv))
+        with _exit_on_signals():
+            _run(parse_arguments(argv))
             if sys.stdout is not None:
                 sys.stdout.flush()
-    except BrokenPipeError:  # the reader has had enough; the interpreter must not flush into the pipe when it ends
+    except BrokenPipeError:  # the reader left; the interpreter must not flush into the pipe when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return 130
     except UserError as error:
-        return _failed(str(error))
+        return _fail(str(error))
     except MemoryError:
-        return _failed("memory ran out; less is taken with a smaller --batch-size, or a sorted file without --group")
+        return _fail("out of memory; try a smaller --batch-size, or sort the file and leave out --group")
     except OSError as error:
-        return _failed(f"cannot write to {error.filename or 'standard output'}: {error.strerror or error}")
+        return _fail(f"cannot write to {error.filename or 'standard output'}: {error.strerror or error}")
     return 0
 
 
+def _fail(reason: str) -> int:
+    _say(" ".join(reason.splitlines()))
+    return 2
+
+
+def _say(remark: str) -> None:
+    print(f"{PROGRAM}: {remark}", file=sys.stderr)
+
+
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let a request to terminate, or a closed terminal, unwind the stack: states are saved, no partial file is left."""
+def _exit_on_signals() -> Iterator[None]:
+    """On SIGTERM and SIGHUP unwind the stack, so that states are saved and no partial file is left."""
 
     def leave(number: int, _: object) -> NoReturn:
         raise SystemExit(128 + number)
@@ -74,38 +84,32 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _failed(reason: str) -> int:
-    _say(" ".join(reason.splitlines()))
-    return 2
-
-
-def _run(arguments: argparse.Namespace, mode: Mode) -> None:
+def _run(arguments: argparse.Namespace) -> None:
     from inference.model.artifact import Artifact
     from inference.model.recommender import Recommender
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
-    read = {f"--{name}": getattr(arguments, name) for name in ("model", "session", "exclude", "allow", "state")}
-    check_not_input(arguments.output, read)
+    inputs = {f"--{name}": getattr(arguments, name) for name in ("model", "session", "exclude", "allow", "state")}
+    check_not_input(arguments.output, inputs)
     artifact = Artifact.open(arguments.model)
     if arguments.verify:
         artifact.verify()
-    if mode == "info":
-        _information(artifact, arguments)
-    elif mode == "similar":
-        _similar(artifact, arguments)
-    elif mode == "verify":
-        _verified(arguments)
+    if arguments.mode in ("info", "verify"):
+        _describe(artifact, arguments)
+    elif arguments.mode == "similar":
+        _find_similar(artifact, arguments)
     else:
-        threads, workers = _division_of_labour(artifact, arguments)
-        recommender = Recommender(artifact, artifact.create_session(arguments.provider or "cpu", threads), workers)
+        threads, workers = _choose_threads(artifact, arguments)
+        session = artifact.create_session(arguments.provider or "cpu", threads)
+        recommender = Recommender(artifact, session, workers)
         if arguments.provider:
             _say(f"computing on {recommender.provider}")
-        (_stream if mode == "stream" else _recommend)(recommender, arguments)
+        (_stream if arguments.mode == "stream" else _recommend)(recommender, arguments)
 
 
-def _division_of_labour(artifact: "Artifact", arguments: argparse.Namespace) -> tuple[int | None, int]:
-    """How many threads compute one batch, and how many batches are computed side by side."""
+def _choose_threads(artifact: "Artifact", arguments: argparse.Namespace) -> tuple[int | None, int]:
+    """How many threads compute one batch, and how many batches are computed in parallel."""
     if arguments.stream:
         is_small = artifact.output_weight().nbytes < SMALL_WEIGHTS
         return arguments.threads or (1 if is_small else None), 1
@@ -114,31 +118,26 @@ def _division_of_labour(artifact: "Artifact", arguments: argparse.Namespace) -> 
     return arguments.threads, 1
 
 
-def _information(artifact: "Artifact", arguments: argparse.Namespace) -> None:
-    from inference.model.describe import describe, format_text
+def _describe(artifact: "Artifact", arguments: argparse.Namespace) -> None:
+    from inference.model.describe import MATCHING_DIGESTS, describe, format_text
 
-    output_format = arguments.format or _format_of(arguments.output)
-    if output_format == "csv":
-        raise UserError("--info is written as text or JSON, got csv; choose --format table or jsonl")
-    values = describe(artifact, arguments.threads, arguments.verify)
+    if arguments.mode == "verify":
+        text = f"{arguments.model}: {MATCHING_DIGESTS}\n"
+    else:
+        values = describe(artifact, arguments.threads, arguments.verify)
+        as_json = arguments.format == "jsonl"
+        text = json.dumps(values, ensure_ascii=False) + "\n" if as_json else format_text(values)
     with open_output(arguments.output) as file:
-        file.write(json.dumps(values, ensure_ascii=False) + "\n" if output_format == "jsonl" else format_text(values))
+        file.write(text)
 
 
-def _verified(arguments: argparse.Namespace) -> None:
-    from inference.model.describe import MATCHING_DIGESTS
-
-    with open_output(arguments.output) as file:
-        file.write(f"{arguments.model}: {MATCHING_DIGESTS}\n")
-
-
-def _similar(artifact: "Artifact", arguments: argparse.Namespace) -> None:
+def _find_similar(artifact: "Artifact", arguments: argparse.Namespace) -> None:
     from inference.files.recommendations import write_similar
     from inference.model.similar import find_similar
 
     items = find_similar(artifact, arguments.similar, _top_k(arguments, artifact.n_items - 1))
     with open_output(arguments.output) as file:
-        write_similar(arguments.format or _format_of(arguments.output), file, arguments.similar, items)
+        write_similar(arguments.format, file, arguments.similar, items)
 
 
 def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> None:
@@ -153,7 +152,7 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
         input_format=arguments.input_format,
         columns=Columns(arguments.session_column, arguments.item_column, arguments.time_column),
         group=arguments.group,
-        watch=source.append,
+        on_open=source.append,
         remark=_say,
     )
     options = _ranking_options(recommender, arguments)
@@ -162,15 +161,12 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
         open_output(arguments.output) as file,
         report_progress(_say, sys.stderr.isatty() and not file.isatty()) as report,
     ):
-        write = create_writer(arguments.format or _format_of(arguments.output), file)
+        write = create_writer(arguments.format, file)
         for chunk in _chunks(sessions):
             if arguments.unknown == "error":
-                _refuse_unknown(recommender, chunk)
-            recommendations = recommender.recommend(
-                [session.items for session in chunk],
-                **options,
-                batch_size=arguments.batch_size,
-            )
+                _check_known(recommender, chunk)
+            items = [session.items for session in chunk]
+            recommendations = recommender.recommend(items, **options, batch_size=arguments.batch_size)
             for session, recommendation in zip(chunk, recommendations, strict=True):
                 write(session, recommendation)
                 n_sessions += 1
@@ -192,12 +188,8 @@ def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
     from inference.streaming.clicks import answer_clicks, read_clicks
     from inference.streaming.states import SessionStates
 
-    options = _ranking_options(recommender, arguments)
-
-    def steps(befores: Sequence["SessionState"], items: Sequence[str]) -> list[tuple["SessionState", "Recommendation"]]:
-        return recommender.steps(befores, items, **options)
-
-    steps([], [])  # so that impossible options are reported before the first click
+    step = partial(recommender.steps, **_ranking_options(recommender, arguments))
+    step([], [])  # so that impossible options are reported before the first click
     known = recommender.vocabulary if arguments.unknown == "error" else None
     state_file = Path(arguments.state) if arguments.state else None
     n_clicks = n_unknown = 0
@@ -212,10 +204,10 @@ def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
         with open_output(arguments.output, grows=True) as file:
             try:
                 for clicks in arriving:
-                    names = iter(clicks)
-                    for batch in answer_clicks(clicks, states, steps, recommender.new_state()):
+                    names = (click.session for click in clicks)
+                    for batch in answer_clicks(clicks, states, step, recommender.new_state()):
                         for recommendation in batch:
-                            file.write(format_json(next(names).session, recommendation))
+                            file.write(format_json(next(names), recommendation))
                             n_unknown += len(recommendation.unknown)
                         file.flush()
                     n_clicks += len(clicks)
@@ -237,17 +229,13 @@ def _ranking_options(recommender: "Recommender", arguments: argparse.Namespace) 
 
     exclude = read_ids(arguments.exclude) if arguments.exclude else ()
     if exclude and not any(item in recommender.vocabulary for item in exclude):
-        _say(f"{arguments.exclude} excludes nothing: the model knows none of its lines as an item; write an id a line")
+        _say(f"{arguments.exclude} excludes nothing: the model knows none of its lines as an item; write one id a line")
     return {
         "k": _top_k(arguments, recommender.artifact.n_items),
         "exclude_seen": arguments.exclude_seen,
         "exclude": exclude,
         "allow": read_ids(arguments.allow) if arguments.allow else None,
     }
-
-
-def _say(remark: str) -> None:
-    print(f"{PROGRAM}: {remark}", file=sys.stderr)
 
 
 def _chunks(sessions: Iterable["Session"]) -> Iterator[list["Session"]]:
@@ -269,24 +257,14 @@ def _share_read(source: list[BinaryIO]) -> float | None:
     if source[0].closed:
         return 1.0
     size = os.fstat(source[0].fileno()).st_size
-    return source[0].tell() / size if size else None  # a pipe has neither size nor place
+    return source[0].tell() / size if size else None  # a pipe has neither size nor position
 
 
-def _refuse_unknown(recommender: "Recommender", chunk: list["Session"]) -> None:
+def _check_known(recommender: "Recommender", chunk: list["Session"]) -> None:
     for session in chunk:
         for item in session.items:
             if item not in recommender.vocabulary:
                 raise unknown_item(f"session {session.name!r} (line {session.line})", item)
-
-
-def _format_of(output: str | None) -> str:
-    suffix = Path(output or "").suffix.lower()
-    if suffix not in OUTPUT_SUFFIXES:
-        raise UserError(
-            f"expected a name for --output that ends in {', '.join(filter(None, OUTPUT_SUFFIXES))}, got {output!r}; "
-            "name the format with --format"
-        )
-    return OUTPUT_SUFFIXES[suffix]
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What `gru4rec-infer` is made of besides scoring: its `arguments`, its `output`, its `progress`."""
+"""The parts of `gru4rec-infer` other than scoring: its `arguments`, its `output`, its `progress`."""

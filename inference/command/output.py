@@ -1,4 +1,4 @@
-"""Where gru4rec-infer writes: standard output under any of its names, a device or a pipe, or a file."""
+"""Where gru4rec-infer writes: standard output (under any of its names), a device, a pipe or a file."""
 
 import os
 import sys
@@ -13,11 +13,11 @@ from inference.shared.errors import UserError
 
 @contextmanager
 def open_output(path: str | None, grows: bool = False) -> Iterator[TextIO]:
-    """An open text file.
+    """Open a text file to write to.
 
     Args:
         path: a file; "-" or None for standard output.
-        grows: a file grows with the block; else it appears when the block has ended without an error.
+        grows: the file grows during the block; otherwise it appears when the block ends without an error.
 
     Raises:
         UserError: it cannot be written, another process is writing it, or standard output is closed.
@@ -40,19 +40,19 @@ def open_output(path: str | None, grows: bool = False) -> Iterator[TextIO]:
             yield file
 
 
-def check_not_input(path: str | None, read: Mapping[str, str | None]) -> None:
-    """Keep a run from writing over what it reads, which would be lost; a stream's output even while it is read.
+def check_not_input(path: str | None, inputs: Mapping[str, str | None]) -> None:
+    """Refuse an output that is also an input: writing would destroy it.
 
     Args:
-        path: where is to be written; "-" or None for standard output.
-        read: the files that are read, "-" for standard input, by the options that name them.
+        path: the output; "-" or None for standard output.
+        inputs: the files that are read, "-" for standard input, by the options that name them.
 
     Raises:
-        UserError: one of them is to be written.
+        UserError: the output is one of them.
     """
     if path is None or path == "-" or (os.path.exists(path) and not os.path.isfile(path)):
         return
-    for option, other in read.items():
+    for option, other in inputs.items():
         if other is not None and _is_same(path, other):
             raise UserError(f"expected --output to name another file than {option}, got {path} for both; choose one")
 
@@ -60,12 +60,12 @@ def check_not_input(path: str | None, read: Mapping[str, str | None]) -> None:
 def _is_same(path: str, other: str) -> bool:
     try:
         return os.path.samestat(os.stat(path), os.stat(0 if other == "-" else other))
-    except OSError:  # one is not there yet
+    except OSError:  # one does not exist yet
         return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _standard_stream(path: str) -> int | None:
-    """Standard output or standard error where a path leads to the same file, as /dev/stdout does."""
+    """The descriptor of standard output or standard error, if `path` is the same file, as /dev/stdout is."""
     for descriptor in (1, 2):
         with suppress(OSError):
             if os.path.samestat(os.stat(path), os.fstat(descriptor)):

@@ -1,26 +1,27 @@
-"""Clicks out of a parquet file, where pyarrow is installed; it is not among what gru4rec-infer installs."""
+"""Clicks from a parquet file; needs pyarrow, which gru4rec-infer does not install."""
 
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from inference.files.table import Remark, Row, find_column, has_times, parse_time
+from inference.files.table import Remark, TableRow, find_column, has_times, parse_time
 from inference.shared.columns import Columns
 from inference.shared.errors import UserError
 
 ROWS_AT_ONCE = 1 << 16
 
 
-def read_parquet(file: BinaryIO, name: str, columns: Columns, remark: Remark | None = None) -> Iterator[Row]:
+def read_parquet(file: BinaryIO, name: str, columns: Columns, remark: Remark | None = None) -> Iterator[TableRow]:
     """The clicks of a parquet file; a row's line is its number, counted from 1.
 
     Args:
-        file: its bytes, of which any may be read next.
-        name: how messages call the file.
-        columns: what its columns are called; ids may be text or whole numbers, times numbers, dates or their text.
+        file: its bytes, seekable.
+        name: the file's name in messages.
+        columns: the names of its columns; ids may be text or whole numbers, times numbers, dates or text.
         remark: as for `has_times`.
 
     Raises:
-        UserError: pyarrow is missing, or the file is no parquet file, lacks a column, or holds what is no id or time.
+        UserError: pyarrow is missing, or the file is not parquet, lacks a column, or holds a value that is no id or
+            time.
     """
     try:
         import pyarrow
@@ -44,8 +45,8 @@ def read_parquet(file: BinaryIO, name: str, columns: Columns, remark: Remark | N
                 for row in zip(*values, strict=True):
                     number += 1
                     yield _row(row, number, name, columns)
-    except UnicodeDecodeError as error:  # Arrow takes the bytes of text as they are, Python does not
-        raise UserError(f"{name}: expected ids and times as UTF-8 text, got other bytes; write it again") from error
+    except UnicodeDecodeError as error:  # Arrow does not check the bytes of text, Python does
+        raise UserError(f"{name}: expected ids and times as UTF-8 text, got other bytes") from error
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"cannot read {name} as parquet: {str(error).splitlines()[0]}") from error
 
@@ -68,7 +69,7 @@ def _values(column: Any, types: Any) -> list[Any]:
     return values
 
 
-def _row(values: tuple[Any, ...], number: int, name: str, columns: Columns) -> Row:
+def _row(values: tuple[Any, ...], number: int, name: str, columns: Columns) -> TableRow:
     session, item, *times = values
     time = times[0] if times else None
     if session is None or item is None or session == "" or item == "":
@@ -77,4 +78,4 @@ def _row(values: tuple[Any, ...], number: int, name: str, columns: Columns) -> R
         time = parse_time(time, name, number, columns.time)
     elif times and (time is None or time != time or time in (float("inf"), float("-inf"))):
         raise UserError(f"{name}, line {number}: expected a time, got {'nothing' if time is None else time}")
-    return Row(number, str(session), str(item), time)
+    return TableRow(number, str(session), str(item), time)

@@ -1,12 +1,12 @@
 """Session files of every format, as a stream of sessions.
 
-* csv, tsv: a header and one click a row (`event_rows`), with commas, semicolons, bars or tabs between the fields;
-  parquet likewise, if pyarrow is installed.
+* csv, tsv: a header and one click a row (`table`), separated by commas, semicolons, bars or tabs; parquet likewise, if
+  pyarrow is installed.
 * jsonl: one session a line, {"session": "…", "items": ["…"]}.
-* lines: one session a line, item ids with blanks between them; a session's name is its line's number.
+* lines: one session a line, item ids separated by blanks; a session's name is its line's number.
 
-Each may be packed with gzip, and all but parquet may come from standard input. The format is taken from the file's
-name, where that says something, and else from its first line.
+Text may be packed with gzip, and may come from standard input. The format is taken from the file's suffix, or else from
+its first line.
 """
 
 import json
@@ -18,14 +18,14 @@ from inference.files.parquet import read_parquet
 from inference.files.table import (
     DELIMITERS,
     Remark,
-    Row,
     Session,
+    TableRow,
     find_delimiter,
     group_rows,
     join_adjacent,
     read_table,
 )
-from inference.files.text import Line, Watch, open_input, peek, read_lines, source_name
+from inference.files.text import Line, OnOpen, open_input, peek, read_lines, source_name
 from inference.shared.columns import Columns
 from inference.shared.errors import UserError, unknown_choice
 
@@ -48,27 +48,27 @@ def read_sessions(
     input_format: str | None = None,
     columns: Columns | None = None,
     group: bool = False,
-    watch: Watch | None = None,
+    on_open: OnOpen | None = None,
     remark: Remark | None = None,
 ) -> Iterator[Session]:
     """The sessions of a file, one by one, in their order.
 
     Args:
         path: a file, or "-" for standard input.
-        input_format: one of `FORMATS`; None recognises it.
-        columns: names of the columns of a table; None for the usual ones.
+        input_format: one of `FORMATS`; None detects it.
+        columns: names of the columns of a table; None for the defaults.
         group: accept a table's rows in any order; holds them all in memory.
-        watch: is given the opened file, to see how far it has been read.
-        remark: is given a line for people where a table seems to have a time of another name, which is not read.
+        on_open: is called with the open file, to see how far it has been read.
+        remark: is called with a message if a table seems to have a time column of another name.
 
     Raises:
-        UserError: the file cannot be read, is empty, or does not have the form it should; with the line.
+        UserError: the file cannot be read, is empty, or is malformed; names the line.
     """
-    gathered = group_rows if group else join_adjacent
+    join = group_rows if group else join_adjacent
     name = source_name(path)
-    with open_input(path, watch) as file:
+    with open_input(path, on_open) as file:
         count = 0
-        for session in _sessions(file, path, name, input_format, columns or Columns(), gathered, remark):
+        for session in _sessions(file, path, name, input_format, columns or Columns(), join, remark):
             count += 1
             yield session
         if not count:
@@ -82,16 +82,10 @@ def check_beginning(
     columns: Columns | None = None,
     remark: Remark | None = None,
 ) -> None:
-    """Refuse at once what the first click or line of a file tells already.
-
-    Args:
-        path: a file.
-        input_format: as for `read_sessions`, like the others.
-        columns: names of the columns of a table.
-        remark: is given a line for people.
+    """Check the first click or line of a file, before anything else is started; arguments as for `read_sessions`.
 
     Raises:
-        UserError: the file cannot be read, is empty, or does not begin in the form it should.
+        UserError: the file cannot be read, is empty, or begins with a malformed line.
     """
     name = source_name(path)
     with open_input(path) as file:
@@ -100,7 +94,7 @@ def check_beginning(
         raise UserError(f"{name} holds no session")
 
 
-def _each_click(rows: Iterable[Row], _: str) -> Iterator[Session]:
+def _each_click(rows: Iterable[TableRow], _: str) -> Iterator[Session]:
     for row in rows:
         yield Session(row.session, (row.item,), row.line)
 
@@ -111,7 +105,7 @@ def _sessions(
     name: str,
     input_format: str | None,
     columns: Columns,
-    gathered: Callable[[Iterable[Row], str], Iterator[Session]],
+    join: Callable[[Iterable[TableRow], str], Iterator[Session]],
     remark: Remark | None,
 ) -> Iterator[Session]:
     if input_format is not None and input_format not in FORMATS:
@@ -121,7 +115,7 @@ def _sessions(
         if path == "-":
             raise UserError("parquet cannot be read from standard input; name the file")
         rows = read_parquet(file, name, columns, remark)
-        return gathered(rows, name)
+        return join(rows, name)
     numbered = read_lines(file, name)
     first = next(numbered, None)
     if first is None:
@@ -131,13 +125,13 @@ def _sessions(
     if chosen == "jsonl":
         return parse_json_lines(source, name)
     if chosen == "parquet":
-        raise UserError(f"{name} is called .parquet, but its content is not; rename it or name its --input-format")
+        raise UserError(f"{name} is called .parquet, but its content is not; rename it or give its --input-format")
     if chosen == "lines":
         return parse_lines(source)
-    # Without an explicit choice the header decides: many files called .csv hold tabs.
+    # Without --input-format the header decides: many files called .csv hold tabs.
     delimiter = find_delimiter(first.text, {"tsv": "\t", "csv": ",;|"}[input_format] if input_format else DELIMITERS)
     rows = read_table(source, name, columns, delimiter, remark)
-    return gathered(rows, name)
+    return join(rows, name)
 
 
 def _format_of_name(path: str) -> Format | None:
@@ -158,28 +152,28 @@ def _format_of_line(first: Line, name: str, columns: Columns) -> Format:
     if {columns.session, columns.item} & set(text.split()):
         raise UserError(
             f"{name}, line {first.number}: expected tabs, commas, semicolons or bars between the columns of a table, "
-            f"got blanks in {_shown(text)}; write it with one of them, or give --input-format lines if these are items"
+            f"got blanks in {_excerpt(text)}; use one of them, or give --input-format lines if these are items"
         )
-    if any(delimiter in text for delimiter in DELIMITERS):  # more likely a table than one session of one odd item
+    if any(delimiter in text for delimiter in DELIMITERS):  # more likely a table than a session of one odd item
         raise UserError(
             f"{name}, line {first.number}: expected a header with the columns {columns.session!r} and "
-            f"{columns.item!r}, or item ids with blanks between them, got {_shown(text)}; name a table's columns with "
-            "--session-column and --item-column, or give --input-format lines"
+            f"{columns.item!r}, or item ids with blanks between them, got {_excerpt(text)}; name a table's columns "
+            "with --session-column and --item-column, or give --input-format lines"
         )
     return "lines"
 
 
 def parse_lines(numbered: Iterable[Line]) -> Iterator[Session]:
-    """Sessions of lines of item ids with blanks or tabs between them; an empty line is an empty session."""
+    """Sessions of lines of item ids, separated by blanks or tabs; an empty line is an empty session."""
     for number, text in numbered:
         yield Session(str(number), tuple(item for item in text.replace("\t", " ").split(" ") if item), number)
 
 
 def parse_json_lines(numbered: Iterable[Line], name: str) -> Iterator[Session]:
-    """Sessions of JSON lines; blank lines are skipped, and a session without a name is called by its line's number.
+    """Sessions of JSON lines; blank lines are skipped, and a session without a name gets its line's number.
 
     Raises:
-        UserError: a line that is no such object.
+        UserError: a line is not such an object.
     """
     for number, text in numbered:
         if not text.strip():
@@ -188,7 +182,7 @@ def parse_json_lines(numbered: Iterable[Line], name: str) -> Iterator[Session]:
         items = value.get("items")
         if not isinstance(items, list):
             raise UserError(
-                f'{name}, line {number}: expected "items" with a list of item ids, got {_shown(items)}; write a line '
+                f'{name}, line {number}: expected "items" with a list of item ids, got {_excerpt(items)}; write a line '
                 "for each session, or a table with a header for single clicks, unless they are for --stream"
             )
         session = parse_id(value.get("session", number), "session", name, number)
@@ -196,10 +190,10 @@ def parse_json_lines(numbered: Iterable[Line], name: str) -> Iterator[Session]:
 
 
 def parse_object(text: str, name: str, line: int, example: str) -> dict[str, Any]:
-    """One line of JSON that has to be an object; messages show what one looks like by the example.
+    """Parse a line that must be a JSON object; messages show the example.
 
     Raises:
-        UserError: it is not, or holds text that cannot be written as UTF-8.
+        UserError: it is no object, or holds text that cannot be written as UTF-8.
     """
     try:
         value = json.loads(text)
@@ -207,8 +201,8 @@ def parse_object(text: str, name: str, line: int, example: str) -> dict[str, Any
         reason = getattr(error, "msg", None) or "too deep or too large"
         raise UserError(f"{name}, line {line}: expected a JSON object such as {example} ({reason})") from error
     if not isinstance(value, dict):
-        raise UserError(f"{name}, line {line}: expected a JSON object such as {example}, got {_shown(value)}")
-    if "\\u" in text:  # only an escape can bring in half a surrogate pair
+        raise UserError(f"{name}, line {line}: expected a JSON object such as {example}, got {_excerpt(value)}")
+    if "\\u" in text:  # only an escape can hold half a surrogate pair
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except (UnicodeEncodeError, RecursionError) as error:
@@ -226,9 +220,9 @@ def parse_id(value: object, what: str, name: str, line: int) -> str:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise UserError(f"{name}, line {line}: expected the {what} id as text, got {_shown(value)}")
+    raise UserError(f"{name}, line {line}: expected the {what} id as text, got {_excerpt(value)}")
 
 
-def _shown(value: object) -> str:
+def _excerpt(value: object) -> str:
     text = "nothing" if value is None else json.dumps(value, ensure_ascii=True)
     return text if len(text) <= 40 else text[:37] + "…"

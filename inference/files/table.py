@@ -1,13 +1,14 @@
-"""Sessions out of a table of clicks: one row a click, with a session, an item and, if there is one, a time.
+"""Sessions from a table of clicks: a click per row, with a session, an item and an optional time.
 
-Rows of a session have to be adjacent and in the order of time, so that sessions can be handed on one by one from a file
-of any size. A log that is in another order is either a mistake, which is reported with its line, or is grouped first,
-which holds all of it in memory.
+The rows of a session must be adjacent and in order of time, so that sessions can be streamed from a file of any size.
+A log in another order is a mistake, which is reported with its line, unless it is grouped first, which holds all of it
+in memory.
 """
 
 import csv
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -29,9 +30,9 @@ class Session:
     """One session as it was read.
 
     Args:
-        name: its id, or the number of its line where it has none.
+        name: its id, or the number of its line if it has none.
         items: ids of the items clicked, oldest first.
-        line: where it begins in its source, counted from 1.
+        line: the line where it begins, counted from 1.
     """
 
     name: str
@@ -39,8 +40,8 @@ class Session:
     line: int
 
 
-class Row(NamedTuple):
-    """One click; `time` is None where the table has no time column."""
+class TableRow(NamedTuple):
+    """One click; `time` is None if the table has no time column."""
 
     line: int
     session: str
@@ -49,21 +50,21 @@ class Row(NamedTuple):
 
 
 def find_delimiter(header: str, choice: str = DELIMITERS) -> str:
-    """What stands between a table's fields: that of the possible delimiters which its header has most of."""
+    """The delimiter of a table's fields: the one that occurs most often in its header."""
     return max(choice, key=header.count)
 
 
 def has_times(header: list[str], columns: Columns, name: str, remark: Remark | None) -> bool:
-    """Whether a table has the time column; without one its order counts.
+    """Whether a table has the time column; without one its rows are taken to be in order.
 
     Args:
         header: the names of its columns.
-        columns: what its columns are called.
-        name: how messages call the file.
-        remark: is given a line for people where another column may hold the times.
+        columns: the names to look for.
+        name: the file's name in messages.
+        remark: is called with a message if another column may hold the times.
 
     Raises:
-        UserError: there is no such column, though it was named.
+        UserError: the time column was named explicitly, and there is none of that name.
     """
     if columns.time in header:
         return True
@@ -80,26 +81,24 @@ def has_times(header: list[str], columns: Columns, name: str, remark: Remark | N
 
 def read_table(
     lines: Iterable[Line], name: str, columns: Columns, delimiter: str, remark: Remark | None = None
-) -> Iterator[Row]:
+) -> Iterator[TableRow]:
     """The clicks of a table of text with a header.
 
     Args:
         lines: the file's lines.
-        name: how messages call the file.
-        columns: what its columns are called.
-        delimiter: what stands between fields.
+        name: the file's name in messages.
+        columns: the names of its columns.
+        delimiter: between fields.
         remark: as for `has_times`.
 
     Raises:
-        UserError: a column is missing or occurs twice, or a row has the wrong number of fields, an empty id or a time
-            that is no time.
+        UserError: a column is missing or occurs twice, or a row has the wrong number of fields, an empty id or an
+            invalid time.
     """
     numbered = iter(lines)
     header_line = next(numbered, None)
     if header_line is None or not header_line.text.strip():
         raise UserError(f"{name} has no header; expected a first line with the columns {_listed(columns)}")
-    if "\r" in header_line.text:
-        raise UserError(f"{name}: expected lines that end as on Unix or Windows, got those of old Macs; save it anew")
     source = _Texts(chain([header_line], numbered))
     reader = csv.reader(source, delimiter=delimiter, strict=True)
     try:
@@ -108,7 +107,7 @@ def read_table(
         time_at = find_column(header, columns.time, name) if has_times(header, columns, name, remark) else None
         begins = source.line + 1
         for fields in reader:
-            line, begins = begins, source.line + 1  # a quoted field may run over several lines
+            line, begins = begins, source.line + 1  # a quoted field may span several lines
             if not fields:
                 continue
             if len(fields) != len(header):
@@ -120,16 +119,16 @@ def read_table(
                 column = columns.item if session else columns.session
                 raise UserError(f"{name}, line {line}: expected an id in column {column!r}, got nothing")
             time = None if time_at is None else parse_time(fields[time_at], name, line, columns.time)
-            yield Row(line, session, item, time)
+            yield TableRow(line, session, item, time)
     except csv.Error as error:
         raise UserError(f"{name}, line {source.line}: not a valid table row ({error})") from error
 
 
 class _Names:
-    """Names that have occurred, by their hashes, eight bytes each.
+    """The hashes of names that have occurred, eight bytes each.
 
-    The latest are in a set; when that has grown large they are merged into one sorted array. Two of ten million names
-    have the same hash once in 300,000 runs.
+    The latest are in a set, which is merged into a sorted array when it has grown large. Two of ten million names have
+    the same hash once in 300,000 runs.
     """
 
     LARGE = 1 << 17
@@ -154,7 +153,7 @@ class _Names:
 
 
 class _Texts:
-    """The texts of lines, and the number of the line that was taken last."""
+    """The text of each line, and the number of the latest line."""
 
     def __init__(self, lines: Iterable[Line]):
         self._lines = iter(lines)
@@ -168,16 +167,16 @@ class _Texts:
         return text + "\n"
 
 
-def join_adjacent(rows: Iterable[Row], name: str) -> Iterator[Session]:
-    """The sessions of rows that are in order; holds one session, and eight bytes of each other one.
+def join_adjacent(rows: Iterable[TableRow], name: str) -> Iterator[Session]:
+    """The sessions of rows that are in order; holds one session, and eight bytes for each earlier one.
 
     Raises:
-        UserError: a session goes on after another one began, or a row is older than the one before it.
+        UserError: a session continues after another one began, or a row is older than the one before it.
     """
     finished = _Names()
     items: list[str] = []
-    first: Row | None = None
-    before: Row | None = None
+    first: TableRow | None = None
+    before: TableRow | None = None
     for row in rows:
         if first is None or row.session != first.session:
             if first is not None:
@@ -185,8 +184,8 @@ def join_adjacent(rows: Iterable[Row], name: str) -> Iterator[Session]:
                 yield Session(first.session, tuple(items), first.line)
             if row.session in finished:
                 raise UserError(
-                    f"{name}, line {row.line}: session {row.session!r} goes on after other sessions; sort the rows by "
-                    "session and time, or use --group"
+                    f"{name}, line {row.line}: session {row.session!r} continues after other sessions; sort the rows "
+                    "by session and time, or use --group"
                 )
             first, items = row, []
         elif before is not None and _is_older(row, before, name):
@@ -200,12 +199,12 @@ def join_adjacent(rows: Iterable[Row], name: str) -> Iterator[Session]:
         yield Session(first.session, tuple(items), first.line)
 
 
-def group_rows(rows: Iterable[Row], name: str) -> Iterator[Session]:
+def group_rows(rows: Iterable[TableRow], name: str) -> Iterator[Session]:
     """The sessions of rows in any order, sorted by time, in the order of their first rows; holds all rows in memory.
 
     Rows of equal time, and rows without one, keep the order of the file.
     """
-    by_session: dict[str, list[Row]] = {}
+    by_session: dict[str, list[TableRow]] = {}
     for row in rows:
         by_session.setdefault(row.session, []).append(row)
     kinds: set[bool] = set()
@@ -218,7 +217,7 @@ def group_rows(rows: Iterable[Row], name: str) -> Iterator[Session]:
         yield Session(session, tuple(row.item for row in own), min(row.line for row in own))
 
 
-def _is_older(row: Row, before: Row, name: str) -> bool:
+def _is_older(row: TableRow, before: TableRow, name: str) -> bool:
     if row.time is None or before.time is None:
         return False
     if isinstance(row.time, datetime) is not isinstance(before.time, datetime):
@@ -227,10 +226,10 @@ def _is_older(row: Row, before: Row, name: str) -> bool:
 
 
 def find_column(header: list[str], column: str, name: str) -> int:
-    """The place of a column among the names of a table's columns.
+    """The index of a column.
 
     Raises:
-        UserError: no column is called so, or several are.
+        UserError: no column has this name, or several have it.
     """
     if header.count(column) != 1:
         raise _no_column(header, column, name)
@@ -250,28 +249,21 @@ def _listed(columns: Columns) -> str:
 
 
 def parse_time(text: str, name: str, line: int, column: str) -> Time:
-    """A time as number or date; the kind and not the unit matters, as times are only compared.
+    """A time as a number or a date; units do not matter, as times are only compared.
 
     Raises:
         UserError: it is neither.
     """
-    try:
+    with suppress(ValueError):
         return int(text)
-    except ValueError:
-        pass
-    try:
-        number = float(text)
-    except ValueError:
-        pass
-    else:
-        if math.isfinite(number):
+    with suppress(ValueError):
+        if math.isfinite(number := float(text)):
             return number
-        raise UserError(f"{name}, line {line}: expected a time in column {column!r}, got {text!r}")
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise UserError(
             f"{name}, line {line}: expected a time in column {column!r}, a number or a date such as "
-            f"2024-03-31T18:05:00, got {text!r}; write times so, or remove the column if the rows are in order"
+            f"2024-03-31T18:05:00, got {text!r}; convert the column, or remove it if the rows are in order"
         ) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

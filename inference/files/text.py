@@ -1,6 +1,6 @@
-"""Numbered lines of UTF-8 text out of a file, a pipe or a gzip stream of either.
+"""Numbered lines of UTF-8 text from a file or a pipe, unpacked if they are gzip.
 
-Lines are decoded one at a time, so that an error can name its line, and are limited in length, so that a file without
+Lines are decoded one at a time, so that an error can name its line. Their length is limited, so that a file without
 line breaks cannot fill the memory.
 """
 
@@ -15,16 +15,16 @@ from typing import BinaryIO, NamedTuple, cast
 from inference.shared.errors import UserError
 
 LONGEST_LINE = 1 << 28
-"""Bytes of the longest line that is read: about 20 million clicks."""
+"""Bytes of the longest line: about 20 million clicks."""
 PACKED = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\xfd7zXZ\0": "xz",
     b"BZh91AY&SY": "bzip2",
     b"PK\3\4": "a zip archive or a spreadsheet",
 }
-"""What a file begins with that is packed otherwise than with gzip; `gru4rec` reads some of these."""
+"""First bytes of files that are packed with something other than gzip; `gru4rec` reads some of these."""
 
-Watch = Callable[[BinaryIO], None]
+OnOpen = Callable[[BinaryIO], None]
 
 
 class Line(NamedTuple):
@@ -35,15 +35,15 @@ class Line(NamedTuple):
 
 
 @contextmanager
-def open_input(path: str, watch: Watch | None = None) -> Iterator[BinaryIO]:
+def open_input(path: str, on_open: OnOpen | None = None) -> Iterator[BinaryIO]:
     """Open a file, or standard input for "-", and unpack it if its content is gzip.
 
     Args:
         path: a file, or "-".
-        watch: is given the file as it lies on the disk, before anything is read.
+        on_open: is called with the file as it is on disk, before anything is read.
 
     Raises:
-        UserError: it cannot be read, also where that shows only while it is being read.
+        UserError: it cannot be read; raised in the block as well.
     """
     name = source_name(path)
     try:
@@ -57,8 +57,8 @@ def open_input(path: str, watch: Watch | None = None) -> Iterator[BinaryIO]:
                 hint = f"name a file in it, such as {inside}" if inside else "name a file"
                 raise UserError(f"expected a file, got the folder {path}; {hint}")
             with open(path, "rb") as file:
-                if watch:
-                    watch(file)
+                if on_open:
+                    on_open(file)
                 yield _unpack(file, name)
     except FileNotFoundError as error:
         raise UserError(f"file {name} does not exist") from error
@@ -71,7 +71,7 @@ def open_input(path: str, watch: Watch | None = None) -> Iterator[BinaryIO]:
 
 
 def source_name(path: str) -> str:
-    """How messages call a source: its path, or "standard input"."""
+    """The name of a source in messages: its path, or "standard input"."""
     return "standard input" if path == "-" else path
 
 
@@ -88,7 +88,7 @@ def _unpack(file: BinaryIO, name: str) -> BinaryIO:
 
 
 def peek(file: BinaryIO, size: int) -> bytes:
-    """The next bytes of a buffered file, which stay unread; fewer than `size` at the end of it, or of what has come."""
+    """The next bytes of a buffered file, without reading them; fewer than `size` if no more have arrived."""
     return cast(bytes, file.peek(size))  # type: ignore[attr-defined]
 
 
@@ -97,7 +97,7 @@ def read_lines(file: BinaryIO, name: str) -> Iterator[Line]:
 
     Args:
         file: bytes; a byte-order mark at the start is skipped.
-        name: how messages call it.
+        name: its name in messages.
 
     Raises:
         UserError: a line that is not UTF-8, is longer than `LONGEST_LINE`, or holds a zero byte.
@@ -111,7 +111,7 @@ def read_lines(file: BinaryIO, name: str) -> Iterator[Line]:
 
 
 def decode_line(raw: bytes, number: int, name: str) -> Line:
-    """One line of text out of its bytes, with or without its line break.
+    """Decode one line, with or without its line break.
 
     Raises:
         UserError: it is not UTF-8 or holds a zero byte.

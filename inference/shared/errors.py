@@ -1,8 +1,8 @@
-"""The one kind of failure that a user causes and can mend.
+"""Mistakes that a user can mend.
 
-Everything a user can get wrong (a missing column, a damaged file, an impossible value) is raised as `UserError`, whose
-text is one line: what was expected, what was found, what to do. Command-line modules print that line and exit with 2;
-in a library it is an ordinary `ValueError`. Any other exception that escapes is a defect of ours.
+Everything a user can get wrong (a missing column, a damaged file, an impossible value) raises `UserError`, whose text
+is one line: what was expected, what was found, what to do. Command-line modules print that line and exit with 2; in a
+library it is an ordinary `ValueError`. Any other exception that escapes is a bug.
 """
 
 
@@ -11,7 +11,7 @@ class UserError(ValueError):
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind where it has none."""
+    """The first line of an error's text, or its type if it has no text."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 
@@ -28,10 +28,10 @@ def unknown_choice(kind: str, name: object, available: list[str]) -> UserError:
 
 
 def unknown_item(where: str, item: str) -> UserError:
-    """The error for a click on an item that the model does not know, where that was to be one.
+    """The error for a click on an unknown item, with `--unknown error`.
 
     Args:
         where: the place of the click in the input ("clicks.jsonl, line 3").
         item: its id.
     """
-    return UserError(f"{where}: item {item!r} is not known to the model; --unknown skip goes on over such items")
+    return UserError(f"{where}: item {item!r} is not known to the model; use --unknown skip to skip such items")

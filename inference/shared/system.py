@@ -1,4 +1,4 @@
-"""What the operating system gives a process: processors and standard streams."""
+"""Processors and standard streams of a process."""
 
 import os
 import sys
@@ -13,11 +13,11 @@ def count_cores() -> int:
 
 
 def replace_closed_streams() -> None:
-    """Keep the next file that is opened from getting the number of a closed standard stream, and what is said there."""
+    """Open /dev/null in place of closed standard streams, or the next file opened would get their number and output."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    if sys.stderr is None:  # print would take standard output in its place
+    if sys.stderr is None:  # print would write to standard output instead
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115

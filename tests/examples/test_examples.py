@@ -192,7 +192,7 @@ def test_mistakes_end_in_one_line_and_leave_nothing(bulk, ray_here, capsys):
         (["--top-k", "41"], "expected k between 1 and the 40 items of the model, got 41"),
         (["--actors", "0"], "actors: expected at least 1, got 0"),
         (["--item-column", "sku"], "no column 'sku'"),
-        ([], "goes on after other sessions; sort the rows by session and time, or use --group"),  # found by a worker
+        ([], "continues after other sessions; sort the rows by session and time, or use --group"),  # found by a worker
         (["--out", str(folder)], "it exists already"),
     ):
         assert bulk_scoring.main([*mixed, "--out", str(folder / "failed"), *changes]) == 2

@@ -175,7 +175,7 @@ def test_unknown_items_end_the_stream_where_asked_for(model, monkeypatch, capsys
     clicks = [("a", "7"), ("a", "??"), ("a", "7")]
     code, got, err = stream(model, clicks, "--unknown", "error", monkeypatch=monkeypatch, capsys=capsys)
     assert (code, len(got)) == (2, 1)
-    assert "standard input, line 2: item '??' is not known to the model; --unknown skip goes on over such items" in err
+    assert "standard input, line 2: item '??' is not known to the model; use --unknown skip to skip such items" in err
 
 
 def test_blank_lines_are_no_clicks_and_gzip_is_unpacked(model, monkeypatch, capsys):
