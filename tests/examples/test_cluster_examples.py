@@ -161,10 +161,12 @@ def test_one_version_of_ray_is_named_everywhere():
     assert spec["rayVersion"] == version("ray")
 
 
-def test_the_runtime_environment_holds_what_the_extra_does():
+def test_the_runtime_environment_holds_what_the_base_and_the_extra_do():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*declared["optional-dependencies"]["train"], *declared["optional-dependencies"]["tune"]]
-    wanted = [text for text in wanted if Requirement(text).name not in ("gru4rec", "ray")]
+    extras = declared["optional-dependencies"]
+    wanted = [*declared["dependencies"], *extras["train"], *extras["tune"]]
+    shipped_or_there = ("gru4rec", "ray", "onnxruntime", "onnxruntime-gpu")
+    wanted = [text for text in wanted if Requirement(text).name not in shipped_or_there]
     listed = yaml.safe_load((EXAMPLES / "runtime-env.yaml").read_text())["pip"]
     onnxruntime = [text for text in listed if text.startswith("onnxruntime")]
     assert set(listed) - set(onnxruntime) == set(wanted)

@@ -57,7 +57,7 @@ def test_a_space_becomes_flags_with_the_same_values(benchmark):
         assert read_dimension(name, given[name]) == RANGES["session-parallel"][name]
     space = search_space({**given, "loss": "bpr-max"}, n_epochs=1, seed=0)
     assert space.losses[0].options["elu_param"].values == (0.0, 0.5, 1.0)
-    assert space.losses[0].options["bpreg"].log
+    assert space.losses[0].options["bpreg"].distribution.log
 
 
 def test_both_read_the_last_tenth_of_the_sessions_as_validation(benchmark, tmp_path):
