@@ -120,9 +120,11 @@ def _steps(trainer: Trainer, held_out: Sessions) -> Iterator[tuple[Tensor, Tenso
         begin = held_out.offsets[session]
         clicks[row, :length] = torch.from_numpy(held_out.items[begin : begin + length].astype(np.int64))
     n_inputs = torch.from_numpy(lengths - 1)
-    steps = trainer.network.encode(clicks[:, :-1], n_inputs, trainer.network.zero_state(len(longer)))
+    state = trainer.network.zero_state(len(longer))
     states, targets = [], []
-    for step, (live, state) in enumerate(steps):
+    for step in range(clicks.shape[1] - 1):
+        live = n_inputs > step
+        state = trainer.network.advance(clicks[:, step], state)
         states.append(trainer.network.query(state[-1][live]))
         targets.append(clicks[live, step + 1])
     size = trainer.config.batch_size

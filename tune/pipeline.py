@@ -13,7 +13,7 @@ from typing import Any
 
 from gru4rec.commands.terminal import print_status, use_threads
 from gru4rec.config.train_config import TrainConfig, merge, to_mapping
-from gru4rec.model.device import available
+from gru4rec.model.device import free_memory
 from gru4rec.training.plugins import import_plugins
 from gru4rec.training.trainer import Diverged
 from inference.shared.errors import UserError
@@ -239,7 +239,7 @@ def _resources(search: Search, cluster: Cluster) -> TrialResources:
     limits: dict[str, Any] = {"gpus": settings.gpus_per_trial, "cpus": settings.cpus_per_trial}
     on_gpu_here = cluster.address is None and trial_resources(cluster, **limits, n_trials=1).gpus > 0
     expected = forecast_largest(search.space, search.data.trial.train, "cuda" if on_gpu_here else "cpu")
-    free_gpu = available(expected.device) if on_gpu_here else None
+    free_gpu = free_memory(expected.device) if on_gpu_here else None
     plan = plan_resources(cluster, expected, **limits, n_trials=search.n_trials, free_gpu=free_gpu)
     if plan.note:
         print_status(plan.note)

@@ -167,7 +167,7 @@ def our_turn(data: Path, config: TrainConfig, stopwatch: Stopwatch) -> Turn:
     n_full = full_steps(SessionParallelSchedule(log.sessions, config.batch_size))
     done_before = 0
 
-    def progress(done: int) -> None:
+    def on_step_end(done: int) -> None:
         nonlocal done_before
         n_steps = done - done_before if done > done_before else done
         stopwatch.step(n_steps, n_steps * config.batch_size, done_before < done <= n_full and done_before > 0)
@@ -175,7 +175,7 @@ def our_turn(data: Path, config: TrainConfig, stopwatch: Stopwatch) -> Turn:
 
     while True:
         try:
-            trainer.run_epoch(progress)
+            trainer.run_epoch(on_step_end)
         except Enough:
             return stopwatch.turn(0.0)
 

@@ -1,39 +1,38 @@
-"""The element-wise parts of a training step on a processor, each in one walk over its numbers.
+"""The element-wise parts of a training step on a CPU, each in one pass over its numbers.
 
-torch runs one operation after the other, and every one of them reads its operands from memory and writes its result
-back: BPR-max takes about twenty such walks over the score matrix, the update of a table's rows ten. Compiled by numba,
-each is one parallel loop over rows. They give what the torch code that they stand for gives, to within rounding, and
-stand for it where that would run in float32 on a processor. Without numba, and on other devices, the torch code runs.
+torch runs one operation after the other, and each of them reads its operands from memory and writes its result back:
+BPR-max takes about twenty such passes over the score matrix, the update of a table's rows ten. Compiled by numba, each
+is one parallel loop over rows. The loops replace torch code that would run in float32 on a CPU, and give its results to
+within rounding. Without numba, and on other devices, the torch code runs.
 
 Rows are spread over as many threads as torch uses and nothing is summed across threads, so the results do not depend on
-their number. What comes from matrix products or goes into them, gradients included, may be bfloat16.
+their number. Inputs and outputs of matrix products, gradients included, may be bfloat16.
 """
 
 import math
-from functools import cache, lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 try:
-    from gru4rec.kernels import gru as _rows
+    from gru4rec.kernels import gru as _gru
     from gru4rec.kernels import losses as _losses
-    from gru4rec.kernels import optimizers as _updates
-    from gru4rec.kernels.parallel import run as _run
+    from gru4rec.kernels import optimizers as _optimizers
 except ImportError:
     AVAILABLE = False
 else:
     AVAILABLE = True
-"""Whether numba is installed; where this is False, the torch code runs everywhere."""
+"""Whether numba is installed; if not, the torch code runs everywhere."""
 
 
-def serve(device: torch.device) -> bool:
+def runs_on(device: torch.device) -> bool:
     """Whether the loops run on this device."""
     return AVAILABLE and device.type == "cpu"
 
 
-def fit(*tensors: Tensor) -> bool:
-    """Whether the loops can stand for torch code on these tensors: float32 on a processor, without gaps."""
+def accepts(*tensors: Tensor) -> bool:
+    """Whether the loops can replace torch code on these tensors: contiguous float32 on a CPU."""
     if not AVAILABLE or torch.compiler.is_compiling():
         return False
     return all(
@@ -41,65 +40,17 @@ def fit(*tensors: Tensor) -> bool:
     )
 
 
-def take(gradient: Tensor) -> bool:
-    """Whether the update rules can take this gradient: float32 or bfloat16 on a processor, without gaps."""
-    return fit(gradient) or (_half(gradient) and gradient.device.type == "cpu" and gradient.is_contiguous())
-
-
-def _numbers(decays: tuple[float, float]) -> tuple[float, float, float]:
-    """As Adam's loops take them: 1 - decay would lose digits in float32."""
-    return 1 - decays[0], decays[1], 1 - decays[1]
-
-
-@lru_cache(maxsize=256)
-def _places(count: int) -> Tensor:
-    return torch.arange(count)
-
-
-def _chains(items: Tensor, places: Tensor | None, following: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Places and chains as the loops take them."""
-    return (
-        _places(len(items)) if places is None else places,
-        _nothing(torch.int64, 1) if following is None else following,
+def accepts_gradient(gradient: Tensor) -> bool:
+    """Whether the update rules accept this gradient: contiguous float32 or bfloat16 on a CPU."""
+    return accepts(gradient) or (
+        gradient.dtype is torch.bfloat16 and gradient.device.type == "cpu" and gradient.is_contiguous()
     )
-
-
-@cache
-def _zeros(count: int) -> Tensor:
-    return torch.zeros(count)
-
-
-@cache
-def _nothing(dtype: torch.dtype, dimensions: int) -> Tensor:
-    return torch.empty((0,) * dimensions, dtype=dtype)
-
-
-def _copy(rounded: Tensor | None) -> Tensor:
-    """The bfloat16 copy of a parameter as the loops take it."""
-    return _nothing(torch.bfloat16, 1) if rounded is None else rounded
-
-
-def drop_limit(share: float) -> int:
-    """The limit that a share of all int16 numbers lies below, to within 2^-16."""
-    below: int = min(round(share * 2**16), 2**16 - 1)
-    return below - 2**15
-
-
-def _drops(numbers: Tensor | None, share: float) -> tuple[Tensor, float, float]:
-    """Dropout as the loops take it: random numbers, the limit, and the factor of what stays."""
-    if numbers is None:
-        return _nothing(torch.int16, 2), 0.0, 1.0
-    return numbers, drop_limit(share), 1 / (1 - share)
-
-
-def _half(tensor: Tensor) -> bool:
-    return tensor.dtype is torch.bfloat16
 
 
 def bpr_max(
     scores: Tensor, bias: Tensor, positive: Tensor, scale: float, *, bpreg: float, elu_param: float
 ) -> tuple[Tensor, Tensor]:
-    """BPR-max.
+    """BPR-max and its gradient.
 
     Args:
         scores: [B, C], float32 or bfloat16; without the bias.
@@ -111,67 +62,71 @@ def bpr_max(
     Returns:
         Losses [B], and gradients with respect to the biased scores [B, C] in the type of the scores.
     """
-    losses, gradient = bias.new_empty(len(scores)), torch.empty_like(scores)
-    arguments = scores, bias, positive, losses, gradient, scale, bpreg, elu_param
-    _run(_losses.bpr_max_bfloat16 if _half(scores) else _losses.bpr_max_float32, len(scores), *arguments)
-    return losses, gradient
+    return _run_loss(_losses.bpr_max, scores, bias, positive, scale=scale, bpreg=bpreg, elu_param=elu_param)
 
 
 def cross_entropy(scores: Tensor, bias: Tensor, positive: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Softmax cross-entropy; arguments and result as of `bpr_max`."""
+    """Softmax cross-entropy and its gradient; arguments and result as in `bpr_max`."""
+    return _run_loss(_losses.cross_entropy, scores, bias, positive, scale=scale)
+
+
+def _run_loss(loop: Any, scores: Tensor, bias: Tensor, positive: Tensor, **numbers: float) -> tuple[Tensor, Tensor]:
     losses, gradient = bias.new_empty(len(scores)), torch.empty_like(scores)
-    _run(
-        _losses.cross_entropy_bfloat16 if _half(scores) else _losses.cross_entropy_float32,
-        len(scores),
-        scores,
-        bias,
-        positive,
-        losses,
-        gradient,
-        scale,
-    )
+    loop(len(scores), scores=scores, bias=bias, positive=positive, losses=losses, gradient=gradient, **numbers)
     return losses, gradient
 
 
 def column_sums(values: Tensor) -> Tensor:
     """The float32 sums [C] over the rows of values [B, C], float32 or bfloat16."""
     sums = torch.empty(values.shape[1])
-    _run(
-        _losses.column_sums_bfloat16 if _half(values) else _losses.column_sums_float32,
-        math.ceil(len(sums) / _losses.SUM_WIDTH),
-        values,
-        sums,
-    )
+    _losses.column_sums(math.ceil(len(sums) / _losses.SUM_WIDTH), values=values, sums=sums)
     return sums
 
 
-def gathered(
+def drop_limit(share: float) -> int:
+    """The limit that a share of all int16 numbers lies below, to within 2^-16."""
+    below: int = min(round(share * 2**16), 2**16 - 1)
+    return below - 2**15
+
+
+def _dropout(numbers: Tensor | None, share: float) -> dict[str, Any]:
+    """The arguments of a loop that say what is dropped."""
+    if numbers is None:
+        return {"numbers": None, "limit": 0, "scale": 1}
+    return {"numbers": numbers, "limit": drop_limit(share), "scale": 1 / (1 - share)}
+
+
+def gather(
     table: Tensor, items: Tensor, product_type: torch.dtype, numbers: Tensor | None = None, share: float = 0.0
 ) -> Tensor:
-    """The rows `items` int64 [n] of a float32 table [N, H], as [n, H] of the given type, after dropout.
+    """Some rows of a table, after dropout.
 
     Args:
-        table, items, product_type: as said.
-        numbers: int16 [n, H], as of `dropout.DropNumbers`; None for no dropout.
-        share: that is dropped.
+        table: float32 [N, H].
+        items: int64 [n], the rows.
+        product_type: of the result, float32 or bfloat16.
+        numbers: int16 [n, H], from `DropNumbers`; None for no dropout.
+        share: of the values that are dropped.
+
+    Returns:
+        [n, H].
     """
     rows = torch.empty(len(items), table.shape[1], dtype=product_type)
-    loop = _rows.gathered_bfloat16 if _half(rows) else _rows.gathered_float32
-    _run(loop, len(items), table, items, rows, *_drops(numbers, share))
+    _gru.gather(len(items), table=table, items=items, rows=rows, **_dropout(numbers, share))
     return rows
 
 
-def random_words(seed: int, start: int, count: int) -> Tensor:
-    """Random numbers, int64 [count]: those from number `start` on of the sequence of splitmix64 for a seed."""
-    words = torch.empty(count, dtype=torch.int64)
-    _run(_rows.random_words, count, torch.tensor([seed, start]), words)
-    return words
+def splitmix64(seed: int, start: int, count: int) -> Tensor:
+    """Random numbers, int64 [count]: the sequence of splitmix64 for a seed, from number `start` on."""
+    numbers = torch.empty(count, dtype=torch.int64)
+    _gru.splitmix64(count, seed_and_start=torch.tensor([seed, start]), numbers=numbers)
+    return numbers
 
 
 def drop(values: Tensor, numbers: Tensor | None, share: float) -> None:
-    """Dropout of values [B, H], float32 or bfloat16, in place; the numbers are as of `gathered`."""
+    """Dropout of values [B, H], float32 or bfloat16, in place; the numbers are as in `gather`."""
     if numbers is not None:
-        _run(_rows.drop_bfloat16 if _half(values) else _rows.drop_float32, len(values), values, *_drops(numbers, share))
+        _gru.drop(len(values), values=values, **_dropout(numbers, share))
 
 
 def gates(
@@ -186,31 +141,29 @@ def gates(
 
     Args:
         from_input, from_hidden: [B, 3H], the products with the weights, both float32 or both bfloat16.
-        biases: of both, [3H] each; None where they are added already.
+        biases: one for each of them, [3H]; None if they are added already.
         hidden: [B, H].
         numbers: int16 [B, H]; None for no dropout.
-        share: that is dropped.
+        share: of the values that are dropped.
 
     Returns:
         The next hidden state [B, H]; the same in the type of the products; and the activations r, z, n, U h + b'
         [B, 4H].
     """
     following, activations = torch.empty_like(hidden), torch.empty(len(hidden), 4 * hidden.shape[1])
-    half = _half(from_hidden)
-    product = torch.empty_like(hidden, dtype=torch.bfloat16) if half else following
-    if biases is None:
-        biases = _zeros(from_input.shape[1]), _zeros(from_input.shape[1])
-    _run(
-        _rows.gates_bfloat16 if half else _rows.gates_float32,
+    product = following if from_hidden.dtype is torch.float32 else torch.empty_like(hidden, dtype=from_hidden.dtype)
+    bias_ih, bias_hh = biases or (torch.zeros(from_input.shape[1]),) * 2
+    _gru.gates(
         len(hidden),
-        from_input,
-        from_hidden,
-        *biases,
-        hidden,
-        *_drops(numbers, share),
-        activations,
-        following,
-        product,
+        from_input=from_input,
+        from_hidden=from_hidden,
+        bias_ih=bias_ih,
+        bias_hh=bias_hh,
+        hidden=hidden,
+        activations=activations,
+        following=following,
+        product=product,
+        **_dropout(numbers, share),
     )
     return following, product, activations
 
@@ -218,125 +171,67 @@ def gates(
 def gates_gradient(
     upstream: Tensor, numbers: Tensor | None, share: float, activations: Tensor, hidden: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `gates`: to from_input and to from_hidden [B, 3H] in the type of that of the output, `upstream`
-    [B, H], and directly to hidden [B, H]."""
+    """Gradients of `gates`.
+
+    Args:
+        upstream: [B, H], the gradient of the output.
+        numbers, share, hidden: as in `gates`.
+        activations: [B, 4H], from `gates`.
+
+    Returns:
+        The gradients of from_input and of from_hidden [B, 3H], in the type of `upstream`, and that of hidden [B, H]
+        which does not pass through from_hidden.
+    """
     kept = torch.empty_like(hidden)
     to_input, to_hidden = (torch.empty(len(hidden), 3 * hidden.shape[1], dtype=upstream.dtype) for _ in range(2))
-    _run(
-        _rows.gates_gradient_bfloat16 if _half(upstream) else _rows.gates_gradient_float32,
+    _gru.gates_gradient(
         len(hidden),
-        upstream,
-        *_drops(numbers, share),
-        activations,
-        hidden,
-        to_input,
-        to_hidden,
-        kept,
+        upstream=upstream,
+        activations=activations,
+        hidden=hidden,
+        to_input=to_input,
+        to_hidden=to_hidden,
+        kept=kept,
+        **_dropout(numbers, share),
     )
     return to_input, to_hidden, kept
 
 
-def chained(count: int, repeats: Tensor, into: Tensor) -> Tensor:
+def chain(count: int, repeats: Tensor, into: Tensor) -> Tensor:
     """The next place of the same row for each of `count` places, or -1: int64 [count].
 
     Args:
-        count: of all places.
-        repeats: int64 [r], the places of rows that have one before.
+        count: number of places.
+        repeats: int64 [r], the places whose row has occurred before.
         into: int64 [r], the first place of each one's row.
     """
     following = torch.empty(count, dtype=torch.int64)
-    _run(_updates.chain, 1, following, repeats, into)
+    _optimizers.chain(1, following=following, repeats=repeats, into=into)
     return following
 
 
-def adagrad(
-    parameter: Tensor,
-    accumulator: Tensor,
-    velocity: Tensor,
-    items: Tensor,
-    gradient: Tensor,
-    places: Tensor | None,
-    following: Tensor | None,
-    *,
-    rate: float,
-    momentum: float,
-    epsilon: float,
-) -> None:
-    """Adagrad with momentum on some rows, all of them different.
+def update_rows(rule: str, *, items: Tensor, places: Tensor | None, **arguments: Tensor | float | None) -> None:
+    """Update some rows of a table.
 
     Args:
-        parameter, accumulator, velocity: [N, H] or [N]; the velocity is not touched without momentum.
+        rule: "adagrad" or "adamw".
         items: int64 [n], row numbers as gathered.
-        gradient: [n, H] or [n], float32 or bfloat16.
-        places: int64 [u], the first place of every row; None where all rows are different.
-        following: int64 [n], as of `chained`, to the places whose gradients are added; None where there are none.
-        rate, momentum, epsilon: of the rule.
+        places: int64 [u], the first place of every row; None if no row repeats.
+        arguments: the others of the rule's loop in `optimizers`: tables and states [N, H] or [N], gradient [n, H] or
+            [n], float32 or bfloat16; following is the result of `chain`, or None if no row repeats.
     """
-    places, following = _chains(items, places, following)
-    tensors = parameter, accumulator, velocity, items, gradient, places, following
-    loop = _updates.adagrad_bfloat16 if _half(gradient) else _updates.adagrad_float32
-    _run(loop, len(places), *tensors, rate, momentum, epsilon)
+    loop = {"adagrad": _optimizers.adagrad, "adamw": _optimizers.adamw}[rule]
+    loop(len(items if places is None else places), items=items, places=places, **arguments)
 
 
-def adagrad_all(
-    parameter: Tensor,
-    accumulator: Tensor,
-    velocity: Tensor,
-    gradient: Tensor,
-    rounded: Tensor | None = None,
-    *,
-    rate: float,
-    momentum: float,
-    epsilon: float,
-) -> None:
-    """Adagrad with momentum on every entry of tensors of one shape; `rounded` is the parameter in bfloat16, or None."""
-    tensors = parameter, accumulator, velocity, gradient, _copy(rounded)
-    loop = _updates.adagrad_all_bfloat16 if _half(gradient) else _updates.adagrad_all_float32
-    _run(loop, math.ceil(parameter.numel() / _updates.BLOCK), *tensors, rate, momentum, epsilon)
+def update_all(rule: str, *, parameter: Tensor, **arguments: Tensor | float | None) -> None:
+    """Update every entry of a parameter.
 
-
-def adamw(
-    parameter: Tensor,
-    first_moment: Tensor,
-    second_moment: Tensor,
-    items: Tensor,
-    gradient: Tensor,
-    places: Tensor | None,
-    following: Tensor | None,
-    *,
-    decays: tuple[float, float],
-    scale: float,
-    root_correction: float,
-    epsilon: float,
-) -> None:
-    """Adam on some rows, all of them different; arguments as of `adagrad`, the numbers as in `optim.RowAdamW`."""
-    places, following = _chains(items, places, following)
-    tensors = parameter, first_moment, second_moment, items, gradient, places, following
-    loop = _updates.adamw_bfloat16 if _half(gradient) else _updates.adamw_float32
-    _run(loop, len(places), *tensors, *_numbers(decays), scale, root_correction, epsilon)
-
-
-def adamw_all(
-    parameter: Tensor,
-    first_moment: Tensor,
-    second_moment: Tensor,
-    gradient: Tensor,
-    rounded: Tensor | None = None,
-    *,
-    decays: tuple[float, float],
-    scale: float,
-    root_correction: float,
-    epsilon: float,
-) -> None:
-    """Adam on every entry of tensors of one shape; `rounded` is the parameter in bfloat16, or None."""
-    tensors = parameter, first_moment, second_moment, gradient, _copy(rounded)
-    blocks = math.ceil(parameter.numel() / _updates.BLOCK)
-    _run(
-        _updates.adamw_all_bfloat16 if _half(gradient) else _updates.adamw_all_float32,
-        blocks,
-        *tensors,
-        *_numbers(decays),
-        scale,
-        root_correction,
-        epsilon,
-    )
+    Args:
+        rule: "adagrad" or "adamw".
+        parameter: float32.
+        arguments: the others of the rule's loop in `optimizers`: states and gradient of the parameter's shape; rounded
+            is a bfloat16 copy of the parameter to keep up to date, or None.
+    """
+    loop = {"adagrad": _optimizers.adagrad_all, "adamw": _optimizers.adamw_all}[rule]
+    loop(math.ceil(parameter.numel() / _optimizers.BLOCK), parameter=parameter, **arguments)

@@ -1,88 +1,84 @@
-"""What a step does to rows besides products: gathering, dropout, and the gates of a GRU.
+"""Gathering rows, dropout, and the gates of a GRU.
 
-Where something is dropped, a number below `limit` says so, and what stays is scaled up; a scale of 1 is no dropout.
-Matrices that come from products or go into them have the type of products.
+Dropout: a value is dropped if its random number is below `limit`, and multiplied by `scale` otherwise; a scale of 1 is
+no dropout.
 """
 
 import numpy as np
 from numba import njit
 
+from gru4rec.kernels.arguments import FLOAT32, INT16, INT64, NUMBER, PRODUCT, matrix, vector
 from gru4rec.kernels.arithmetic import ONE, REORDERED, TWO, ZERO, f32, read, sigmoid, write
-from gru4rec.kernels.calling import floats, halves, longs, loop, own_rows, scalar, shorts, vector
+from gru4rec.kernels.loop import loop, own_rows
+
+DROPOUT = {"numbers": INT16, "limit": NUMBER, "scale": NUMBER}
 
 
 @njit(fastmath=REORDERED, inline="always")
 def _factor(number, limit, scale):
-    """What a value is multiplied with, by its random number."""
+    """What dropout multiplies a value by."""
     return scale if f32(number) >= limit else ZERO
 
 
-@njit(inline="always")
-def _gathered(words, rows):
-    table, items = floats(words, 0), longs(words, 1)
-    numbers, limit, scale = shorts(words, 3), scalar(words, 4), scalar(words, 5)
-    first, last = own_rows(words)
-    for number in range(first, last):
-        source, row = table[items[number]], rows[number]
+@loop(table=FLOAT32, items=INT64, rows=PRODUCT, **DROPOUT)
+def gather(arguments):
+    table, items, rows = matrix(arguments.table), vector(arguments.items), matrix(arguments.rows)
+    numbers, limit, scale = matrix(arguments.numbers), arguments.limit, arguments.scale
+    first, last = own_rows(arguments)
+    for place in range(first, last):
+        source, row = table[items[place]], rows[place]
         if scale == ONE:
             for column in range(len(source)):
                 write(row, column, source[column])
         else:
-            drops = numbers[number]
+            drops = numbers[place]
             for column in range(len(source)):
                 write(row, column, source[column] * _factor(drops[column], limit, scale))
 
 
-@loop
-def gathered_float32(words):
-    _gathered(words, floats(words, 2))
-
-
-@loop
-def gathered_bfloat16(words):
-    _gathered(words, halves(words, 2))
-
-
-@njit(inline="always")
-def _drop(words, values):
-    numbers, limit, scale = shorts(words, 1), scalar(words, 2), scalar(words, 3)
-    first, last = own_rows(words)
+@loop(values=PRODUCT, **DROPOUT)
+def drop(arguments):
+    values, numbers = matrix(arguments.values), matrix(arguments.numbers)
+    limit, scale = arguments.limit, arguments.scale
+    first, last = own_rows(arguments)
     for row in range(first, last):
         changed, drops = values[row], numbers[row]
         for column in range(len(changed)):
             write(changed, column, read(changed[column]) * _factor(drops[column], limit, scale))
 
 
-@loop
-def random_words(words):
-    """As `dropout.splitmix64`."""
-    given, numbers = longs(words, 0), longs(words, 1)
-    seed, start = np.uint64(given[0]), given[1] + 1
-    first, last = own_rows(words)
-    for number in range(first, last):
-        mixed = seed + np.uint64(start + number) * np.uint64(0x9E3779B97F4A7C15)
+@loop(seed_and_start=INT64, numbers=INT64)
+def splitmix64(arguments):
+    """As `gru4rec.training.dropout.splitmix64`."""
+    seed_and_start, numbers = vector(arguments.seed_and_start), vector(arguments.numbers)
+    seed, start = np.uint64(seed_and_start[0]), seed_and_start[1] + 1
+    first, last = own_rows(arguments)
+    for place in range(first, last):
+        mixed = seed + np.uint64(start + place) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        numbers[number] = np.int64(mixed ^ (mixed >> np.uint64(31)))
+        numbers[place] = np.int64(mixed ^ (mixed >> np.uint64(31)))
 
 
-@loop
-def drop_float32(words):
-    _drop(words, floats(words, 0))
-
-
-@loop
-def drop_bfloat16(words):
-    _drop(words, halves(words, 0))
-
-
-@njit(fastmath=REORDERED, inline="always")
-def _gates(words, from_input, from_hidden, product):
-    bias_ih, bias_hh, hidden = vector(words, 2), vector(words, 3), floats(words, 4)
-    numbers, limit, scale = shorts(words, 5), scalar(words, 6), scalar(words, 7)
-    activations, following = floats(words, 8), floats(words, 9)
+@loop(
+    from_input=PRODUCT,
+    from_hidden=PRODUCT,
+    bias_ih=FLOAT32,
+    bias_hh=FLOAT32,
+    hidden=FLOAT32,
+    activations=FLOAT32,
+    following=FLOAT32,
+    product=PRODUCT,
+    **DROPOUT,
+)
+def gates(arguments):
+    from_input, from_hidden = matrix(arguments.from_input), matrix(arguments.from_hidden)
+    bias_ih, bias_hh, hidden = vector(arguments.bias_ih), vector(arguments.bias_hh), matrix(arguments.hidden)
+    numbers, limit, scale = matrix(arguments.numbers), arguments.limit, arguments.scale
+    activations, following = matrix(arguments.activations), matrix(arguments.following)
+    product = matrix(arguments.product)
     units = hidden.shape[1]
-    first, last = own_rows(words)
+    first, last = own_rows(arguments)
     for row in range(first, last):
         given, before, kept, after = from_input[row], from_hidden[row], activations[row], following[row]
         for unit in range(units):
@@ -105,22 +101,22 @@ def _gates(words, from_input, from_hidden, product):
             write(factor, unit, after[unit])
 
 
-@loop
-def gates_float32(words):
-    _gates(words, floats(words, 0), floats(words, 1), floats(words, 10))
-
-
-@loop
-def gates_bfloat16(words):
-    _gates(words, halves(words, 0), halves(words, 1), halves(words, 10))
-
-
-@njit(fastmath=REORDERED, inline="always")
-def _gates_gradient(words, upstream, to_input, to_hidden):
-    numbers, limit, scale = shorts(words, 1), scalar(words, 2), scalar(words, 3)
-    activations, hidden, kept = floats(words, 4), floats(words, 5), floats(words, 8)
+@loop(
+    upstream=PRODUCT,
+    activations=FLOAT32,
+    hidden=FLOAT32,
+    to_input=PRODUCT,
+    to_hidden=PRODUCT,
+    kept=FLOAT32,
+    **DROPOUT,
+)
+def gates_gradient(arguments):
+    upstream = matrix(arguments.upstream)
+    to_input, to_hidden = matrix(arguments.to_input), matrix(arguments.to_hidden)
+    numbers, limit, scale = matrix(arguments.numbers), arguments.limit, arguments.scale
+    activations, hidden, kept = matrix(arguments.activations), matrix(arguments.hidden), matrix(arguments.kept)
     units = hidden.shape[1]
-    first, last = own_rows(words)
+    first, last = own_rows(arguments)
     for row in range(first, last):
         above, given = upstream[row], kept[row]
         for unit in range(units):
@@ -143,13 +139,3 @@ def _gates_gradient(words, upstream, to_input, to_hidden):
             write(of_input, 2 * units + unit, to_new)
             write(of_hidden, 2 * units + unit, to_new * reset)
             given[unit] = slope * update
-
-
-@loop
-def gates_gradient_float32(words):
-    _gates_gradient(words, floats(words, 0), floats(words, 6), floats(words, 7))
-
-
-@loop
-def gates_gradient_bfloat16(words):
-    _gates_gradient(words, halves(words, 0), halves(words, 6), halves(words, 7))

@@ -3,10 +3,11 @@
 import numpy as np
 from numba import njit
 
+from gru4rec.kernels.arguments import FLOAT32, INT64, NUMBER, PRODUCT, matrix, vector
 from gru4rec.kernels.arithmetic import ONE, REORDERED, TWO, ZERO, exp, f32, read, sigmoid, write
-from gru4rec.kernels.calling import floats, halves, longs, loop, own_rows, scalar, vector
+from gru4rec.kernels.loop import loop, own_rows
 
-FAR_ABOVE = f32(60)  # as in loss_gradients
+FAR_ABOVE = f32(60)  # as in gru4rec.model.bpr_max
 SUM_WIDTH = 256  # columns that a thread sums at a time
 
 
@@ -20,13 +21,15 @@ def _highest(values):
 
 
 @njit(fastmath=REORDERED, inline="always")
-def _bpr_max_sums(values, best, held, weights, losing):
-    """Over negatives with activated scores `values` [n]: writes e^(y - best) and σ(y - held), and gives the sums of
-    the first, of the first times y², and of the second."""
+def _bpr_max_sums(values, best, limited, weights, losing):
+    """Over negatives with activated scores `values` [n]: write e^(y - best) and σ(y - limited).
+
+    Returns the sums of the first, of the first times y², and of the second.
+    """
     total, squares, lost = ZERO, ZERO, ZERO
     for column in range(len(values)):
         y = values[column]
-        weight, chance = exp(y - best), sigmoid(y - held)
+        weight, chance = exp(y - best), sigmoid(y - limited)
         weights[column], losing[column] = weight, chance
         total += weight
         squares += weight * y * y
@@ -36,7 +39,7 @@ def _bpr_max_sums(values, best, held, weights, losing):
 
 @njit(fastmath=REORDERED, inline="always")
 def _bpr_max_gradient(values, weights, losing, share, per_lost, bpreg, regularisation, elu_param, scale):
-    """Turns the activated scores `values` [n] of negatives into their gradients; gives Σ v, the pull on the target."""
+    """Turn the activated scores `values` [n] of negatives into their gradients; returns Σ v, the pull on the target."""
     pulls = ZERO
     for column in range(len(values)):
         y, s = values[column], weights[column] * share
@@ -47,14 +50,24 @@ def _bpr_max_gradient(values, weights, losing, share, per_lost, bpreg, regularis
     return pulls
 
 
-@njit(fastmath=REORDERED, inline="always")
-def _bpr_max(words, scores, gradient):
-    bias, positive, losses = vector(words, 1), longs(words, 2), vector(words, 3)
-    scale, bpreg, elu_param = scalar(words, 5), scalar(words, 6), scalar(words, 7)
+@loop(
+    scores=PRODUCT,
+    bias=FLOAT32,
+    positive=INT64,
+    losses=FLOAT32,
+    gradient=PRODUCT,
+    scale=NUMBER,
+    bpreg=NUMBER,
+    elu_param=NUMBER,
+)
+def bpr_max(arguments):
+    scores, bias, positive = matrix(arguments.scores), vector(arguments.bias), vector(arguments.positive)
+    losses, gradient = vector(arguments.losses), matrix(arguments.gradient)
+    scale, bpreg, elu_param = arguments.scale, arguments.bpreg, arguments.elu_param
     columns = scores.shape[1]
     values = np.empty(columns, f32)  # first the activated scores, then their gradients
     weights, losing = np.empty(columns, f32), np.empty(columns, f32)
-    first, last = own_rows(words)
+    first, last = own_rows(arguments)
     for row in range(first, last):
         own = positive[row]
         given = scores[row]
@@ -63,12 +76,12 @@ def _bpr_max(words, scores, gradient):
             values[column] = score if score > ZERO or elu_param <= ZERO else elu_param * (exp(score) - ONE)
         before, after = values[:own], values[own + 1 :]
         target, best = values[own], max(_highest(before), _highest(after))
-        held = best + FAR_ABOVE if target > best + FAR_ABOVE else target
-        total, squares, lost = _bpr_max_sums(before, best, held, weights[:own], losing[:own])
-        more = _bpr_max_sums(after, best, held, weights[own + 1 :], losing[own + 1 :])
+        limited = best + FAR_ABOVE if target > best + FAR_ABOVE else target
+        total, squares, lost = _bpr_max_sums(before, best, limited, weights[:own], losing[:own])
+        more = _bpr_max_sums(after, best, limited, weights[own + 1 :], losing[own + 1 :])
         total, squares, lost = total + more[0], squares + more[1], lost + more[2]
         regularisation = squares / total
-        losses[row] = scale * (best + np.log(total) - held - np.log(lost) + bpreg * regularisation)
+        losses[row] = scale * (best + np.log(total) - limited - np.log(lost) + bpreg * regularisation)
         share, per_lost = ONE / total, ONE / lost
         pulls = _bpr_max_gradient(
             before, weights[:own], losing[:own], share, per_lost, bpreg, regularisation, elu_param, scale
@@ -83,22 +96,13 @@ def _bpr_max(words, scores, gradient):
             write(taken, column, values[column])
 
 
-@loop
-def bpr_max_float32(words):
-    _bpr_max(words, floats(words, 0), floats(words, 4))
-
-
-@loop
-def bpr_max_bfloat16(words):
-    _bpr_max(words, halves(words, 0), halves(words, 4))
-
-
-@njit(fastmath=REORDERED, inline="always")
-def _cross_entropy(words, scores, gradient):
-    bias, positive, losses, scale = vector(words, 1), longs(words, 2), vector(words, 3), scalar(words, 5)
+@loop(scores=PRODUCT, bias=FLOAT32, positive=INT64, losses=FLOAT32, gradient=PRODUCT, scale=NUMBER)
+def cross_entropy(arguments):
+    scores, bias, positive = matrix(arguments.scores), vector(arguments.bias), vector(arguments.positive)
+    losses, gradient, scale = vector(arguments.losses), matrix(arguments.gradient), arguments.scale
     columns = scores.shape[1]
     values = np.empty(columns, f32)
-    first, last = own_rows(words)
+    first, last = own_rows(arguments)
     for row in range(first, last):
         own = positive[row]
         given = scores[row]
@@ -118,21 +122,12 @@ def _cross_entropy(words, scores, gradient):
         losses[row] = scale * (best + np.log(total) - target)
 
 
-@loop
-def cross_entropy_float32(words):
-    _cross_entropy(words, floats(words, 0), floats(words, 4))
-
-
-@loop
-def cross_entropy_bfloat16(words):
-    _cross_entropy(words, halves(words, 0), halves(words, 4))
-
-
-@njit(fastmath=REORDERED, inline="always")
-def _column_sums(words, values):
-    sums = vector(words, 1)
+@loop(values=PRODUCT, sums=FLOAT32)
+def column_sums(arguments):
+    """A row of this loop is a block of `SUM_WIDTH` columns."""
+    values, sums = matrix(arguments.values), vector(arguments.sums)
     total = np.empty(SUM_WIDTH, f32)
-    first_block, last_block = own_rows(words)
+    first_block, last_block = own_rows(arguments)
     for block in range(first_block, last_block):
         first, last = block * SUM_WIDTH, min(len(sums), (block + 1) * SUM_WIDTH)
         total[:] = ZERO
@@ -141,13 +136,3 @@ def _column_sums(words, values):
             for column in range(len(part)):
                 total[column] += read(part[column])
         sums[first:last] = total[: last - first]
-
-
-@loop
-def column_sums_float32(words):
-    _column_sums(words, floats(words, 0))
-
-
-@loop
-def column_sums_bfloat16(words):
-    _column_sums(words, halves(words, 0))

@@ -1,23 +1,30 @@
-"""Update rules of `gru4rec.training.optimizers`, on some rows of a table or on everything.
+"""Update rules of `gru4rec.training.optimizers`, for some rows of a table or for every entry.
 
-A row that is there several times has its gradients summed in float32 on the way, along a chain of places.
+The gradients of a row that occurs several times are summed in float32 first, along a chain of places.
 
-The numbers of a rule are handed over one by one: as a tuple they make the loops a third slower.
+AdamW's numbers are read once and passed one by one: read for every row, or passed as a tuple, they slow the loops down.
 """
 
 import numpy as np
 from numba import njit
 
+from gru4rec.kernels.arguments import BFLOAT16, FLOAT32, INT64, NUMBER, PRODUCT, matrix, vector
 from gru4rec.kernels.arithmetic import REORDERED, ZERO, f32, read, write
-from gru4rec.kernels.calling import floats, half_vector, halves, longs, loop, own_rows, scalar, thread_number, vector
+from gru4rec.kernels.loop import loop, own_rows, thread_number
 
 BLOCK = 1 << 12  # numbers that a thread takes at a time where there are no rows
+TABLE = {"parameter": FLOAT32, "items": INT64, "gradient": PRODUCT, "places": INT64, "following": INT64}
+DENSE = {"parameter": FLOAT32, "gradient": PRODUCT, "rounded": BFLOAT16}
+ADAGRAD = {"accumulator": FLOAT32, "velocity": FLOAT32, "rate": NUMBER, "momentum": NUMBER, "epsilon": NUMBER}
+ADAMW = {"first_moment": FLOAT32, "second_moment": FLOAT32} | dict.fromkeys(
+    ("first_gain", "second_decay", "second_gain", "scale", "root_correction", "epsilon"), NUMBER
+)
 
 
-@loop
-def chain(words):
+@loop(following=INT64, repeats=INT64, into=INT64)
+def chain(arguments):
     """Link the places of a row: each one's next, or -1. Repeats are taken from the last, so that chains ascend."""
-    following, repeats, into = longs(words, 0), longs(words, 1), longs(words, 2)
+    following, repeats, into = vector(arguments.following), vector(arguments.repeats), vector(arguments.into)
     if thread_number() == 0:
         for place in range(len(following)):
             following[place] = -1
@@ -44,13 +51,14 @@ def _sum(gradient, place, following, slopes):
 
 @njit(inline="always")
 def _round(entries, rounded):
-    """Writes entries in bfloat16 as well, where a copy of that type is kept."""
+    """Write the entries in bfloat16 as well, if there is a copy of that type."""
     for entry in range(len(rounded)):
         write(rounded, entry, entries[entry])
 
 
 @njit(fastmath=REORDERED, inline="always")
-def _adagrad_row(entries, squares, changes, slopes, rate, momentum, epsilon):
+def _adagrad_row(arguments, entries, squares, changes, slopes):
+    rate, momentum, epsilon = arguments.rate, arguments.momentum, arguments.epsilon
     if momentum > ZERO:
         for entry in range(len(slopes)):
             slope = read(slopes[entry])
@@ -66,52 +74,31 @@ def _adagrad_row(entries, squares, changes, slopes, rate, momentum, epsilon):
             entries[entry] -= rate * slope / np.sqrt(square + epsilon)
 
 
-@njit(fastmath=REORDERED, inline="always")
-def _adagrad(words, gradient):
-    parameter, accumulator, velocity = floats(words, 0), floats(words, 1), floats(words, 2)
-    items, places, following = longs(words, 3), longs(words, 5), longs(words, 6)
-    rate, momentum, epsilon = scalar(words, 7), scalar(words, 8), scalar(words, 9)
+@loop(**TABLE, **ADAGRAD)
+def adagrad(arguments):
+    parameter, gradient = matrix(arguments.parameter), matrix(arguments.gradient)
+    accumulator, velocity = matrix(arguments.accumulator), matrix(arguments.velocity)
+    items, places, following = vector(arguments.items), vector(arguments.places), vector(arguments.following)
     slopes = np.empty(parameter.shape[1], f32)
-    first, last = own_rows(words)
+    first, last = own_rows(arguments)
     for number in range(first, last):
-        place = places[number]
+        place = places[number] if len(places) else number
         item = items[place]
         _sum(gradient, place, following, slopes)
-        _adagrad_row(parameter[item], accumulator[item], velocity[item], slopes, rate, momentum, epsilon)
+        _adagrad_row(arguments, parameter[item], accumulator[item], velocity[item], slopes)
 
 
-@loop
-def adagrad_float32(words):
-    _adagrad(words, floats(words, 4))
-
-
-@loop
-def adagrad_bfloat16(words):
-    _adagrad(words, halves(words, 4))
-
-
-@njit(fastmath=REORDERED, inline="always")
-def _adagrad_all(words, gradient):
-    parameter, accumulator, velocity = vector(words, 0), vector(words, 1), vector(words, 2)
-    rounded = half_vector(words, 4)
-    rate, momentum, epsilon = scalar(words, 5), scalar(words, 6), scalar(words, 7)
-    first_block, last_block = own_rows(words)
+@loop(**DENSE, **ADAGRAD)
+def adagrad_all(arguments):
+    parameter, gradient = vector(arguments.parameter), vector(arguments.gradient)
+    rounded = vector(arguments.rounded)
+    accumulator, velocity = vector(arguments.accumulator), vector(arguments.velocity)
+    first_block, last_block = own_rows(arguments)
     for block in range(first_block, last_block):
         first, last = block * BLOCK, min(len(parameter), (block + 1) * BLOCK)
         entries = parameter[first:last]
-        slopes = gradient[first:last]
-        _adagrad_row(entries, accumulator[first:last], velocity[first:last], slopes, rate, momentum, epsilon)
+        _adagrad_row(arguments, entries, accumulator[first:last], velocity[first:last], gradient[first:last])
         _round(entries, rounded[first:last])
-
-
-@loop
-def adagrad_all_float32(words):
-    _adagrad_all(words, vector(words, 3))
-
-
-@loop
-def adagrad_all_bfloat16(words):
-    _adagrad_all(words, half_vector(words, 3))
 
 
 @njit(fastmath=REORDERED, inline="always")
@@ -126,16 +113,17 @@ def _adamw_row(
         entries[entry] += scale * first / (np.sqrt(second) / root_correction + epsilon)
 
 
-@njit(fastmath=REORDERED, inline="always")
-def _adamw(words, gradient):
-    parameter, firsts, seconds = floats(words, 0), floats(words, 1), floats(words, 2)
-    items, places, following = longs(words, 3), longs(words, 5), longs(words, 6)
-    first_gain, second_decay, second_gain = scalar(words, 7), scalar(words, 8), scalar(words, 9)
-    scale, root_correction, epsilon = scalar(words, 10), scalar(words, 11), scalar(words, 12)
+@loop(**TABLE, **ADAMW)
+def adamw(arguments):
+    parameter, gradient = matrix(arguments.parameter), matrix(arguments.gradient)
+    firsts, seconds = matrix(arguments.first_moment), matrix(arguments.second_moment)
+    items, places, following = vector(arguments.items), vector(arguments.places), vector(arguments.following)
+    first_gain, second_decay, second_gain = arguments.first_gain, arguments.second_decay, arguments.second_gain
+    scale, root_correction, epsilon = arguments.scale, arguments.root_correction, arguments.epsilon
     slopes = np.empty(parameter.shape[1], f32)
-    first, last = own_rows(words)
+    first, last = own_rows(arguments)
     for number in range(first, last):
-        place = places[number]
+        place = places[number] if len(places) else number
         item = items[place]
         _sum(gradient, place, following, slopes)
         _adamw_row(
@@ -152,23 +140,14 @@ def _adamw(words, gradient):
         )
 
 
-@loop
-def adamw_float32(words):
-    _adamw(words, floats(words, 4))
-
-
-@loop
-def adamw_bfloat16(words):
-    _adamw(words, halves(words, 4))
-
-
-@njit(fastmath=REORDERED, inline="always")
-def _adamw_all(words, gradient):
-    parameter, firsts, seconds = vector(words, 0), vector(words, 1), vector(words, 2)
-    rounded = half_vector(words, 4)
-    first_gain, second_decay, second_gain = scalar(words, 5), scalar(words, 6), scalar(words, 7)
-    scale, root_correction, epsilon = scalar(words, 8), scalar(words, 9), scalar(words, 10)
-    first_block, last_block = own_rows(words)
+@loop(**DENSE, **ADAMW)
+def adamw_all(arguments):
+    parameter, gradient = vector(arguments.parameter), vector(arguments.gradient)
+    rounded = vector(arguments.rounded)
+    firsts, seconds = vector(arguments.first_moment), vector(arguments.second_moment)
+    first_gain, second_decay, second_gain = arguments.first_gain, arguments.second_decay, arguments.second_gain
+    scale, root_correction, epsilon = arguments.scale, arguments.root_correction, arguments.epsilon
+    first_block, last_block = own_rows(arguments)
     for block in range(first_block, last_block):
         first, last = block * BLOCK, min(len(parameter), (block + 1) * BLOCK)
         entries = parameter[first:last]
@@ -185,13 +164,3 @@ def _adamw_all(words, gradient):
             epsilon,
         )
         _round(entries, rounded[first:last])
-
-
-@loop
-def adamw_all_float32(words):
-    _adamw_all(words, vector(words, 3))
-
-
-@loop
-def adamw_all_bfloat16(words):
-    _adamw_all(words, half_vector(words, 3))

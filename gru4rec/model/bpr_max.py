@@ -1,7 +1,8 @@
 """BPR-max with its gradient in closed form.
 
-Differentiated operation by operation, BPR-max walks the [B, C] score matrix some forty times, which takes longer than
-the matrix product that made the scores. Written out, value and gradient need about twenty walks and three exponentials.
+Differentiated operation by operation, BPR-max passes over the [B, C] score matrix some forty times, which takes longer
+than the matrix product that gives the scores. Written out, value and gradient need about twenty passes and three
+exponentials.
 
 For one row, with y the activated scores, t = y_i that of the target, and sums over the negatives only:
 
@@ -12,8 +13,8 @@ For one row, with y the activated scores, t = y_i that of the target, and sums o
     ∂/∂y_j  = s_j − v_j + λ s_j (y_j² + 2 y_j − R)
     ∂/∂t    = Σ v_j − 1
 
-In this form nothing underflows where the target is far below the negatives. Where it is far above them, t is held at 60
-above the best negative: the loss and its gradient are 0 to within rounding there, as they should be.
+In this form nothing underflows if the target is far below the negatives. If it is far above them, t is limited to 60
+above the best negative, where the loss and its gradient are 0 to within rounding, as they should be.
 """
 
 from typing import Any
@@ -38,11 +39,11 @@ class BPRMaxGradient(torch.autograd.Function):
         best = negatives.amax(dim=1, keepdim=True)
         weights = torch.softmax(negatives, dim=1)  # s, 0 in the target's column
         log_total = best - weights.amax(dim=1, keepdim=True).log()  # logsumexp(y)
-        held = torch.minimum(target, best + FAR_ABOVE)
-        losing = torch.sigmoid(negatives - held)  # q, 0 in the target's column
+        limited = torch.minimum(target, best + FAR_ABOVE)
+        losing = torch.sigmoid(negatives - limited)  # q, 0 in the target's column
         total_losing = losing.sum(dim=1, keepdim=True)
         pull = torch.addcmul(losing, losing, losing, value=-1).div_(total_losing)  # v
-        loss = log_total - held - total_losing.log()
+        loss = log_total - limited - total_losing.log()
 
         negatives.scatter_(1, own, 0.0)
         weighted = weights * negatives
@@ -56,7 +57,7 @@ class BPRMaxGradient(torch.autograd.Function):
         if elu_param > 0:
             activated.scatter_(1, own, target)
             gradient = torch.ops.aten.elu_backward(gradient, elu_param, 1.0, 1.0, True, activated)
-        ctx.gradient = gradient  # made here, never handed out: nothing else can change it
+        ctx.gradient = gradient  # allocated here, so nothing else can change it
         return loss.squeeze(1)
 
     @staticmethod

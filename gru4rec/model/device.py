@@ -1,4 +1,4 @@
-"""Where a model computes, and how much memory is free there."""
+"""The device on which a model computes, and the memory that is free there."""
 
 import sys
 from pathlib import Path
@@ -9,17 +9,17 @@ from inference.shared.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the first GPU, or else the CPU.
+    """The device of that name; "auto" is the first GPU if there is one, otherwise the CPU.
 
     Raises:
-        UserError: no such device is there.
+        UserError: there is no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda"):
-            raise RuntimeError("no such kind of device here")
+            raise RuntimeError("unsupported kind of device")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -27,20 +27,18 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def available(device: torch.device) -> int | None:
-    """Bytes that are free on a device, None where the system does not tell."""
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on a device; None if the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return available_to_processes()
+    return free_system_memory()
 
 
-def available_to_processes(
-    processes: Path = Path("/proc"), control_groups: Path = Path("/sys/fs/cgroup")
-) -> int | None:
-    """Bytes that this process may still take: what the system has left, or what its control groups leave.
+def free_system_memory(processes: Path = Path("/proc"), control_groups: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes that this process can still allocate: what the system has left, or less if a control group limits it.
 
     Args:
-        processes, control_groups: where Linux shows them.
+        processes, control_groups: the folders of Linux that show them.
     """
     try:
         lines = (processes / "meminfo").read_text().splitlines()
@@ -59,24 +57,24 @@ def available_to_processes(
             continue
         inner = folder / path.strip("/")
         for group in [inner, *inner.parents]:
-            left += _left_in(group, *names)
+            left += _free_in_group(group, *names)
             if group == folder:
                 break
     return min(left)
 
 
-def _left_in(group: Path, limit: str, usage: str, reclaimable: str) -> list[int]:
-    """Bytes left in a control group; nothing where it has no limit."""
+def _free_in_group(group: Path, limit: str, usage: str, reclaimable: str) -> list[int]:
+    """Bytes left in a control group; empty if it has no limit."""
     try:
         most, used = int((group / limit).read_text()), int((group / usage).read_text())
         statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # not there, or "max"
+    except (OSError, ValueError):  # missing, or "max"
         return []
     return [max(0, most - used + int(statistics.get(reclaimable, 0)))]
 
 
-def resident() -> int:
-    """Bytes of memory that this process holds now."""
+def process_memory() -> int:
+    """Bytes of memory that this process uses now."""
     try:
         import resource
     except ImportError:  # Windows

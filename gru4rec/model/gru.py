@@ -1,4 +1,4 @@
-"""One GRU layer, its element-wise part with a gradient in closed form.
+"""One GRU layer, whose gates have a gradient in closed form.
 
     r, z = σ(W x + b + U h + b')    n = tanh(W x + b + r ⊙ (U h + b'))    h' = (1 − z) n + z h
 
@@ -22,7 +22,7 @@ class _Gates(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, from_input: Tensor, from_hidden: Tensor, hidden: Tensor) -> Tensor:
-        ctx.compiled = kernels.fit(from_input, from_hidden, hidden)
+        ctx.compiled = kernels.accepts(from_input, from_hidden, hidden)
         if ctx.compiled:
             following, _, activations = kernels.gates(from_input, from_hidden, None, hidden, None, 0)
             ctx.save_for_backward(activations, hidden)
@@ -59,7 +59,7 @@ class GRULayer:
     """The weights of one layer, gates in the order r, z, n.
 
     Attributes:
-        weight_ih: [3H, in], or None where the input already is the product with it (one-hot mode).
+        weight_ih: [3H, in], or None if the input already is the product with it (one-hot mode).
         weight_hh: [3H, H].
         bias_ih, bias_hh: [3H].
     """
@@ -72,16 +72,16 @@ class GRULayer:
     def __call__(self, inputs: Tensor, hidden: Tensor) -> Tensor:
         """One step: inputs [B, in] and hidden [B, H] give the next hidden [B, H]."""
         from_hidden = F.linear(hidden, self.weight_hh, self.bias_hh)
-        return self._gated(self._from_input(inputs), from_hidden, hidden)
+        return self._apply_gates(self._from_input(inputs), from_hidden, hidden)
 
-    def walk(self, inputs: Tensor, hidden: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
-        """All clicks of some sessions.
+    def unroll(self, inputs: Tensor, hidden: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
+        """Run over all clicks of some sessions.
 
         Args:
             inputs: [R, in], time-major: the first click of sizes[0] sessions, the second of the first sizes[1] of
                 them, and so on.
-            hidden: [≥ sizes[0], H], the state to begin from, of which the first sizes[0] rows are taken.
-            sizes: sessions that go on at each moment, not increasing.
+            hidden: [≥ sizes[0], H], whose first sizes[0] rows are the initial state.
+            sizes: number of sessions that have a click at each moment, never increasing.
 
         Returns:
             The outputs [R, H], and each session's state after its last click [sizes[0], H].
@@ -93,7 +93,7 @@ class GRULayer:
                 ended.append(hidden[len(from_input) :])
                 hidden = hidden[: len(from_input)]
             from_hidden = F.linear(hidden, self.weight_hh, self.bias_hh)
-            hidden = self._gated(from_input, from_hidden, hidden)
+            hidden = self._apply_gates(from_input, from_hidden, hidden)
             outputs.append(hidden)
         return torch.cat(outputs), torch.cat([hidden, *reversed(ended)])
 
@@ -101,5 +101,5 @@ class GRULayer:
         return inputs + self.bias_ih if self.weight_ih is None else F.linear(inputs, self.weight_ih, self.bias_ih)
 
     @staticmethod
-    def _gated(from_input: Tensor, from_hidden: Tensor, hidden: Tensor) -> Tensor:
+    def _apply_gates(from_input: Tensor, from_hidden: Tensor, hidden: Tensor) -> Tensor:
         return _Gates.apply(from_input, from_hidden, hidden)  # type: ignore[no-untyped-call, no-any-return]

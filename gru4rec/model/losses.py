@@ -1,17 +1,17 @@
-"""Ranking losses over a few scored columns, and the register that makes them choices.
+"""Ranking losses over a few scored columns, and the registry that makes them choices.
 
 A loss is a plain function `(scores, positive, excluded, *, options…) -> per-row loss`:
 
 * `scores` [B, C]: raw logits of C item columns for B rows (positions in sessions).
 * `positive` int64 [B]: the column that holds each row's target.
-* `excluded` bool [B, C] or None: columns that are no negatives of a row, such as another row's target that happens to
-  be the same item. None excludes nothing. A row's own column is never one of its negatives.
+* `excluded` bool [B, C] or None: columns that are not negatives of a row, such as another row's target that is the
+  same item. None excludes nothing. A row's own column is never one of its negatives.
 * result [B]: one value per row. The trainer sums the rows and divides by the configured batch size.
 
-All formulas are evaluated in log space, where a softmax weight or a sigmoid that would underflow stays finite. A row
-all of whose other columns are excluded has the loss 0; there must be at least two columns. Notation: r_i score of the
-target, r_j of a negative, s_j softmax over the negatives, σ logistic function. Source: Hidasi & Karatzoglou, arXiv
-1706.03847, sections 3 and 4.
+All formulas are evaluated in log space, where a softmax weight or a sigmoid that would underflow stays finite. The loss
+of a row without negatives is 0; there must be at least two columns. Notation: r_i score of the target, r_j of a
+negative, s_j softmax over the negatives, σ logistic function. Source: Hidasi & Karatzoglou, arXiv 1706.03847,
+sections 3 and 4.
 """
 
 import inspect
@@ -38,14 +38,14 @@ class Loss:
     Attributes:
         name: the choice in flags, files and searches.
         function: see the module's description.
-        options: its keyword-only arguments and their defaults; `inspect.Parameter.empty` for one that has none.
-        search_ranges: per option, what a search may try: (low, high) for a range, a list for a choice.
+        options: its keyword-only arguments and their defaults; `inspect.Parameter.empty` for no default.
+        search_ranges: per option, what a search tries: (low, high) for a range, a list for a choice.
         corrects_sampling: whether `logq` applies to it.
-        lowered_is_excluded: whether a column with a score far below all others is as good as excluded, which spares a
-            pass over the scores where few columns are.
-        cosine_defaults: defaults of options that are others where scores are cosines.
-        compiled: value and gradient in one, `(scores, bias, positive, scale, **options)` as in `kernels`, for where
-            nothing is excluded and `kernels` fit.
+        lowered_is_excluded: whether a very low score takes a column out of the loss, as it does out of a softmax. That
+            saves a pass over the scores.
+        cosine_defaults: other defaults of options for cosine scores.
+        compiled: value and gradient at once, `(scores, bias, positive, scale, **options)` as in `kernels`; used if
+            nothing is excluded and `kernels` accepts the tensors.
     """
 
     name: str
@@ -58,11 +58,11 @@ class Loss:
     compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
 
     def chosen_options(self, config: TrainConfig) -> dict[str, Any]:
-        """The options that a configuration sets for this loss, checked; `logq` is not among them.
+        """The options that a configuration sets for this loss, without `logq`.
 
         Raises:
-            UserError: an option is set that this loss does not have (zero is accepted as "not set" for the official
-                option fields, as the official parameter files do), or one is not set that has no default.
+            UserError: the loss lacks an option that is set, or an option without a default is not set. As in the
+                official parameter files, zero counts as not set for the official options.
         """
         for name in config.loss_options:
             if name in LOSS_OPTION_FIELDS:
@@ -71,28 +71,28 @@ class Loss:
             value = config.loss_options[name]
             if isinstance(default, (int, float)) and not isinstance(value, (int, float)):
                 raise UserError(f"loss_options: {name}: expected a number, got {value!r}")
-        given = (dict(self.cosine_defaults) if config.score == "cosine" else {}) | dict(config.loss_options)
+        options = (dict(self.cosine_defaults) if config.score == "cosine" else {}) | dict(config.loss_options)
         for name in LOSS_OPTION_FIELDS:
             value = getattr(config, name)
             if name == "logq" and self.corrects_sampling:
                 continue
             if name in self.options and value is not None:
-                given[name] = value
+                options[name] = value
             elif name not in self.options and value:
                 raise UserError(
                     f"{name}: the loss {self.name!r} has no such option, got {value}; {self._known_options()}"
                 )
-        for name in given:
+        for name in options:
             if name not in self.options:
                 raise UserError(f"loss_options: the loss {self.name!r} has no option {name!r}; {self._known_options()}")
         for name, default in self.options.items():
-            if default is inspect.Parameter.empty and name not in given:
+            if default is inspect.Parameter.empty and name not in options:
                 key = name if name in LOSS_OPTION_FIELDS else f"loss_options.{name}"
                 raise UserError(f"{key}: the loss {self.name!r} needs a value for it and has no default")
-        return given
+        return options
 
     def logq(self, config: TrainConfig) -> float:
-        """The strength of the sampling correction: what is set, or else 1 for whole sessions and 0 for lanes."""
+        """The strength of the sampling correction; by default 1 for whole-session mini-batches and 0 for the others."""
         if config.logq is not None:
             return config.logq
         return float(self.corrects_sampling and config.batching == WHOLE_SESSION)
@@ -109,14 +109,14 @@ class Loss:
         """Scaled losses per row [B] and their gradients [B, C], in the type of the scores.
 
         Args:
-            options: chosen for the loss; those left out have their defaults.
+            options: of the loss; missing ones have their defaults.
             scores: [B, C], float32 or bfloat16, without the bias.
             bias: [C].
             positive: int64 [B], the targets' columns.
             scale: factor of the losses.
-            excluded: bool [B, C], columns that are no negatives of a row.
+            excluded: bool [B, C], columns that are not negatives of a row.
         """
-        if excluded is None and self.compiled is not None and kernels.fit(bias) and scores.is_contiguous():
+        if excluded is None and self.compiled is not None and kernels.accepts(bias) and scores.is_contiguous():
             return self.compiled(scores, bias, positive, scale, **{**self.options, **options})
         biased = (scores + bias).requires_grad_()
         losses = self.function(biased, positive, excluded, **options) * scale
@@ -145,11 +145,7 @@ def register_loss(
 
     Args:
         name: the choice, lower case with hyphens.
-        search_ranges: per keyword-only argument of the function, what a search may try.
-        corrects_sampling: True lets `logq` correct the scores for the sampling before the function sees them.
-        cosine_defaults: defaults of options that have to be others for cosine scores.
-        lowered_is_excluded: True where a very low score takes a column out of the loss, as it does out of a softmax.
-        compiled: the same function with its gradient, as in `kernels`.
+        search_ranges, corrects_sampling, lowered_is_excluded, cosine_defaults, compiled: as in `Loss`.
     """
 
     def register(function: LossFunction) -> LossFunction:
@@ -240,7 +236,7 @@ def top1_max(scores: Tensor, positive: Tensor, excluded: Tensor | None = None) -
 @register_loss(
     "bpr-max",
     search_ranges={"bpreg": (0.0, 2.0), "elu_param": [0.0, 0.5, 1.0]},
-    # cosine scores are bounded already: regularised on top of that, they collapse
+    # cosine scores are bounded: with regularisation on top, they collapse
     cosine_defaults={"bpreg": 0.0, "elu_param": 0.0},
     compiled=kernels.bpr_max,
 )
@@ -255,9 +251,9 @@ def bpr_max(
     """BPR-max: −log Σ_j s_j σ(r_i − r_j) + bpreg · Σ_j s_j r_j², on ELU-activated scores.
 
     Args:
-        bpreg: weight of the score regularisation; 0 by default where scores are cosines.
-        elu_param: the α of the ELU that is applied to the scores first; 0 leaves them linear, as it is by default where
-            scores are cosines.
+        bpreg: weight of the score regularisation; by default 0 for cosine scores.
+        elu_param: α of the ELU that is applied to the scores first; 0 (the default for cosine scores) leaves them
+            linear.
 
     >>> bpr_max(torch.tensor([[0.0, 0.0]]), torch.tensor([0])).item()  # log 2
     0.6931471824645996
@@ -273,7 +269,7 @@ def bpr_max(
 
 
 def correct_for_sampling(scores: Tensor, log_frequency: Tensor, logq: float) -> Tensor:
-    """Scores less logq · log(q), which undoes the favour that sampling shows to popular items (training only).
+    """Scores less logq · log(q), which removes the bias of sampling towards popular items (training only).
 
     Args:
         scores: [B, C] raw logits, or [C] biases that are added to them.
@@ -289,12 +285,12 @@ def _target(scores: Tensor, positive: Tensor) -> Tensor:
 
 
 def lowest(scores: Tensor) -> float:
-    """A value far below any score, yet finite: differences of it are no NaN."""
+    """A value far below any score, yet finite: its differences are not NaN."""
     return torch.finfo(scores.dtype).min / 4
 
 
 def _log_softmax_over_negatives(scores: Tensor, positive: Tensor, excluded: Tensor | None) -> Tensor:
-    """Logarithms of the softmax weights s_j, [B, C]; of columns that are no negatives so low that exp gives 0."""
+    """Logarithms of the softmax weights s_j, [B, C]; so low that exp gives 0 for columns that are not negatives."""
     masked = scores.scatter(1, positive.unsqueeze(1), lowest(scores))
     if excluded is not None:
         masked = masked.masked_fill(excluded, lowest(scores))
@@ -310,7 +306,7 @@ def _mean_over_negatives(terms: Tensor, positive: Tensor, excluded: Tensor | Non
 
 
 def _where_negatives(losses: Tensor, positive: Tensor, excluded: Tensor | None) -> Tensor:
-    """The rows' losses, 0 for rows that have no negative at all (their softmax is over nothing)."""
+    """The rows' losses, 0 for rows without negatives (their softmax is over nothing)."""
     if excluded is None:
         return losses
     return torch.where(_count_negatives(positive, excluded) > 0, losses, 0.0)

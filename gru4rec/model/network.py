@@ -1,29 +1,29 @@
 """The network: item embedding → GRU layers → scores of items.
 
-Three ways of giving items to the GRU:
+Items enter the GRU in one of three embedding modes:
 
 * constrained: one matrix is both input embedding and output weights; its width is that of the last layer.
 * separate: an input embedding of its own width.
-* one-hot: the rows of the first layer's input weights are looked up directly, all three gates of an item in one row.
+* one-hot: the first layer's input weights are looked up directly, all three gates of an item in one row.
 
 A dot score is the product of the last layer's output with an item's output row, plus the item's bias. A cosine score is
 the temperature times the cosine of the two, without a bias; input embeddings are then normalised as well, except in
-one-hot mode, where a row is no embedding but three gates. Popular items have long rows: with dot products that is part
-of their score, with cosines it is not. Scores are raw logits.
+one-hot mode, where a row is not an embedding but three gates. Popular items have long rows: that is part of a dot
+product, but not of a cosine. Scores are raw logits.
 
-Visitors come back to what they have just looked at. The rows of a GRU have to learn that for every item by itself;
-with `n_recent` = K the network has a bonus instead for each of the session's last K clicks (the present one first):
+Visitors return to what they have just looked at. The rows of a GRU have to learn that for every item separately. With
+`n_recent` = K the network instead adds a bonus for each of the session's last K clicks (the current one first):
 
     bonus_k = temperature · (w_k · h + c_k)        score(i) += bonus_k for every k whose click was on i
 
-with the last layer's output h, learnt w_k and c_k, and temperature 1 for dot scores. The K clicks are carried along as
-one more part of the state.
+with the last layer's output h, learnt w_k and c_k, and temperature 1 for dot scores. The K clicks are one more part of
+the state.
 
 Sources: arXiv 1511.06939 and 1706.03847 (section 5 for the constrained embedding). The authors' PyTorch code uses
 another cell in its one-hot mode; here the cell is the same in every mode.
 
-The matrices over items are `Table`s and get their gradients row by row, so the network is no torch.nn.Module: nothing
-here ever holds a gradient of the size of the catalogue.
+The matrices over items get their gradients row by row, so the network is not a torch.nn.Module: no gradient has the
+size of the catalogue.
 """
 
 import math
@@ -58,17 +58,17 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class ScoringWeights:
-    """All that scoring needs, as float32 arrays.
+    """Everything scoring needs, as float32 arrays.
 
     Attributes:
-        input_table: [N, E]; with a constrained embedding the very array of `output_table`.
+        input_table: [N, E]; with a constrained embedding the same array as `output_table`.
         layers: the GRU layers. After a one-hot embedding, E = 3H and the first weight_ih is the identity.
         output_table: [N, H of the last layer].
         output_bias: [N].
         temperature: None for dot scores; for cosine scores, the factor of the state after it is normalised to length 1
             (the tables are normalised already).
-        recent_weight, recent_bias: [K, H of the last layer] and [K], what the last output is multiplied with and what
-            is added for the bonus of the last K clicks, the present one first, temperature included; K may be 0.
+        recent_weight, recent_bias: [K, H of the last layer] and [K], w and c of the bonus of the last K clicks, the
+            current one first, temperature included; K may be 0.
     """
 
     input_table: np.ndarray
@@ -104,12 +104,26 @@ def parameter_shapes(n_items: int, config: TrainConfig) -> dict[str, tuple[int, 
     return shapes
 
 
+def copy_arrays(arrays: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor], what: str) -> None:
+    """Copy float32 arrays into the tensors of the same names.
+
+    Raises:
+        ValueError: a name is missing or unknown, or a shape differs; `what` they are is named in the message.
+    """
+    if set(arrays) != set(tensors):
+        raise ValueError(f"expected the {what} {sorted(tensors)}, got {sorted(arrays)}")
+    for name, tensor in tensors.items():
+        if tuple(arrays[name].shape) != tuple(tensor.shape):
+            raise ValueError(f"{name}: expected shape {tuple(tensor.shape)}, got {tuple(arrays[name].shape)}")
+        tensor.copy_(torch.from_numpy(np.array(arrays[name], dtype=np.float32)))
+
+
 class Network:
     """The parameters of a model and its forward pass.
 
     Args:
         n_items: size of the catalogue, N.
-        config: layers, embedding mode and seed (initial weights are drawn on the CPU, equal on every device).
+        config: layers, embedding mode and seed; initial weights are drawn on the CPU, so every device gets the same.
         device: where the parameters live.
 
     Attributes:
@@ -117,11 +131,11 @@ class Network:
         output_bias: [N].
         input_table: [N, E]; the same tensor as `output_table` when constrained; [N, 3H] of the first layer when
             one-hot.
-        dense: one flat tensor with the weights of all GRU layers, of which `layers` holds views: the optimiser
-            updates it in one go.
+        dense: one flat tensor with the weights of all GRU layers, which the optimiser updates at once; `layers` are
+            views of it.
         layers: the GRU layers.
         temperature: factor of cosine scores, None for dot scores.
-        n_recent: how many of the last clicks have a bonus, K.
+        n_recent: how many of the last clicks get a bonus, K.
     """
 
     def __init__(self, n_items: int, config: TrainConfig, device: torch.device | str = "cpu"):
@@ -184,37 +198,31 @@ class Network:
         Raises:
             ValueError: a name is missing or unknown, or a shape differs.
         """
-        tensors = self.tensors()
-        if set(arrays) != set(tensors):
-            raise ValueError(f"expected the parameters {sorted(tensors)}, got {sorted(arrays)}")
-        for name, tensor in tensors.items():
-            if tuple(arrays[name].shape) != tuple(tensor.shape):
-                raise ValueError(f"{name}: expected shape {tuple(tensor.shape)}, got {tuple(arrays[name].shape)}")
-            tensor.copy_(torch.from_numpy(np.array(arrays[name], dtype=np.float32)))
+        copy_arrays(arrays, self.tensors(), "parameters")
 
     def is_finite(self) -> bool:
         """Whether no parameter is NaN or infinite."""
         pieces = (piece for tensor in self.tensors().values() for piece in torch.split(tensor, 1 << 16))
-        return all(bool(torch.isfinite(piece).all()) for piece in pieces)  # a mask of a whole table is as large as it
+        return all(bool(torch.isfinite(piece).all()) for piece in pieces)  # a mask of the whole table would be large
 
-    def embedded(self, rows: Tensor) -> Tensor:
-        """What the first layer reads for rows [B, E] of the input table."""
+    def embed(self, rows: Tensor) -> Tensor:
+        """The inputs of the first layer, from rows [B, E] of the input table."""
         return F.normalize(rows, dim=1) if self._normalises_inputs else rows
 
     def scoring(self, rows: Tensor) -> Tensor:
-        """What states are multiplied with for rows [C, H] of the output table."""
+        """The items' side of the scores, from rows [C, H] of the output table."""
         return rows if self.temperature is None else F.normalize(rows, dim=1)
 
     def query(self, output: Tensor) -> Tensor:
-        """What the rows of `scoring` are multiplied with, from the last layer's output [B, H]."""
+        """The states' side of the scores, from the last layer's output [B, H]."""
         return output if self.temperature is None else F.normalize(output, dim=1) * self.temperature
 
     def bonus(self, output: Tensor, dense: Tensor | None = None) -> Tensor:
-        """What the items of the last K clicks score more, the present click first: [B, K] for outputs [B, H].
+        """The bonus of the items of the last K clicks, the current click first: [B, K].
 
         Args:
-            output: of the last layer.
-            dense: the weights, if not those of the network, laid out as `dense`.
+            output: [B, H], of the last layer.
+            dense: the weights, laid out as `dense`; by default those of the network.
         """
         if not self.n_recent:
             return output[:, :0]
@@ -227,7 +235,7 @@ class Network:
 
     @property
     def state_shape(self) -> tuple[int, int]:
-        """The parts of the state, one per layer and one for the recent clicks, and the width of the widest."""
+        """Number of parts of the state, one per layer and one for recent clicks, and the width of the widest."""
         return len(self.widths) + bool(self.n_recent), max(*self.widths, self.n_recent)
 
     def advance(self, items: Tensor, state: list[Tensor]) -> list[Tensor]:
@@ -238,7 +246,7 @@ class Network:
             state: per layer [B, H], before the click.
         """
         following: list[Tensor] = []
-        output = self.embedded(self.input_table[items])
+        output = self.embed(self.input_table[items])
         for layer, hidden in zip(self.layers, state, strict=True):
             output = layer(output, hidden)
             following.append(output)
@@ -250,9 +258,9 @@ class Network:
 
         Args:
             items: int64 [B, T], padded with N.
-            lengths: int64 [B]; 0 scores from the given state as it is.
-            hidden: float32 `state_shape` with B between, the state to begin from; layer l uses the first H_l columns.
-                With recent clicks, the last part has the K of them in its first columns, the present one last: the
+            lengths: int64 [B]; 0 scores from the given state.
+            hidden: float32, `state_shape` with B in between, the initial state; layer l uses the first H_l columns.
+                With recent clicks, the last part has the K of them in its first columns, the current one last: the
                 number of the item plus 1, or 0 for no click.
 
         Returns:
@@ -267,7 +275,7 @@ class Network:
         if self.n_recent:
             clicks = torch.cat([hidden[-1, :, : self.n_recent].long(), (items + 1) % (self.n_items + 1)], dim=1)
             last = lengths.unsqueeze(1) + torch.arange(self.n_recent, device=lengths.device)
-            recent = clicks.gather(1, last)  # [B, K], the present click last
+            recent = clicks.gather(1, last)  # [B, K], the current click last
             bonus = self.bonus(state[-1]).flip(1)
             scores = F.pad(scores, (1, 0)).scatter_add_(1, recent, bonus)[:, 1:]
             state.append(recent.float())
@@ -287,7 +295,7 @@ class Network:
             )
             for layer in self.layers
         )
-        input_table = output_table if self.constrained else self.embedded(self.input_table).cpu().numpy()
+        input_table = output_table if self.constrained else self.embed(self.input_table).cpu().numpy()
         views = self._views(self.dense)
         recent = {
             f"recent_{name}": (views[f"recent.{name}"] * (self.temperature or 1.0)).cpu().numpy()

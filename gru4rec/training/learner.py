@@ -1,7 +1,7 @@
-"""What both ways of walking a log feed: the network, its loss, its negatives and its update rule.
+"""What both kinds of mini-batches train: the network, with its loss, its negatives and its update rule.
 
-A way of batching (`session_parallel`, `whole_session`) decides which clicks meet in a step and runs the GRU over them;
-everything that is the same in both is here, once.
+`session_parallel` and `whole_session` decide which clicks are in a step and run the GRU on them. Everything that is the
+same for both is here, once.
 """
 
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ from gru4rec.training.samplers import Sampler
 
 @dataclass
 class Learner:
-    """A network and what changes it.
+    """A network and everything that trains it.
 
     Attributes:
         config: the run's choices.
         network, optimiser, sampler: the parameters, their update rule, the source of negatives.
-        loss: the loss, and `loss_options` the options chosen for it.
-        dropout: the random numbers of dropout, begun anew in every epoch.
+        loss, loss_options: the loss and the options chosen for it.
+        dropout: the random numbers of dropout, restarted in every epoch.
         precision: of the matrix products.
     """
 
@@ -43,25 +43,20 @@ class Learner:
     precision: Precision
 
     @property
-    def device(self) -> torch.device:
-        """Where everything is computed."""
-        return self.network.dense.device
-
-    @property
     def product_type(self) -> torch.dtype:
         """The type of what goes into matrix products; all else is float32."""
         return self.precision.product_type
 
     def seed_dropout(self, epoch: int) -> None:
-        """Make the dropout masks of an epoch (numbered from 0) what they always are for this seed."""
-        self.dropout.begin(int(np.random.default_rng([self.config.seed, epoch]).integers(1 << 62)))
+        """Restart the random numbers of dropout for an epoch (numbered from 0)."""
+        self.dropout.restart(int(np.random.default_rng([self.config.seed, epoch]).integers(1 << 62)))
 
     def drop_numbers(self, n_rows: int) -> list[Tensor | None]:
         """The random numbers that decide which values of a step are dropped.
 
         Returns:
-            int16, for the embedded inputs [n_rows, E], and then for the output of each layer [n_rows, H]; None where
-            nothing is dropped.
+            int16, for the embedded inputs [n_rows, E], and then for the output of each layer [n_rows, H]; None for no
+            dropout.
         """
         widths = [self.network.input_table.shape[1], *self.network.widths]
         shares = [self.config.dropout_p_embed, *[self.config.dropout_p_hidden] * len(self.network.widths)]
@@ -77,5 +72,5 @@ class Learner:
     def loss_gradient(
         self, scores: Tensor, bias: Tensor, positive: Tensor, scale: float, excluded: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Losses per row [B] and their gradients [B, C]; arguments as of `Loss.gradient`."""
+        """Losses per row [B] and their gradients [B, C]; arguments as in `Loss.gradient`."""
         return self.loss.gradient(self.loss_options, scores, bias, positive, scale, excluded)

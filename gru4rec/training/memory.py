@@ -12,7 +12,7 @@ import torch
 
 from gru4rec.config.train_config import WHOLE_SESSION, TrainConfig
 from gru4rec.data.sessions import EncodedLog
-from gru4rec.model.device import available, resident
+from gru4rec.model.device import free_memory, process_memory
 from gru4rec.model.network import parameter_shapes
 from gru4rec.training.plugins import plugin_errors
 from gru4rec.training.samplers import get_sampler
@@ -112,7 +112,7 @@ def forecast(log: EncodedLog, config: TrainConfig, device: torch.device, *, vali
         optimiser=slots * parameters,
         steps=steps,
         validation=normalised + (1 << 26) if validates else 0,
-        resident=resident(),
+        resident=process_memory(),
         device=device,
     )
 
@@ -127,7 +127,7 @@ def check(expected: Forecast, free: int | None = None) -> None:
     Raises:
         UserError: it needs more than is available.
     """
-    free = available(expected.device) if free is None else free
+    free = free_memory(expected.device) if free is None else free
     if free is not None and expected.needed > free:
         raise UserError(
             f"training needs {expected}, and {free / GIB:.1f} GiB are available; use fewer units or items, "
@@ -142,7 +142,7 @@ def how_many_fit(expected: Forecast, free: int | None = None) -> int | None:
         expected: of one run.
         free: bytes available to all of them; by default what is available now.
     """
-    free = available(expected.device) if free is None else free
+    free = free_memory(expected.device) if free is None else free
     each = expected.peak if expected.device.type == "cpu" else expected.needed
     return None if free is None else free // max(1, each)
 

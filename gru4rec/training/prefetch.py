@@ -3,7 +3,6 @@
 The host draws negatives and packs arrays while the device computes; a block is what one call of a sampler covers.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -12,18 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inference.shared.system import count_cores
+
 T = TypeVar("T")
 
 
-def ahead(blocks: Iterator[Callable[[], list[T]]], device: torch.device) -> Iterator[list[T]]:
-    """The results of functions, in order; each is worked out while the one before is in use, if there is room for it.
+def prefetch(blocks: Iterator[Callable[[], list[T]]], device: torch.device) -> Iterator[list[T]]:
+    """The results of functions, in order; if a core is free, each is computed while the one before is in use.
 
-    Where training keeps every core busy there is none: a thread more would only hold up the others.
+    Where training keeps every core busy, another thread would only slow it down.
     """
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if device.type == "cpu" and torch.get_num_threads() >= n_cores:
-        for block in blocks:
-            yield block()
+    if device.type == "cpu" and torch.get_num_threads() >= count_cores():
+        yield from (block() for block in blocks)
         return
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="steps") as thread:
         pending = None
@@ -36,7 +35,7 @@ def ahead(blocks: Iterator[Callable[[], list[T]]], device: torch.device) -> Iter
             yield pending.result()
 
 
-def moved(pieces: list[np.ndarray], device: torch.device) -> Iterator[Tensor]:
-    """Flat arrays of row numbers or positions as int64 tensors on the device, by one copy for all of them."""
-    flat = torch.from_numpy(np.concatenate(pieces).astype(np.int64)).to(device, non_blocking=True)
-    return iter(torch.split(flat, [len(piece) for piece in pieces]))
+def to_device(arrays: list[np.ndarray], device: torch.device) -> Iterator[Tensor]:
+    """Flat arrays of row numbers or positions as int64 tensors on the device, copied in one go."""
+    flat = torch.from_numpy(np.concatenate(arrays).astype(np.int64)).to(device, non_blocking=True)
+    return iter(torch.split(flat, [len(array) for array in arrays]))

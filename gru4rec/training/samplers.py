@@ -1,11 +1,11 @@
-"""Where a step's additional negatives come from, and the register that makes samplers choices.
+"""The source of a step's additional negatives, and the registry that makes samplers choices.
 
-Every step scores the mini-batch's own targets; a sampler adds columns to them, shared by all rows. It is built from the
-items' support in the training log, draws many steps at once (they are known before the epoch begins, so drawing happens
-beside the training) and says how likely each item was, for the sampling correction.
+Every step scores the mini-batch's own targets; a sampler adds columns shared by all rows. It is built from the items'
+support in the training log, draws for many steps at once (in the background, since nothing depends on the training) and
+says how likely each item was, for the sampling correction.
 
-Drawing is by inversion: a uniform number is looked up in the cumulative distribution in float64, where a million items
-still have distinct steps (float32 has 2²⁴ of them and would starve the rare items).
+Drawing is by inversion: a uniform number is looked up in the cumulative distribution. That is float64, in which a
+million items still have distinct steps; float32 has 2²⁴ of them and would starve rare items.
 """
 
 import inspect
@@ -20,13 +20,13 @@ from inference.shared.errors import UserError, unknown_choice
 
 
 class Sampler(Protocol):
-    """What the trainer asks of a sampler.
+    """The interface of a sampler.
 
-    An item of the catalogue may have no support: one that only the model knows which the training begins with.
+    An item may have no support: with a warm start, the catalogue contains the earlier model's items, too.
 
     Attributes:
         n_sample: additional columns per step.
-        every_item: True when every item of the catalogue is scored in every step, so that nothing is drawn.
+        every_item: True if every step scores every item of the catalogue, so that nothing is drawn.
         log_weight: float32 [N], logarithm of each item's unnormalised chance of being drawn.
     """
 
@@ -43,8 +43,8 @@ class PopularitySampler:
     """Independent draws with replacement, in proportion to support ** alpha.
 
     Args:
-        support: int64 [N], events per item in the training log. Items without any are drawn with alpha 0 only.
-        n_sample: additional negatives per step; 0 draws none, which leaves the in-batch negatives.
+        support: int64 [N], events per item in the training log. Items without support are drawn only with alpha 0.
+        n_sample: additional negatives per step; 0 leaves only the in-batch negatives.
         sample_alpha: 0 draws uniformly, 1 by popularity.
     """
 
@@ -57,7 +57,7 @@ class PopularitySampler:
         self.log_weight = log_weight.astype(np.float32)
         cumulative = np.cumsum(np.exp(log_weight - log_weight.max()))
         self._cumulative = cumulative / cumulative[-1]
-        # [0, 1) in a power of two of equal parts, and the first item that a number in each part can mean
+        # [0, 1) in equal parts, a power of two of them, and the first item that a number in each part can select
         self._n_parts = 1 << (4 * len(support) - 1).bit_length()
         starts = np.arange(self._n_parts) / self._n_parts
         self._first = np.searchsorted(self._cumulative, starts, side="right").astype(np.int32)
@@ -67,15 +67,15 @@ class PopularitySampler:
         return self._items(uniform.reshape(-1)).reshape(uniform.shape)
 
     def _items(self, uniform: np.ndarray) -> np.ndarray:
-        """The items [n] that random numbers in [0, 1) mean: how many entries of the cumulative share are ≤ each.
+        """The items [n] that random numbers in [0, 1) select: how many entries of the cumulative share are ≤ each.
 
-        Found by a look at where a number's part of [0, 1) begins and a few steps on, rather than by halving.
+        Starts at the first item of the number's part of [0, 1) and moves a few items up: faster than bisection.
         """
         items = self._first[(uniform * self._n_parts).astype(np.int32)]
-        behind = np.flatnonzero(self._cumulative[items] <= uniform)
-        while len(behind):
-            items[behind] += 1
-            behind = behind[self._cumulative[items[behind]] <= uniform[behind]]
+        below = np.flatnonzero(self._cumulative[items] <= uniform)
+        while len(below):
+            items[below] += 1
+            below = below[self._cumulative[items[below]] <= uniform[below]]
         return items
 
 
@@ -99,7 +99,7 @@ class SamplerChoice:
     Attributes:
         name: the choice in flags, files and searches.
         factory: called with the support [N] and keyword options.
-        search_ranges: per option, what a search may try: (low, high) for a range, a list for a choice.
+        search_ranges: per option, what a search tries: (low, high) for a range, a list for a choice.
     """
 
     name: str
@@ -109,7 +109,7 @@ class SamplerChoice:
     def build(self, support: np.ndarray, config: TrainConfig) -> Sampler:
         """A sampler for a training log.
 
-        `n_sample` and `sample_alpha` are handed to samplers that have such keyword arguments, `sampler_options` to all.
+        Samplers with keyword arguments `n_sample` or `sample_alpha` get those; all get `sampler_options`.
 
         Raises:
             UserError: an option does not exist or is missing, or the configuration contradicts the sampler.
@@ -134,10 +134,10 @@ class SamplerChoice:
         return sampler
 
     def n_drawn(self, support: np.ndarray, config: TrainConfig) -> int | None:
-        """How many items are drawn for a step, None where every item is scored; built only where nothing else tells.
+        """How many items are drawn for a step; None if every item is scored. The sampler is built only if it has to be.
 
         Raises:
-            UserError: as `build` does, where it has to be built.
+            UserError: as in `build`.
         """
         if getattr(self.factory, "every_item", False):
             return None
@@ -147,7 +147,7 @@ class SamplerChoice:
         return None if sampler.every_item else sampler.n_sample
 
     def _check(self, sampler: Sampler, n_items: int) -> None:
-        """Refuse what does not have what the trainer asks of a sampler."""
+        """Refuse an object without the interface of a sampler."""
         for name in ("n_sample", "every_item", "log_weight", "draw"):
             if not hasattr(sampler, name):
                 raise UserError(f"sampler: expected {self.name!r} to have {name}, which it lacks")
@@ -159,7 +159,7 @@ class SamplerChoice:
         if not is_array or log_weight.shape != (n_items,):
             raise UserError(
                 f"sampler: expected the log_weight of {self.name!r} to be float32 of shape ({n_items},), "
-                f"got {_described(log_weight)}"
+                f"got {_describe_array(log_weight)}"
             )
         if np.isnan(log_weight).any() or not np.isfinite(log_weight.max()):
             raise UserError(
@@ -198,13 +198,13 @@ def build_sampler(support: np.ndarray, config: TrainConfig) -> Sampler:
     """The sampler that a configuration names, for a log with this support [N].
 
     Raises:
-        UserError: there is none of that name, or its options are wrong.
+        UserError: there is no such sampler, or its options are wrong.
     """
     return get_sampler(config.sampler).build(support, config)
 
 
 def draw(sampler: Sampler, steps: int, generator: np.random.Generator, n_items: int) -> np.ndarray:
-    """The additional negatives of consecutive steps, item numbers [steps, n_sample], looked at before they are used.
+    """The additional negatives of consecutive steps, item numbers [steps, n_sample], checked.
 
     Raises:
         UserError: the sampler draws something else.
@@ -212,7 +212,7 @@ def draw(sampler: Sampler, steps: int, generator: np.random.Generator, n_items: 
     drawn = sampler.draw(steps, generator)
     shape = (steps, sampler.n_sample)
     if not isinstance(drawn, np.ndarray) or drawn.shape != shape or not np.issubdtype(drawn.dtype, np.integer):
-        raise UserError(f"sampler: expected draw to give int32 of shape {shape}, got {_described(drawn)}")
+        raise UserError(f"sampler: expected draw to give int32 of shape {shape}, got {_describe_array(drawn)}")
     if drawn.size and (drawn.min() < 0 or drawn.max() >= n_items):
         raise UserError(
             f"sampler: expected draw to give item numbers from 0 to {n_items - 1}, got {drawn.min()} to {drawn.max()}"
@@ -220,7 +220,7 @@ def draw(sampler: Sampler, steps: int, generator: np.random.Generator, n_items: 
     return drawn
 
 
-def _described(value: object) -> str:
+def _describe_array(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype} of shape {value.shape}"
     return type(value).__name__

@@ -1,7 +1,7 @@
-"""Training, an epoch at a time, whichever way the log is walked.
+"""Training, one epoch at a time, on either kind of mini-batches.
 
-A way of batching runs the steps (`session_parallel`, `whole_session`). Steps do not wait for the device: losses stay
-there and are looked at a few times an epoch, so that a training that has diverged ends soon.
+`session_parallel` or `whole_session` runs the steps. Steps do not wait for the device: the losses stay there and are
+checked a few times per epoch, so that a diverged training ends soon.
 """
 
 import math
@@ -32,13 +32,12 @@ BATCHINGS: dict[str, type[SessionParallel] | type[WholeSession]] = {
     WHOLE_SESSION: WholeSession,
 }
 
-
-LOOKS_PER_EPOCH = 32
+CHECKS_PER_EPOCH = 32
 """How often the losses of an epoch are fetched from the device."""
 
 
 class Diverged(UserError):  # noqa: N818 - it says what happened
-    """The loss became NaN or infinite, or rose beyond what was allowed.
+    """The loss became NaN or infinite, or rose too far.
 
     Attributes:
         epoch: numbered from 1.
@@ -85,12 +84,12 @@ class Trainer:
         config, log: as given.
         network: the parameters.
         optimiser: their update rule and its state.
-        batching: the way the log is walked.
+        batching: runs the steps.
         epoch: epochs finished.
         n_steps: steps of an epoch.
 
     Raises:
-        UserError: the configuration names something that does not exist, a plug-in fails or gives what it should not,
+        UserError: the configuration names something that does not exist, a plug-in fails or returns something invalid,
             or the log has nothing to train on.
     """
 
@@ -118,49 +117,53 @@ class Trainer:
         self.learner = Learner(config, self.network, self.optimiser, sampler, loss, loss_options, dropout, precision)
         self.epoch = 0
 
-    def run_epoch(self, progress: Callable[[int], None] | None = None, most_rise: float = math.inf) -> EpochReport:
+    def run_epoch(self, on_step_end: Callable[[int], None] | None = None, max_rise: float = math.inf) -> EpochReport:
         """Train on every session once.
 
         Args:
-            progress: called with the number of steps done, after every step.
-            most_rise: how many times its first loss, that of random weights, the loss of a training may become within
-                the first epoch, on average over a thirty-second of it (or over a step, where it has fewer).
+            on_step_end: called after every step with the number of steps done.
+            max_rise: within the first epoch, the highest ratio of the mean loss between two checks to the loss of the
+                first step, which is that of random weights.
 
         Raises:
-            Diverged: the loss of a step was not finite, or the losses rose beyond `most_rise`.
+            Diverged: the loss of a step was not finite, or the losses rose by more than `max_rise`.
             UserError: a plug-in failed.
         """
         began = time.perf_counter()
         self.learner.seed_dropout(self.epoch)
-        # One tensor for all losses: thousands of small ones, each made between a step's large ones, would keep the
-        # allocator from using the room of those again.
+        # One tensor for all losses: thousands of small ones, each allocated between a step's large ones, would keep the
+        # allocator from reusing the memory of those.
         losses, step_losses = torch.empty(self.n_steps, device=self.device), np.empty(0, dtype=np.float32)
-        n_between_looks = max(1, self.n_steps // LOOKS_PER_EPOCH)
+        check_interval = max(1, self.n_steps // CHECKS_PER_EPOCH)
         n_done, n_pairs = 0, 0
         with plugin_errors(self.config.plugins):
             for n_targets, loss in self.batching.run(self.learner, self.epoch):
                 losses[n_done] = loss
                 n_done += 1
                 n_pairs += n_targets
-                if n_done % n_between_looks == 0:
-                    step_losses = self._look(losses[:n_done], len(step_losses), most_rise)
-                if progress is not None:
-                    progress(n_done)
-        step_losses = self._look(losses[:n_done], len(step_losses), most_rise)
-        if not self.network.is_finite():  # broken by the last update, after the last loss
+                if n_done % check_interval == 0:
+                    step_losses = self._check_losses(losses[:n_done], len(step_losses), max_rise)
+                if on_step_end is not None:
+                    on_step_end(n_done)
+        step_losses = self._check_losses(losses[:n_done], len(step_losses), max_rise)
+        if not self.network.is_finite():  # the last update, after the last loss, broke it
             raise Diverged(self.epoch + 1, len(step_losses) - 1)
         self.epoch += 1
         total = float(step_losses.astype(np.float64).sum()) * self.config.batch_size
         return EpochReport(self.epoch, total / n_pairs, step_losses, n_pairs, time.perf_counter() - began)
 
-    def _look(self, losses: torch.Tensor, n_seen: int, most_rise: float) -> np.ndarray:
-        """The losses of an epoch so far; Diverged if those that were not seen yet are not finite or too high."""
+    def _check_losses(self, losses: torch.Tensor, n_seen: int, max_rise: float) -> np.ndarray:
+        """The losses of an epoch so far.
+
+        Raises:
+            Diverged: a loss after the first `n_seen` is not finite, or they are too high.
+        """
         seen = losses.cpu().numpy()
         new = seen[n_seen:]
         broken = np.flatnonzero(~np.isfinite(new))
         if len(broken):
             raise Diverged(self.epoch + 1, n_seen + int(broken[0]))
-        if self.epoch == 0 and len(new) and 0 < abs(seen[0]) < new.mean() / most_rise:
+        if self.epoch == 0 and len(new) and 0 < abs(seen[0]) < new.mean() / max_rise:
             what = f"the loss rose from {seen[0]:.3g} to {new.mean():.3g}"
             raise Diverged(self.epoch + 1, len(seen) - 1, what)
         return seen

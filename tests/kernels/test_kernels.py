@@ -15,7 +15,7 @@ from gru4rec.config.train_config import TrainConfig
 from gru4rec.model.gru import _Gates
 from gru4rec.model.losses import LOSSES, bpr_max, cross_entropy
 from gru4rec.model.network import Network
-from gru4rec.training.dropout import dropped
+from gru4rec.training.dropout import apply_dropout
 from gru4rec.training.optimizers import RowAdagrad, RowAdamW
 from gru4rec.training.sparse_rows import DistinctRows
 from gru4rec.training.trainer import Diverged, Trainer
@@ -95,7 +95,7 @@ def test_bfloat16_scores_give_the_rounded_gradients_of_the_same_scores(name):
 @pytest.mark.parametrize("product_type", [torch.float32, torch.bfloat16])
 def test_gathered_rows_and_column_sums(product_type):
     table, items = tensor(50, 33), torch.tensor([3, 49, 0, 3])
-    rows = kernels.gathered(table, items, product_type)
+    rows = kernels.gather(table, items, product_type)
     assert torch.equal(rows, table[items].to(product_type))
     wide = tensor(9, 1000).to(product_type)
     torch.testing.assert_close(kernels.column_sums(wide), wide.float().sum(dim=0))
@@ -105,8 +105,8 @@ def test_gathered_rows_and_column_sums(product_type):
 def test_dropout_of_gathered_rows_and_of_values_in_place(product_type):
     table, items, share = tensor(50, 33), torch.tensor([3, 49, 0, 3]), 0.3
     numbers = torch.randint(-(2**15), 2**15, (4, 33)).to(torch.int16)
-    expected = dropped(table[items], numbers, share)
-    assert torch.equal(kernels.gathered(table, items, product_type, numbers, share), expected.to(product_type))
+    expected = apply_dropout(table[items], numbers, share)
+    assert torch.equal(kernels.gather(table, items, product_type, numbers, share), expected.to(product_type))
     values = table[items].to(product_type)
     kernels.drop(values, numbers, share)
     torch.testing.assert_close(values, expected.to(product_type))
@@ -122,7 +122,7 @@ def test_gates_and_their_gradient(product_type, biased):
     following, product, activations = kernels.gates(from_input, from_hidden, biases, hidden, numbers, share)
     given = [part.double().requires_grad_() for part in (from_input, from_hidden, hidden)]
     added = biases or (torch.zeros(63), torch.zeros(63))
-    expected = dropped(_Gates.apply(given[0] + added[0], given[1] + added[1], given[2]), numbers, share)
+    expected = apply_dropout(_Gates.apply(given[0] + added[0], given[1] + added[1], given[2]), numbers, share)
     torch.testing.assert_close(following.double(), expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(product, following.to(product_type))
     got = kernels.gates_gradient(upstream, numbers, share, activations, hidden)
@@ -132,7 +132,7 @@ def test_gates_and_their_gradient(product_type, biased):
 
 
 def test_repeats_are_chained_in_order():
-    places = kernels.chained(6, repeats=torch.tensor([2, 4, 5]), into=torch.tensor([0, 1, 0]))
+    places = kernels.chain(6, repeats=torch.tensor([2, 4, 5]), into=torch.tensor([0, 1, 0]))
     assert places.tolist() == [2, 4, 5, -1, -1, -1]
 
 
@@ -248,26 +248,26 @@ def test_loops_are_compiled_anew_where_no_folder_can_hold_them(monkeypatch):
     from numba import cfunc, int32
     from numba.core import caching
 
-    from gru4rec.kernels.calling import compiled
+    from gru4rec.kernels.loop import compile_cached
 
     monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
     with pytest.raises(RuntimeError, match="no locator available"):
         cfunc(int32(int32), cache=True)(twice)
-    assert compiled(int32(int32))(twice).ctypes(21) == 42
+    assert compile_cached(twice, int32(int32)).ctypes(21) == 42
 
 
 def test_loops_are_compiled_anew_where_the_folder_has_no_room_for_them(tmp_path, monkeypatch):
     import numba
     from numba.core import caching
 
-    from gru4rec.kernels.calling import compiled
+    from gru4rec.kernels.loop import compile_cached
 
     def full(*_):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(caching.IndexDataCacheFile, "_save_data", full)
-    assert compiled(numba.int32(numba.int32))(twice).ctypes(21) == 42
+    assert compile_cached(twice, numba.int32(numba.int32)).ctypes(21) == 42
 
 
 def twice(number):
@@ -277,16 +277,16 @@ def twice(number):
 def test_loops_are_compiled_anew_when_what_they_inline_has_changed(tmp_path, monkeypatch):
     import numba
 
-    from gru4rec.kernels import calling as words
+    from gru4rec.kernels import loop
 
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
     signature, helper = numba.int32(numba.int32), tmp_path / "arithmetic.py"
     helper.write_text("one")
-    monkeypatch.setattr(words, "INLINED", words.digest_of(helper))
-    assert [words.compiled(signature)(twice).cache_hits for _ in range(2)] == [0, 1]
+    monkeypatch.setattr(loop, "INLINED", loop.digest_of(helper))
+    assert [loop.compile_cached(twice, signature).cache_hits for _ in range(2)] == [0, 1]
     helper.write_text("two")
-    monkeypatch.setattr(words, "INLINED", words.digest_of(helper))
-    assert words.compiled(signature)(twice).cache_hits == 0
+    monkeypatch.setattr(loop, "INLINED", loop.digest_of(helper))
+    assert loop.compile_cached(twice, signature).cache_hits == 0
 
 
 OLD_PROCESSOR = """

@@ -68,7 +68,7 @@ def on_meta(monkeypatch):
     return trainer
 
 
-def walk(trainer):
+def run_epoch(trainer):
     """Every step of an epoch under the eyes of `OnlyOn`; gives the number of operations seen."""
     with OnlyOn(trainer.device) as seen:
         for _, loss in trainer.batching.run(trainer.learner, 0):
@@ -79,14 +79,14 @@ def walk(trainer):
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 def test_steps_stay_on_their_device_and_do_not_wait(config, short_log, on_meta):
     trainer = on_meta(config, short_log)
-    assert walk(trainer) > 20 * trainer.n_steps
+    assert run_epoch(trainer) > 20 * trainer.n_steps
 
 
 @pytest.mark.parametrize("batching", ["session-parallel", "whole-session"])
 @pytest.mark.parametrize("loss", BUILT_IN_LOSSES)
 def test_no_loss_makes_them_wait(loss, batching, short_log, on_meta):
     size = {"session-parallel": 16, "whole-session": 100}[batching]
-    walk(on_meta(TrainConfig(loss=loss, batching=batching, layers=(8,), n_sample=16, batch_size=size), short_log))
+    run_epoch(on_meta(TrainConfig(loss=loss, batching=batching, layers=(8,), n_sample=16, batch_size=size), short_log))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_the_watch_notices_what_it_should(does, short_log, on_meta):
     loss = dataclasses.replace(trainer.learner.loss, function=lambda scores, *rest, **options: does(scores))
     trainer.learner.loss = loss
     with pytest.raises((AssertionError, NotImplementedError), match=r"waits|a tensor on cpu|out of meta tensor"):
-        walk(trainer)
+        run_epoch(trainer)
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by torch, while compiling
@@ -139,5 +139,5 @@ def test_full_steps_are_one_graph_that_is_made_once(kind, short_log, monkeypatch
 def test_rows_of_steps_have_fixed_shapes_where_the_loops_do_not_run(short_log, on_meta):
     trainer = on_meta(CONFIGS["bpr-max, dropout, momentum"], short_log)
     steps = list(islice(trainer.batching._preparation.steps(0), 12))
-    assert all(isinstance(step.both, FixedRows) for step in steps)
-    assert len({step.both.first.shape for step in steps}) == 1
+    assert all(isinstance(step.rows.both, FixedRows) for step in steps)
+    assert len({step.rows.both.first.shape for step in steps}) == 1

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from gru4rec.kernels import drop_limit
-from gru4rec.training.dropout import DropNumbers, dropped, splitmix64
+from gru4rec.training.dropout import DropNumbers, apply_dropout, splitmix64
 
 
 def begun(seed):
     drops = DropNumbers(torch.device("cpu"))
-    drops.begin(seed)
+    drops.restart(seed)
     return drops
 
 
@@ -19,7 +19,7 @@ def numbers(*shape, seed=1):
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
 def test_share_is_dropped_and_the_mean_kept(share):
-    values = dropped(torch.ones(400, 501), numbers(400, 501), share)
+    values = apply_dropout(torch.ones(400, 501), numbers(400, 501), share)
     spread = (share * (1 - share) / values.numel()) ** 0.5
     assert float((values == 0).float().mean()) == pytest.approx(share, abs=5 * spread)
     assert set(values.unique().tolist()) == {0.0, float(torch.tensor(1.0) / (1 - share))}
@@ -40,11 +40,11 @@ def test_same_seed_draws_the_same_and_rows_that_do_not_fill_a_word_are_no_troubl
     assert numbers(1, 1).shape == (1, 1)
 
 
-def test_a_sequence_goes_on_from_draw_to_draw_and_begins_anew_when_told():
+def test_a_sequence_continues_from_draw_to_draw_until_it_is_restarted():
     drops = begun(3)
     drawn = [drops.draw(8, 16), drops.draw(8, 16)]
     assert not torch.equal(*drawn)
-    drops.begin(3)
+    drops.restart(3)
     assert torch.equal(drops.draw(8, 16), drawn[0])
     assert torch.equal(drops.draw(8, 16), drawn[1])
 

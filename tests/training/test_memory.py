@@ -116,7 +116,7 @@ def test_a_million_items_take_what_was_forecast_and_less_than_the_promised_amoun
 LONG_RUN = """
 import numpy as np
 from gru4rec.config import TrainConfig
-from gru4rec.model.device import resident
+from gru4rec.model.device import process_memory
 from gru4rec.training.samplers import SAMPLERS, FullSampler, PopularitySampler, register_sampler
 from gru4rec.data.sessions import EncodedLog, Sessions
 from gru4rec.training.trainer import Trainer
@@ -128,7 +128,7 @@ items = (100_000 * generator.random(offsets[-1]) ** 2).astype(np.int32)  # some 
 log = EncodedLog(Sessions(items, offsets), catalogue_of(100_000, 1).vocabulary)
 config = TrainConfig(loss="bpr-max", layers=(128,), batch_size=128, momentum=0.3, dropout_p_embed=0.3, precision="fp32")
 sizes = []
-Trainer(config, log).run_epoch(lambda step: sizes.append(resident()))
+Trainer(config, log).run_epoch(lambda step: sizes.append(process_memory()))
 print(len(sizes), max(sizes) - sizes[50])
 """
 
@@ -163,12 +163,12 @@ def test_run_that_cannot_fit_is_refused_with_its_numbers():
     ):
         memory.check(expected, free=int(1.5 * GIB))
     memory.check(expected, free=100 * GIB)
-    memory.check(expected, free=None if device.available(torch.device("cpu")) is None else 100 * GIB)
+    memory.check(expected, free=None if device.free_memory(torch.device("cpu")) is None else 100 * GIB)
 
 
 def test_training_on_the_command_line_is_refused_before_anything_is_made(tmp_path, monkeypatch, capsys):
     assert main(["synth", "--out", str(tmp_path / "clicks.tsv"), "--events", "500", "--items", "20"]) == 0
-    monkeypatch.setattr(memory, "available", lambda device: 3 * GIB)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 3 * GIB)
     command = ["train", "--train", str(tmp_path / "clicks.tsv"), "--out", str(tmp_path / "model"), "--layers", "16000"]
     assert main(command) == 2
     forecast, error = capsys.readouterr().err.strip().splitlines()[-2:]
@@ -197,7 +197,7 @@ def linux_folders(folder: Path, files: dict[str, str]) -> tuple[Path, Path]:
 
 def test_available_memory_is_what_the_system_says_where_no_group_limits_it(tmp_path):
     files = {"proc/self/cgroup": "0::/user\n", "cgroup/user/memory.max": "max\n", "cgroup/user/memory.current": "5\n"}
-    assert device.available_to_processes(*linux_folders(tmp_path, files)) == 800 * 1024
+    assert device.free_system_memory(*linux_folders(tmp_path, files)) == 800 * 1024
 
 
 def test_limit_of_an_outer_group_counts_and_its_reclaimable_files_are_free(tmp_path):
@@ -207,7 +207,7 @@ def test_limit_of_an_outer_group_counts_and_its_reclaimable_files_are_free(tmp_p
         "cgroup/pod/memory.current": "700\n",
         "cgroup/pod/memory.stat": "anon 1\ninactive_file 200\n",
     }
-    assert device.available_to_processes(*linux_folders(tmp_path, files)) == 1000 - 700 + 200
+    assert device.free_system_memory(*linux_folders(tmp_path, files)) == 1000 - 700 + 200
 
 
 def test_old_control_groups_limit_too(tmp_path):
@@ -217,14 +217,14 @@ def test_old_control_groups_limit_too(tmp_path):
         "cgroup/memory/memory.usage_in_bytes": "4000\n",
         "cgroup/memory/memory.stat": "total_inactive_file 50\n",
     }
-    assert device.available_to_processes(*linux_folders(tmp_path, files)) == 5050
+    assert device.free_system_memory(*linux_folders(tmp_path, files)) == 5050
 
 
 def test_elsewhere_nothing_is_known_and_nothing_refused(tmp_path):
-    assert device.available_to_processes(tmp_path / "proc", tmp_path / "cgroup") is None
+    assert device.free_system_memory(tmp_path / "proc", tmp_path / "cgroup") is None
 
 
 def test_training_in_a_program_is_refused_too(monkeypatch):
-    monkeypatch.setattr(memory, "available", lambda device: 0)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 0)
     with pytest.raises(UserError, match=r"0\.0 GiB are available"):
         train(log_of([[0, 1], [1, 0]]), TrainConfig(layers=(4,), n_epochs=1))

@@ -7,12 +7,14 @@ import torch
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.model.network import Network
 from gru4rec.training.optimizers import EPSILON, RowAdagrad, RowAdamW
-from gru4rec.training.sparse_rows import FirstOccurrence, described, rows_from
+from gru4rec.training.sparse_rows import RowPacking
 
 
 def touched(*items: int, fixed: bool = False):
-    parts = described(FirstOccurrence(12)(np.array(items)), fixed=fixed)
-    return rows_from(torch.tensor(items), iter([torch.from_numpy(part) for part in parts]), fixed=fixed)
+    """Items as rows of the output table."""
+    packing = RowPacking(12, constrained=True, fixed=fixed)
+    arrays = packing.pack(np.array(items), np.array([], dtype=np.int64))
+    return packing.unpack(iter([torch.from_numpy(array) for array in arrays]), 0).columns
 
 
 def network_and_optimiser(momentum: float) -> tuple[Network, RowAdagrad]:
@@ -60,8 +62,9 @@ def test_first_update_has_the_size_of_the_learning_rate():
     assert (before - network.output_bias)[3].item() == pytest.approx(0.1, rel=1e-5)
 
 
-def test_first_occurrence_finds_repeats():
-    assert FirstOccurrence(10)(np.array([4, 2, 4, 9, 2, 4])).tolist() == [0, 1, 0, 3, 1, 0]
+def test_first_occurrences_of_repeated_items():
+    packing = RowPacking(10, constrained=True, fixed=False)
+    assert packing.first_occurrences(np.array([4, 2, 4, 9, 2, 4])).tolist() == [0, 1, 0, 3, 1, 0]
 
 
 def test_momentum_zero_keeps_no_velocities():

@@ -17,7 +17,7 @@ from gru4rec.evaluation.evaluator import evaluate
 from gru4rec.model.losses import LOSSES, register_loss
 from gru4rec.training import checkpoint
 from gru4rec.training.run import Callback, train
-from gru4rec.training.trainer import LOOKS_PER_EPOCH, Diverged, Trainer
+from gru4rec.training.trainer import CHECKS_PER_EPOCH, Diverged, Trainer
 from inference.shared.errors import UserError
 from tests.support.small_logs import BUILT_IN_LOSSES, frame_of, log_of, markov_sessions
 
@@ -315,19 +315,19 @@ def test_a_loss_that_rises_a_hundredfold_ends_the_epoch_where_that_is_asked_for(
     assert len(losses) == goes_on.n_steps
     ended = Trainer(config, markov_log)
     with pytest.raises(Diverged, match=r"the loss rose from 0\.69\d to .* in epoch 1, step \d+; lower") as error:
-        ended.run_epoch(most_rise=100)
+        ended.run_epoch(max_rise=100)
     assert 0 < error.value.step < ended.n_steps // 2
-    window = losses[error.value.step - ended.n_steps // LOOKS_PER_EPOCH + 1 : error.value.step + 1]
+    window = losses[error.value.step - ended.n_steps // CHECKS_PER_EPOCH + 1 : error.value.step + 1]
     assert window.mean() > 100 * losses[0]
 
 
 def test_a_step_that_was_easy_by_chance_ends_no_later_epoch(markov_log):
     config = TrainConfig(layers=(16,), n_sample=8, batch_size=1, learning_rate=0.1)
     trainer = Trainer(config, log_of([[0, 1] * 30, *markov_sessions(40, 50, seed=1)]))
-    between_looks = trainer.n_steps // LOOKS_PER_EPOCH
+    check_interval = trainer.n_steps // CHECKS_PER_EPOCH
     for _ in range(4):
-        losses = trainer.run_epoch(most_rise=3).step_losses
-    means = losses[: len(losses) // between_looks * between_looks].reshape(-1, between_looks).mean(axis=1)
+        losses = trainer.run_epoch(max_rise=3).step_losses
+    means = losses[: len(losses) // check_interval * check_interval].reshape(-1, check_interval).mean(axis=1)
     assert means.max() > 3 * losses[0]  # and still the training went on
 
 
@@ -337,7 +337,7 @@ def test_a_loss_that_is_not_finite_ends_the_epoch_soon(markov_log):
     next(iter(trainer.network.tensors().values())).fill_(float("nan"))
     with pytest.raises(Diverged, match="not finite in epoch 1, step 0"):
         trainer.run_epoch(done.append)
-    assert len(done) <= trainer.n_steps // LOOKS_PER_EPOCH
+    assert len(done) <= trainer.n_steps // CHECKS_PER_EPOCH
 
 
 @pytest.mark.parametrize("slots", [1, 3, 64])

@@ -166,7 +166,7 @@ def _ended(history: list[dict[str, Any]], began: float, outcome: str, error: str
 
 def _epoch(trainer: Trainer, valid: Sessions, device: str) -> dict[str, Any]:
     began = time.perf_counter()
-    report = trainer.run_epoch(most_rise=MOST_RISE)
+    report = trainer.run_epoch(max_rise=MOST_RISE)
     quality = evaluate(trainer.network, valid, cutoffs=[20])
     _give_memory_back()
     return {

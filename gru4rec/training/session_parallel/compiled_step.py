@@ -1,9 +1,9 @@
-"""One session-parallel step differentiated by hand, out of matrix products and the loops of `kernels`.
+"""One session-parallel step differentiated by hand, from matrix products and the loops of `kernels`.
 
-It computes what `SessionParallel` computes with autograd, from the same random numbers, to within rounding. On a
-processor it takes a fraction of the time, because between two products there is one walk over the numbers instead of
-many, and nothing is recorded for later. Products take their inputs and give their results in the learner's product
-type, and gradients stay in it until a parameter is updated; all sums, gates, losses and parameters are float32.
+It computes what `SessionParallel` computes with autograd, from the same random numbers, to within rounding. On a CPU it
+takes a fraction of the time, because there is one pass over the numbers between two products instead of many, and
+nothing is recorded for later. Inputs and results of products have the learner's product type, and gradients stay in it
+until a parameter is updated; sums, gates, losses and parameters are float32.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from gru4rec.training.session_parallel.steps import Step
 
 @dataclass(frozen=True)
 class StepGradients:
-    """Gradients of a step's loss, each float32 or as it came out of a bfloat16 product.
+    """Gradients of a step's loss, float32 or bfloat16.
 
     Attributes:
-        rows: [C + B, H], of the columns and then of the inputs, where those are rows of one table; [C, H] otherwise.
+        rows: [C + B, H], of the columns and then of the inputs, if those are rows of one table; [C, H] otherwise.
         inputs: [B, E].
         bias: [C].
         dense: of the GRU weights, flat.
@@ -35,15 +35,15 @@ class StepGradients:
 
 
 class _LayerPass:
-    """One GRU layer's way there and back.
+    """The forward and backward pass of one GRU layer.
 
     Args:
         layer: the weights.
-        factor: the same in the type of the products; the weights themselves after a one-hot input.
-        inputs: [B, in] in the type of `product_type`.
+        factor: the weights in the type of the products; `layer` itself after a one-hot input.
+        inputs: [B, in] in the type of the products.
         hidden: [B, H].
         numbers: int16 [B, H], random numbers for dropout, or None.
-        share: that is dropped.
+        share: of the values that are dropped.
 
     Attributes:
         output: [B, H], the next state.
@@ -73,8 +73,8 @@ class _LayerPass:
 
         Args:
             upstream: in the type of the products.
-            to: where the gradients of the weights are written, in any type.
-            to_inputs: where that of the inputs is written; None makes room for it.
+            to: the gradients of the weights are written here, in any type.
+            to_inputs: the gradient of the inputs is written here; None allocates it.
         """
         to_input, to_hidden, _ = kernels.gates_gradient(
             upstream.to(self._factors[0].dtype), *self._dropout, self._activations, self._hidden
@@ -89,10 +89,12 @@ class _LayerPass:
 
 
 def weights(learner: Learner) -> Tensor | None:
-    """The GRU weights in the type of products, laid out as `Network.dense` and to be kept up to date by the optimiser;
-    None if steps of this learner cannot be taken here."""
+    """The GRU weights in the type of the products, laid out as `Network.dense`, for the optimiser to keep up to date.
+
+    None if `run` does not support this learner.
+    """
     network = learner.network
-    if network.temperature is not None or learner.sampler.every_item or not kernels.fit(network.output_table):
+    if network.temperature is not None or learner.sampler.every_item or not kernels.accepts(network.output_table):
         return None
     return network.dense.to(learner.product_type)
 
@@ -112,39 +114,39 @@ def run(
         learner: what is trained; its parameters are only read.
         step: B rows, C columns.
         state: per layer [B, H].
-        drops: the step's random numbers, as of `Learner.drop_numbers`.
+        drops: the step's random numbers, from `Learner.drop_numbers`.
         bias: [C], the columns' biases less the sampling correction.
         positive: int64 [B], the targets' columns.
-        factors: as of `weights`.
+        factors: from `weights`.
 
     Returns:
         The loss (a scalar), the next state, and the gradients.
     """
     network, config, product_type = learner.network, learner.config, learner.product_type
-    n_rows, n_columns = len(step.targets), len(step.columns.items)
+    n_rows, n_columns = len(step.targets), len(step.rows.columns.items)
     embed_drop = drops[0], config.dropout_p_embed
 
     layers, rounded = network.layers, network.layers_from(factors)
     first_type = product_type
     if layers[0].weight_ih is None:
-        # One-hot inputs are what a product with them would give: not bfloat16, and neither is what is added to them.
+        # One-hot inputs stand for the result of a product: they stay float32, and so does what is added to them.
         first_type, rounded[0] = torch.float32, layers[0]
-    output = kernels.gathered(network.input_table, step.inputs.items, first_type, *embed_drop)
+    output = kernels.gather(network.input_table, step.rows.inputs.items, first_type, *embed_drop)
     passes: list[_LayerPass] = []
     for layer, factor, hidden, numbers in zip(layers, rounded, state, drops[1:], strict=True):
         passes.append(_LayerPass(layer, factor, output, hidden, numbers, config.dropout_p_hidden))
         output = passes[-1].product.to(product_type)
 
-    columns = kernels.gathered(network.output_table, step.columns.items, product_type)
+    columns = kernels.gather(network.output_table, step.rows.columns.items, product_type)
     losses, gradient = learner.loss_gradient(output @ columns.T, bias, positive, 1 / config.batch_size)
-    shared = step.both is not None
+    shared = step.rows.both is not None
     rows = torch.empty(n_columns + n_rows if shared else n_columns, columns.shape[1], dtype=product_type)
     torch.mm(gradient.T, output, out=rows[:n_columns])
     upstream = gradient @ columns
 
     to_dense = torch.empty_like(network.dense, dtype=product_type)
-    there = zip(passes, network.layers_from(to_dense), strict=True)
-    for number, (layer_pass, to) in reversed(list(enumerate(there))):
+    pairs = zip(passes, network.layers_from(to_dense), strict=True)
+    for number, (layer_pass, to) in reversed(list(enumerate(pairs))):
         upstream = layer_pass.back(upstream, to, rows[n_columns:] if shared and number == 0 else None)
     kernels.drop(upstream, *embed_drop)
     following = [layer_pass.output for layer_pass in passes]

@@ -1,9 +1,9 @@
 """Batches of whole sessions of similar length, laid out before an epoch.
 
-Sessions are sorted by length (those of equal length in another random order every epoch) and packed until a batch has
-about as many targets as asked for; the batches come in random order. Within a batch the clicks lie time-major: first
-every session's first click, then the second clicks of those that have one, and so on, longest session first, so that at
-every moment the sessions still going on are a prefix. There is no padding.
+Sessions are sorted by length (those of equal length in a new random order every epoch) and packed until a batch has
+about the requested number of targets; the batches come in random order. Within a batch the clicks are time-major:
+first every session's first click, then the second clicks of those that have one, and so on, longest session first, so
+that the sessions that still have clicks are always a prefix. There is no padding.
 
 Sessions longer than a window are cut: a batch is then several steps, and the state is carried from one to the next.
 """
@@ -17,7 +17,7 @@ from gru4rec.data.clicks import expand_ranges
 from gru4rec.data.sessions import NO_ITEM, Sessions
 
 WINDOW = 64
-"""Clicks of a session that are trained together at most, with back-propagation through them."""
+"""The most clicks of a session that back-propagation covers."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class SessionStep:
 
     Attributes:
         number: of the step within the epoch.
-        continues: whether the state of the step before is carried on (by the first sizes[0] sessions of it).
-        sizes: sessions that go on at each moment, not increasing.
+        continues: whether the state of the step before is carried over (by its first sizes[0] sessions).
+        sizes: number of sessions that have a click at each moment, never increasing.
         inputs: int32 [R], the item clicked.
         targets: int32 [R], the item clicked next.
-        recent: int32 [R, K], the items of the last K clicks, the present one first; `NO_ITEM` before the session began.
+        recent: int32 [R, K], the items of the last K clicks, the current one first; `NO_ITEM` before the session began.
     """
 
     number: int
@@ -42,12 +42,12 @@ class SessionStep:
 
 
 class SessionBatches:
-    """How a log is cut into batches.
+    """The batches of a log.
 
     Args:
-        sessions: the training sessions; single clicks have no pair and are passed over.
+        sessions: the training sessions; those of a single click have no pair and are skipped.
         batch_size: targets per step, about.
-        n_recent: how many of the last clicks a step tells of, K.
+        n_recent: how many of the last clicks a step contains, K.
 
     Attributes:
         n_sessions: sessions that have a pair to train on.
@@ -72,7 +72,7 @@ class SessionBatches:
         self.n_steps = int((-(-longest // WINDOW)).sum())
 
     def steps(self, generator: np.random.Generator) -> Iterator[SessionStep]:
-        """The steps of one epoch; the generator decides which sessions of equal length meet, and the batches' order."""
+        """The steps of one epoch; the generator shuffles sessions of equal length, and the batches."""
         order = np.lexsort((generator.random(self.n_sessions), self._pairs))
         number = 0
         for batch in generator.permutation(len(self._bounds) - 1):

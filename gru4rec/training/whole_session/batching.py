@@ -1,16 +1,16 @@
 """Training on whole sessions: back-propagation through the session, one set of negatives for all targets of a step.
 
-A step takes about a thousand targets: all clicks of sessions of similar length. The GRU walks the sessions from their
-beginning and the gradient flows back through all their clicks. All targets share one set of additional negatives, and
-their scores are one large product. Compared with session-parallel batching, an epoch is a tenth as many steps of
-larger, faster products, and the GRU learns what to remember and not only what to do with it.
+A step has about a thousand targets: all clicks of sessions of similar length. The GRU reads the sessions from their
+first click, and the gradient flows back through all clicks. All targets share one set of additional negatives, and
+their scores are one large product. Compared with session-parallel mini-batches, an epoch has a tenth of the steps, with
+larger, faster products, and the GRU also learns what to remember.
 
-Two things differ from the session-parallel step. A target's columns are itself and the shared negatives (not the other
-targets of the step), and a negative that is the very target of a row is excluded there. And the sampling correction is
-the textbook one: a negative's score is lowered by logq · log(n q), the logarithm of how often it is expected among
-the n draws; the target's own is not.
+Two things differ from the session-parallel step. The columns of a row are its target and the shared negatives (not the
+other targets of the step), and a negative that is the row's own target is excluded. The sampling correction is the
+textbook one: a negative's score is lowered by logq · log(n q), the logarithm of how often it is expected among the n
+draws; the target's own score is not.
 
-Dropout acts on the input embeddings and on each layer's output on its way to the next layer and to the scores; the
+Dropout acts on the input embeddings and on the output of each layer on its way to the next layer and to the scores. The
 state that a layer carries to its next click is not dropped.
 """
 
@@ -27,11 +27,11 @@ from gru4rec import kernels
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.data.clicks import expand_ranges
 from gru4rec.data.sessions import EncodedLog
-from gru4rec.training.dropout import dropped
+from gru4rec.training.dropout import apply_dropout
 from gru4rec.training.learner import Learner
-from gru4rec.training.prefetch import ahead, moved
+from gru4rec.training.prefetch import prefetch, to_device
 from gru4rec.training.samplers import Sampler, draw
-from gru4rec.training.sparse_rows import FirstOccurrence, Rows, described, different, rows_from
+from gru4rec.training.sparse_rows import RowPacking, StepRows
 from gru4rec.training.whole_session.batches import SessionBatches, SessionStep
 from gru4rec.training.whole_session.chunked_loss import Hits, Recent, score_loss
 from inference.shared.errors import UserError
@@ -40,45 +40,41 @@ STEPS_PER_BLOCK = 16
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class _StepTensors:
     """A step's tensors.
 
     Attributes:
-        layout: which sessions go on at which moment.
-        inputs: rows of the input table, R.
-        columns: rows of the output table: the R targets, then the C negatives.
-        both: columns and inputs as rows of the one table of a constrained network, None otherwise.
-        hits: where a negative is a row's very target.
-        recent: where the item of a column was clicked a short while ago.
+        layout: the clicks of the step.
+        rows: those of the tables; the columns are the R targets, then the C negatives.
+        hits: where a negative is the row's own target.
+        recent: where a column's item is among the row's last clicks.
     """
 
     layout: SessionStep
-    inputs: Rows
-    columns: Rows
-    both: Rows | None
+    rows: StepRows
     hits: Hits
     recent: Recent
 
 
 class WholeSession:
-    """Walks a log session by session.
+    """Trains on whole-session mini-batches.
 
     Args:
         config: the run's choices.
         log: the training sessions and their items.
-        sampler: source of the negatives; without additional ones, the step's own targets are the negatives.
+        sampler: source of the negatives; if it draws none, the step's own targets are the negatives.
         device: where the tensors are needed.
 
     Attributes:
         n_steps: steps of an epoch.
 
     Raises:
-        UserError: logq is set where nothing is sampled, or no step has anything to compare a target with.
+        UserError: logq is set but nothing is sampled, or no step has anything to compare a target with.
     """
 
     def __init__(self, config: TrainConfig, log: EncodedLog, sampler: Sampler, device: torch.device):
         if config.logq and not sampler.n_sample:
-            raise UserError("logq: without additional samples there is no sampling to correct here; set it to 0")
+            raise UserError("logq: expected additional samples to correct for, got none; set logq to 0")
         self._config = config
         self._sampler = sampler
         self._device = device
@@ -94,11 +90,10 @@ class WholeSession:
                     "expected negatives to learn from, got no additional samples and steps with a single target; "
                     "raise batch_size or n_sample, or give more sessions"
                 )
-        self._fixed = not kernels.serve(device)
-        self._first_occurrence = FirstOccurrence(self._n_items)
+        constrained = config.embedding_mode == "constrained"
+        self._packing = RowPacking(self._n_items, constrained=constrained, fixed=not kernels.runs_on(device))
         log_weight = torch.from_numpy(sampler.log_weight - _log_sum_exp(sampler.log_weight))
         self._log_weight = log_weight.to(device, torch.float32)
-        self._constrained = config.embedding_mode == "constrained"
 
     def run(self, learner: Learner, epoch: int) -> Iterator[tuple[int, Tensor]]:
         """Train on every session once; yields each step's number of targets and loss.
@@ -112,77 +107,54 @@ class WholeSession:
             learner.optimiser.begin_step(epoch * self.n_steps + step.layout.number)
             if not step.layout.continues:
                 state = learner.network.zero_state(step.layout.sizes[0])
-            with learner.precision.applied():
+            with learner.precision.apply():
                 loss, state = self._run_step(learner, step, state)
-            yield len(step.inputs.items), loss
+            yield len(step.rows.inputs.items), loss
 
-    def _prepared(self, epoch: int) -> Iterator[_Prepared]:
-        # To numpy this seed is that of the first block, below: the order of the batches and their negatives come of the
-        # same numbers, used in unlike ways. Another seed would make every trained model another one, and none better.
+    def _prepared(self, epoch: int) -> Iterator[_StepTensors]:
+        # To numpy this seed equals that of the first block, below: the order of the batches and the first negatives
+        # come from the same numbers, used differently. Another seed would change every trained model and improve none.
         steps = self._batches.steps(np.random.default_rng([self._config.seed, epoch]))
         parts = iter(lambda: list(islice(steps, STEPS_PER_BLOCK)), [])
         blocks = (partial(self._block, part, epoch, number) for number, part in enumerate(parts))
-        return chain.from_iterable(ahead(blocks, self._device))
+        return chain.from_iterable(prefetch(blocks, self._device))
 
-    def _block(self, steps: list[SessionStep], epoch: int, number: int) -> list[_Prepared]:
+    def _block(self, steps: list[SessionStep], epoch: int, number: int) -> list[_StepTensors]:
         generator = np.random.default_rng([self._config.seed, epoch, number])
-        negatives = draw(self._sampler, len(steps), generator, self._n_items)
-        arrays = [self._arrays(step, negatives[place]) for place, step in enumerate(steps)]
-        tensors = moved([array for of_step in arrays for array in of_step], self._device)
+        drawn = draw(self._sampler, len(steps), generator, self._n_items)
+        arrays = [self._arrays(step, drawn[place]) for place, step in enumerate(steps)]
+        tensors = to_device([array for of_step in arrays for array in of_step], self._device)
         return [self._step(step, of_step, tensors) for step, of_step in zip(steps, arrays, strict=True)]
 
     def _arrays(self, step: SessionStep, drawn: np.ndarray) -> list[np.ndarray]:
-        """What `_step` wants on the device: hits, recent clicks, the items of columns and inputs, what repeats."""
+        """What `_step` needs on the device: hits, recent clicks, and rows."""
         if self._sampler.every_item:
             negatives = np.arange(self._n_items, dtype=np.int32)
         else:
             negatives = drawn if len(drawn) else step.targets
-        items = np.concatenate([step.targets, negatives, step.inputs])
-        n_columns = len(items) - len(step.inputs)
-        arrays = [*_hits_and_recent(step, negatives), items]
-        if self._constrained:
-            first = self._first_occurrence(items)
-            return [
-                *arrays,
-                *described(first, fixed=self._fixed),
-                *described(first[:n_columns], fixed=self._fixed),  # columns come first: their repeats are the same
-            ]
-        for part in (items[:n_columns], items[n_columns:]):
-            arrays += described(self._first_occurrence(part), fixed=self._fixed)
-        return arrays
+        columns = np.concatenate([step.targets, negatives])
+        return [*_hits_and_recent(step, negatives), *self._packing.pack(columns, step.inputs)]
 
-    def _step(self, step: SessionStep, arrays: list[np.ndarray], tensors: Iterator[Tensor]) -> _Prepared:
+    def _step(self, step: SessionStep, arrays: list[np.ndarray], tensors: Iterator[Tensor]) -> _StepTensors:
         hits = Hits(next(tensors), next(tensors), arrays[0])
         recent = Recent(next(tensors), next(tensors), next(tensors), arrays[2])
-        items = next(tensors)
-        n_columns = len(items) - len(step.inputs)
-        both = rows_from(items, tensors, fixed=self._fixed) if self._constrained else None
-        columns = rows_from(items[:n_columns], tensors, fixed=self._fixed)
-        inputs = items[n_columns:]
-        return _Prepared(
-            step,
-            different(inputs) if self._constrained else rows_from(inputs, tensors, fixed=self._fixed),
-            columns,
-            both,
-            hits,
-            recent,
-        )
+        return _StepTensors(step, self._packing.unpack(tensors, len(step.inputs)), hits, recent)
 
-    def _run_step(self, learner: Learner, step: _Prepared, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def _run_step(self, learner: Learner, step: _StepTensors, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         network, config = learner.network, self._config
-        n_targets = len(step.inputs.items)
-        inputs = network.input_table.index_select(0, step.inputs.items).requires_grad_()  # [R, E]
-        columns = network.output_table.index_select(0, step.columns.items).requires_grad_()  # [R + C, H]
-        bias = network.output_bias.index_select(0, step.columns.items)
+        n_targets = len(step.rows.inputs.items)
+        inputs = network.input_table.index_select(0, step.rows.inputs.items).requires_grad_()  # [R, E]
+        columns = network.output_table.index_select(0, step.rows.columns.items).requires_grad_()  # [R + C, H]
+        bias = network.output_bias.index_select(0, step.rows.columns.items)
         dense = network.dense.detach().requires_grad_()
 
         numbers, *of_layers = learner.drop_numbers(n_targets)
-        output = dropped(network.embedded(inputs), numbers, config.dropout_p_embed)
+        output = apply_dropout(network.embed(inputs), numbers, config.dropout_p_embed)
         following = []
         for number, layer in enumerate(network.layers_from(dense)):
-            output, last = layer.walk(output, state[number], step.layout.sizes)
+            output, last = layer.unroll(output, state[number], step.layout.sizes)
             following.append(last.detach())
-            output = dropped(output, of_layers[number], config.dropout_p_hidden)
+            output = apply_dropout(output, of_layers[number], config.dropout_p_hidden)
         query, scoring, bonus = network.query(output), network.scoring(columns), network.bonus(output, dense)
         loss, to = score_loss(
             learner.loss_gradient,
@@ -190,7 +162,7 @@ class WholeSession:
             scoring[:n_targets].detach(),
             scoring[n_targets:].detach(),
             bias[:n_targets],
-            bias[n_targets:] - self._correction(learner, step.columns.items[n_targets:]),
+            bias[n_targets:] - self._correction(learner, step.rows.columns.items[n_targets:]),
             step.hits,
             1 / config.batch_size,
             recent=step.recent,
@@ -204,16 +176,13 @@ class WholeSession:
         optimiser = learner.optimiser
         optimiser.update_all("dense", to_dense)
         if network.temperature is None:
-            optimiser.update_rows("output_bias", step.columns, torch.cat([to.target_bias, to.negative_bias]))
-        if step.both is not None:
-            optimiser.update_rows("output_table", step.both, torch.cat([to_columns, to_inputs]))
-        else:
-            optimiser.update_rows("output_table", step.columns, to_columns)
-            optimiser.update_rows("input_table", step.inputs, to_inputs)
+            optimiser.update_rows("output_bias", step.rows.columns, torch.cat([to.target_bias, to.negative_bias]))
+        to_rows = to_columns if step.rows.both is None else torch.cat([to_columns, to_inputs])
+        optimiser.update_tables(step.rows, to_rows, to_inputs)
         return loss, following
 
     def _correction(self, learner: Learner, negatives: Tensor) -> Tensor:
-        """logq · log(n q) of the negatives, [C]; 0 where nothing is drawn."""
+        """logq · log(n q) of the negatives, [C]; 0 if nothing is drawn."""
         logq = learner.loss.logq(self._config)
         if not logq or not self._sampler.n_sample:
             return torch.zeros(len(negatives), device=self._device)
@@ -237,7 +206,7 @@ def _hits(targets: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _hits_and_recent(step: SessionStep, negatives: np.ndarray) -> list[np.ndarray]:
-    """What `Hits` and `Recent` of a step are made of, int64.
+    """The arrays of `Hits` and `Recent` of a step, int64.
 
     Returns:
         Rows and negatives of the hits; then, for every pair of a row and a column whose item is among the row's recent

@@ -1,12 +1,11 @@
 """Scores, losses and their gradients a few rows at a time.
 
-A step of a thousand targets and four thousand negatives has four million scores. Made at once, that matrix is written
-to memory and read back for every pass of the loss, and forward and backward pass each do that several times. Made for
-a few rows at a time, the scores never leave the cache: they are computed, turned into losses and gradients, and the
-gradients multiplied on to what the scores were made from, before the next rows are begun. Memory stays small however
-many negatives there are.
+A step of a thousand targets and four thousand negatives has four million scores. Computed at once, that matrix is
+written to memory and read back for every pass of the loss, several times forward and backward. Computed a few rows at a
+time, the scores never leave the cache: they are turned into losses and gradients, and these into gradients of queries
+and negatives, before the next rows start. Memory stays small however many negatives there are.
 
-Products take their inputs in the given type (bfloat16 where that is fast) and everything else is float32.
+The inputs of products have the given type (bfloat16 where that is fast); everything else is float32.
 """
 
 from collections.abc import Callable
@@ -27,7 +26,7 @@ class Hits:
 
     Attributes:
         rows, negatives: int64 [X]; rows ascending.
-        rows_on_host: the rows once more, where cutting them into chunks makes nobody wait for a device.
+        rows_on_host: the rows on the host, where cutting them into chunks does not wait for the device.
     """
 
     rows: Tensor
@@ -37,12 +36,12 @@ class Hits:
 
 @dataclass(frozen=True)
 class Recent:
-    """Pairs of a row and one of its columns whose item was clicked a short while ago.
+    """Pairs of a row and one of its columns whose item is among the row's last clicks.
 
     Attributes:
         rows, columns: int64 [P]; rows ascending; column 0 is the target, column 1 + c negative c.
         places: int64 [P], which of the last K clicks it was.
-        rows_on_host: the rows once more, as in `Hits`.
+        rows_on_host: as in `Hits`.
     """
 
     rows: Tensor
@@ -90,17 +89,17 @@ def score_loss(
     """The scaled sum of the losses of R rows, each with its own target and C shared negatives, and its gradients.
 
     Args:
-        loss_gradient: as `Learner.loss_gradient`, of scores [r, 1 + C] with the target in the first column.
+        loss_gradient: `Learner.loss_gradient`, for scores [r, 1 + C] with the target in the first column.
         query: [R, H], the states' side of the product.
         target: [R, H], the scoring row of each row's target.
         negative: [C, H], the scoring rows of the negatives.
         target_bias: [R].
         negative_bias: [C], less the sampling correction.
-        hits: where a negative is a row's very target.
+        hits: where a negative is the row's own target.
         scale: factor of the sum.
-        recent: which columns were clicked a short while ago.
-        bonus: [R, K], what they score more.
-        lowered_is_excluded: exclude the hits by a very low score instead of by a mask.
+        recent: which columns are among the last clicks.
+        bonus: [R, K], added to their scores.
+        lowered_is_excluded: exclude the hits by a very low score instead of a mask.
         product_type: of the inputs of the products.
 
     Returns:

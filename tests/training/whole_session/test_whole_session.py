@@ -27,20 +27,20 @@ session_lists = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=9), m
 @given(session_lists, st.integers(1, 30), st.integers(1, 10), st.integers(0, 3))
 @settings(max_examples=200, deadline=None)
 def test_every_pair_is_trained_once_and_states_are_carried_over_windows(sessions, batch_size, window, seed):
-    """Every session walks on one row; where a window cuts it, its row goes on in the next step."""
+    """Every session stays on one row; where a window cuts it, its row continues in the next step."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session_batches, "WINDOW", window)
         batches = SessionBatches(Sessions.from_lists(sessions), batch_size)
         steps = list(batches.steps(np.random.default_rng(seed)))
     assert [step.number for step in steps] == list(range(batches.n_steps))
-    walked: list[list[int]] = []
+    trained: list[list[int]] = []
     rows: list[list[int]] = []
     for step in steps:
         assert step.sizes == sorted(step.sizes, reverse=True)
         assert len(step.sizes) <= window
         assert len(step.inputs) == len(step.targets) == sum(step.sizes)
         if not step.continues:
-            walked += rows
+            trained += rows
             rows = [[] for _ in range(step.sizes[0])]
         place = 0
         for size in step.sizes:
@@ -49,7 +49,7 @@ def test_every_pair_is_trained_once_and_states_are_carried_over_windows(sessions
                 assert not rows[row] or rows[row][-1] == clicked
                 rows[row] += [clicked, following] if not rows[row] else [following]
                 place += 1
-    assert sorted(walked + rows) == sorted(session for session in sessions if len(session) > 1)
+    assert sorted(trained + rows) == sorted(session for session in sessions if len(session) > 1)
 
 
 def test_batches_have_about_the_targets_asked_for_and_differ_between_epochs():
@@ -64,7 +64,7 @@ def test_batches_have_about_the_targets_asked_for_and_differ_between_epochs():
     assert any(not np.array_equal(a.inputs, b.inputs) for a, b in zip(first, other, strict=True))
 
 
-def test_walking_sessions_together_equals_walking_them_click_by_click():
+def test_unrolling_sessions_together_equals_stepping_click_by_click():
     generator = torch.Generator().manual_seed(0)
 
     def leaf(*shape):
@@ -72,7 +72,7 @@ def test_walking_sessions_together_equals_walking_them_click_by_click():
 
     layer = GRULayer(leaf(12, 5), leaf(12, 4), leaf(12), leaf(12))
     inputs, hidden = leaf(6, 5), leaf(3, 4)
-    outputs, last = layer.walk(inputs, hidden, [3, 2, 1])  # sessions of 3, 2 and 1 clicks
+    outputs, last = layer.unroll(inputs, hidden, [3, 2, 1])  # sessions of 3, 2 and 1 clicks
     expected, states = {}, []
     for session, rows in enumerate([[0, 3, 5], [1, 4], [2]]):
         state = hidden[session : session + 1]
