@@ -27,12 +27,12 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load what is asked for when it is asked for: most of a short command is start-up, and help needs no numpy."""
+    """Load a name on first use: most of a short command is start-up, and --help needs no numpy."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    """What is not loaded yet included, for completion in notebooks."""
+    """Include names that are not loaded yet, for completion in notebooks."""
     return sorted({*globals(), *__all__})

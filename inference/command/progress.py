@@ -1,4 +1,4 @@
-"""How far a long run has come: a bar on a terminal, a line now and then elsewhere, nothing for a short run."""
+"""Progress of a long run: a bar on a terminal, a line now and then elsewhere, nothing for a short run."""
 
 import sys
 import time
@@ -13,11 +13,11 @@ Report = Callable[[int, float | None], None]
 
 @contextmanager
 def report_progress(say: Callable[[str], None], has_terminal: bool) -> Iterator[Report]:
-    """A function to report to, which takes the sessions done and the share of the input that has been read.
+    """Yield a callback that takes the sessions done and the share of the input read.
 
     Args:
-        say: writes one line for people.
-        has_terminal: whether a bar may be drawn on standard error.
+        say: prints a line.
+        has_terminal: whether to draw a bar on standard error.
     """
     if has_terminal:
         with _bar() as report:
@@ -48,7 +48,7 @@ def _bar() -> Iterator[Report]:
     def report(done: int, share: float | None) -> None:
         nonlocal bar
         if bar is None and time.monotonic() - began >= SECONDS_BEFORE_BAR:
-            from rich.console import Console  # here, so that a short run starts without it
+            from rich.console import Console  # late: a short run needs none
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
             columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())

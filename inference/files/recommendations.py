@@ -1,17 +1,17 @@
 """Recommendations written for people (table) and for programs (jsonl, csv).
 
 * table: a heading and the ranked items of each session. The bar shows e^(score − best score): for a model trained with
-  cross-entropy, how likely the item is against the best one.
+  cross-entropy, the item's probability relative to the best one.
 * jsonl: {"session": …, "recommendations": [{"item": …, "score": …}, …], "unknown": […]}, one line a session. A session
-  ranked from the zero state, because nothing in it is known, has "from_zero_state": true as well.
-* csv: session, rank, item, score, known_clicks; the last is 0 for a session ranked from the zero state. A session for
-  which nothing is left to recommend has one row, in which rank, item and score are empty.
+  without a known item is ranked from the zero state and has "from_zero_state": true as well.
+* csv: session, rank, item, score, known_clicks; the last is 0 for a session ranked from the zero state. A session with
+  nothing left to recommend has one row with empty rank, item and score.
 
-Scores have nine digits, enough to give back every float32.
+Scores have nine digits, enough to restore every float32.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from json.encoder import encode_basestring as quote_json
 from typing import Any, Literal, TextIO, get_args
 
@@ -22,40 +22,44 @@ from inference.shared.errors import unknown_choice
 Format = Literal["table", "jsonl", "csv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-Writer = Callable[[Session, Recommendation], None]
+Writer = Callable[[Session, Recommendation], object]
 
 BAR_WIDTH = 20
 CLICKS_SHOWN = 5
 
 
 def create_writer(output_format: str, file: TextIO) -> Writer:
-    """A function that writes one session's recommendation after the other to a file.
+    """A function that writes the recommendations of a session to a file.
 
     Args:
         output_format: one of `FORMATS`.
-        file: an open text file; what comes before the first session is written at once.
+        file: an open text file; a header is written at once.
 
     Raises:
         UserError: an unknown format.
     """
-    makers = {"table": _table_writer, "jsonl": _json_writer, "csv": _csv_writer}
-    if output_format not in makers:
+    if output_format not in FORMATS:
         raise unknown_choice("output format", output_format, list(FORMATS))
-    return makers[output_format](file)
+    if output_format == "table":
+        return _create_table_writer(file)
+    if output_format == "jsonl":
+        return lambda session, recommendation: file.write(format_json(session.name, recommendation))
+    file.write("session,rank,item,score,known_clicks\n")
+    return lambda session, recommendation: file.writelines(_format_csv(session, recommendation))
 
 
 def write_similar(output_format: str, file: TextIO, item: str, similar: Sequence[tuple[str, float]]) -> None:
-    """Write the items that are like one item, best first, with their cosines.
+    """Write the items most similar to one item, best first, with their cosines.
 
     Args:
         output_format: one of `FORMATS`: a table, one line of JSON {"item": …, "similar": [{"item": …, "score": …}, …]},
             or csv with the columns item, rank, similar, score.
         file: an open text file.
-        item: the item they are like.
-        similar: their ids and cosines.
+        item: the item that was asked for.
+        similar: ids and cosines.
     """
     if output_format == "jsonl":
-        file.write(f'{{"item": {quote_json(item)}, "similar": [{_listed(similar)}]}}\n')
+        file.write(f'{{"item": {quote_json(item)}, "similar": [{_format_items(similar)}]}}\n')
     elif output_format == "csv":
         file.write("item,rank,similar,score\n")
         file.writelines(
@@ -77,18 +81,18 @@ def format_json(name: str, recommendation: Recommendation) -> str:
     >>> format_json("s1", Recommendation(items=("a",), scores=(0.5,), unknown=(), n_known=2))
     '{"session": "s1", "recommendations": [{"item": "a", "score": 0.5}], "unknown": []}\\n'
     """
-    ranked = zip(recommendation.items, recommendation.scores, strict=True)
+    items = _format_items(zip(recommendation.items, recommendation.scores, strict=True))
     unknown = ", ".join(map(quote_json, recommendation.unknown))
     flag = "" if recommendation.n_known else ', "from_zero_state": true'
-    return f'{{"session": {quote_json(name)}, "recommendations": [{_listed(ranked)}], "unknown": [{unknown}]{flag}}}\n'
+    return f'{{"session": {quote_json(name)}, "recommendations": [{items}], "unknown": [{unknown}]{flag}}}\n'
 
 
-def _listed(ranked: Iterable[tuple[str, float]]) -> str:
+def _format_items(ranked: Iterable[tuple[str, float]]) -> str:
     return ", ".join(f'{{"item": {quote_json(item)}, "score": {score:.9g}}}' for item, score in ranked)
 
 
 def quote_csv(text: str) -> str:
-    """A field of a CSV file (RFC 4180), in quotes where it must be; Python's writer leaves a lone \\r bare.
+    """A field of a CSV file (RFC 4180), quoted if necessary; Python's writer does not quote a lone \\r.
 
     >>> print(quote_csv("plain"), quote_csv('5" nail'), quote_csv("a,b"))
     plain "5"" nail" "a,b"
@@ -98,30 +102,16 @@ def quote_csv(text: str) -> str:
     return text
 
 
-def _json_writer(file: TextIO) -> Writer:
-    def write(session: Session, recommendation: Recommendation) -> None:
-        file.write(format_json(session.name, recommendation))
-
-    return write
-
-
-def _csv_writer(file: TextIO) -> Writer:
-    file.write("session,rank,item,score,known_clicks\n")
-
-    def write(session: Session, recommendation: Recommendation) -> None:
-        name, known = quote_csv(session.name), recommendation.n_known
-        if not recommendation.items:
-            file.write(f"{name},,,,{known}\n")
-        ranked = zip(recommendation.items, recommendation.scores, strict=True)
-        file.writelines(
-            f"{name},{rank},{quote_csv(item)},{score:.9g},{known}\n"
-            for rank, (item, score) in enumerate(ranked, start=1)
-        )
-
-    return write
+def _format_csv(session: Session, recommendation: Recommendation) -> Iterator[str]:
+    name, known = quote_csv(session.name), recommendation.n_known
+    if not recommendation.items:
+        yield f"{name},,,,{known}\n"
+    ranked = zip(recommendation.items, recommendation.scores, strict=True)
+    for rank, (item, score) in enumerate(ranked, start=1):
+        yield f"{name},{rank},{quote_csv(item)},{score:.9g},{known}\n"
 
 
-def _table_writer(file: TextIO) -> Writer:
+def _create_table_writer(file: TextIO) -> Writer:
     from rich.console import Console  # here, so that the other formats start without it
     from rich.text import Text
 
@@ -170,7 +160,7 @@ def _clicks(session: Session) -> str:
 
 
 def escape(text: str) -> str:
-    """Text with its control characters written out, so that an id cannot steer a terminal.
+    """Escape control characters, so that an id cannot control a terminal.
 
     >>> escape("a\\x1b[2J")
     'a\\\\x1b[2J'

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -95,19 +94,19 @@ def read_table(
         UserError: a column is missing or occurs twice, or a row has the wrong number of fields, an empty id or an
             invalid time.
     """
-    numbered = iter(lines)
-    header_line = next(numbered, None)
-    if header_line is None or not header_line.text.strip():
-        raise UserError(f"{name} has no header; expected a first line with the columns {_listed(columns)}")
-    source = _Texts(chain([header_line], numbered))
-    reader = csv.reader(source, delimiter=delimiter, strict=True)
+    reader = csv.reader((line.text + "\n" for line in lines), delimiter=delimiter, strict=True)
     try:
-        header = next(reader)
+        header = next(reader, None)
+        if not header:
+            raise UserError(
+                f"{name} has no header; expected a first line with the columns {columns.session}, {columns.item} and "
+                f"{columns.time}"
+            )
         session_at, item_at = find_column(header, columns.session, name), find_column(header, columns.item, name)
         time_at = find_column(header, columns.time, name) if has_times(header, columns, name, remark) else None
-        begins = source.line + 1
+        begins = reader.line_num + 1
         for fields in reader:
-            line, begins = begins, source.line + 1  # a quoted field may span several lines
+            line, begins = begins, reader.line_num + 1  # a quoted field may span several lines
             if not fields:
                 continue
             if len(fields) != len(header):
@@ -121,7 +120,7 @@ def read_table(
             time = None if time_at is None else parse_time(fields[time_at], name, line, columns.time)
             yield TableRow(line, session, item, time)
     except csv.Error as error:
-        raise UserError(f"{name}, line {source.line}: not a valid table row ({error})") from error
+        raise UserError(f"{name}, line {reader.line_num}: not a valid table row ({error})") from error
 
 
 class _Names:
@@ -150,21 +149,6 @@ class _Names:
             return True
         place = np.searchsorted(self._sorted, value)
         return bool(place < len(self._sorted) and self._sorted[place] == value)
-
-
-class _Texts:
-    """The text of each line, and the number of the latest line."""
-
-    def __init__(self, lines: Iterable[Line]):
-        self._lines = iter(lines)
-        self.line = 0
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        self.line, text = next(self._lines)
-        return text + "\n"
 
 
 def join_adjacent(rows: Iterable[TableRow], name: str) -> Iterator[Session]:
@@ -242,10 +226,6 @@ def _no_column(header: list[str], column: str, name: str) -> UserError:
         f"{name} has {problem} {column!r}; its columns are {', '.join(map(repr, header))}; name the right one with "
         "--session-column, --item-column or --time-column"
     )
-
-
-def _listed(columns: Columns) -> str:
-    return f"{columns.session}, {columns.item} and {columns.time}"
 
 
 def parse_time(text: str, name: str, line: int, column: str) -> Time:

@@ -1,10 +1,9 @@
 """The model file: one ONNX graph with everything that scoring needs, checked before any of it runs.
 
-FORMAT.md beside this module describes the file for readers in any language. What is checked on opening: that the file
-is ours and of a version we know; that the nodes are as they were exported and the vocabulary is unharmed (both by
-digest); that sizes in the metadata, the vocabulary and the weights agree; that the graph has the inputs and outputs it
-should. The digest of the weights takes a pass over the whole file, so it is checked only on request, by
-`Artifact.verify`.
+FORMAT.md in the folder above describes the file for readers in any language. Opening it checks that `gru4rec export`
+wrote it, in a known version; that the nodes and the vocabulary match their digests; and that the sizes in the metadata,
+the vocabulary and the weights agree. The digest of the weights takes a pass over the whole file, so only
+`Artifact.verify` checks it.
 """
 
 import hashlib
@@ -12,6 +11,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,9 @@ import numpy as np
 
 from inference.model.format import (
     FORMAT_VERSION,
-    INPUTS,
     MINUS_INFINITY,
     OUTPUT_BIAS,
     OUTPUT_WEIGHT,
-    OUTPUTS,
     RECENT_BIAS,
     RECENT_WEIGHT,
     SCAN_BLOCK,
@@ -34,31 +32,28 @@ from inference.model.format import (
 )
 from inference.model.onnx_reader import FLOAT, OnnxFile
 from inference.model.providers import create_session, load_onnxruntime
-from inference.shared.errors import UserError, one_line, unknown_choice
+from inference.shared.errors import UserError, unknown_choice
 from inference.shared.system import MOST_THREADS
 from inference.shared.vocabulary import Vocabulary
-
-_INPUT_TYPES = ("tensor(int64)", "tensor(int64)", "tensor(float)", "tensor(int64)", "tensor(int64)")
-_OUTPUT_TYPES = ("tensor(int64)", "tensor(float)", "tensor(float)")
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """An opened and checked model file; nothing has been run yet.
+    """A checked model file; nothing has been run yet.
 
     Args:
         path: the file.
-        file: its parts.
+        file: its metadata and tensors.
         vocabulary: the N items and their numbers.
         layer_widths: the width of each GRU layer, first to last.
-        score_activation: what was applied to the scores; "linear" for raw logits.
-        temperature: None where scores are dot products; where they are cosines, the factor of the state after it is
+        score_activation: the function applied to the scores; "linear" for raw logits.
+        temperature: None if scores are dot products; if they are cosines, the factor of the state after it is
             normalised to length 1 (the item rows are normalised already).
-        n_recent: how many of the last clicks are part of the state, their items having a bonus; 0 for none.
+        n_recent: how many of the last clicks are part of the state, so that their items get a bonus; 0 for none.
         exporter: the program and version that wrote the file.
-        config: the training configuration, as the exporter gave it.
-        metrics: figures the exporter gave, such as {"recall@20": …}.
-        scan: None where every item is scored exactly; else how a large catalogue is scanned first, such as
+        config: the training configuration.
+        metrics: figures such as {"recall@20": …}.
+        scan: None if every item is scored exactly; else how a large catalogue is scanned first, such as
             {"kind": "int8", "sessions": 1000, "agreement@20": 0.9999}.
     """
 
@@ -85,7 +80,7 @@ class Artifact:
         return len(self.layer_widths) + bool(self.n_recent), max(*self.layer_widths, self.n_recent)
 
     def query(self, hidden: np.ndarray) -> np.ndarray:
-        """What item rows are multiplied with, [batch, last width], from states [parts, batch, width]."""
+        """The factor of the item rows, [batch, last width], from states [parts, batch, width]."""
         state = self._last_output(hidden)
         if self.temperature is None:
             return state
@@ -94,7 +89,7 @@ class Artifact:
         return query
 
     def recent(self, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The items of the last clicks, int64 [batch, K] (-1 for no click), and what they score more, [batch, K]."""
+        """The items of the last clicks, int64 [batch, K] (-1 for no click), and their bonus, [batch, K]."""
         items = hidden[-1, :, : self.n_recent].astype(np.int64) - 1
         if not self.n_recent:
             return items, hidden[-1, :, :0]
@@ -106,15 +101,14 @@ class Artifact:
 
     @classmethod
     def open(cls, path: str | Path) -> "Artifact":
-        """Map a model file, check it, and decode what describes it.
+        """Map a model file, check it, and decode its metadata.
 
         Raises:
-            UserError: the file cannot be read, was not made by this project, is of another format version, or is
-                damaged; the text says which.
+            UserError: the file cannot be read, is of another origin or format version, or is damaged.
         """
         path = Path(path)
-        if os.path.isdir(path):  # unlike Path.is_dir it leaves it to the reading to say what is wrong with a name
-            inside = min(path.glob("*.onnx"), default=None)  # as a search leaves one; training leaves weights to export
+        if os.path.isdir(path):  # unlike Path.is_dir it accepts any name
+            inside = min(path.glob("*.onnx"), default=None)  # a search leaves one, training leaves weights to export
             remedy = (
                 f"name the file in it, {inside}" if inside else f"write it with gru4rec export {path} --out FILE.onnx"
             )
@@ -131,11 +125,10 @@ class Artifact:
             )
         if file.graph_sha256 != metadata.text("graph_sha256"):
             raise UserError(f"{path} is damaged: its graph is not the one that was exported; copy or export it again")
-        vocabulary = _vocabulary(metadata)
         artifact = cls(
             path=path,
             file=file,
-            vocabulary=vocabulary,
+            vocabulary=_read_vocabulary(metadata),
             layer_widths=tuple(metadata.integers("layer_widths")),
             score_activation=metadata.text("score_activation"),
             temperature=metadata.positive_number("temperature") if "temperature" in file.metadata else None,
@@ -177,10 +170,10 @@ class Artifact:
             raise metadata.damaged(f"no tensor {SCAN_SCALE!r} of shape [{n_blocks}]")
 
     def check_finite(self) -> None:
-        """Look for weights that are NaN or infinite; reads the whole file.
+        """Check that no weight is NaN or infinite; reads the whole file.
 
         Raises:
-            UserError: there are some.
+            UserError: one is.
         """
         # onnxruntime's sigmoid and tanh turn NaN into ordinary numbers, so NaN weights would go unnoticed
         for name, tensor in self.file.tensors.items():
@@ -221,42 +214,24 @@ class Artifact:
         """An onnxruntime session of the graph, ready to run.
 
         Args:
-            provider: what runs it: "cpu", "cuda", or "auto" for CUDA where it starts and else the CPU.
+            provider: what runs it: "cpu", "cuda", or "auto" for CUDA if it starts and else the CPU.
             threads: the number of threads that one run may use; None leaves it to onnxruntime.
 
         Raises:
-            UserError: a provider that is unknown or does not start here, weights that are not finite, or a graph that
-                onnxruntime refuses or whose inputs and outputs are not ours.
+            UserError: a provider that is unknown or does not start here, an impossible number of threads, weights that
+                are not finite, or a graph that onnxruntime refuses.
         """
-        if threads is not None and threads < 1:
-            raise UserError(f"expected at least one thread, got {threads}")
-        if threads is not None and threads > MOST_THREADS:
-            raise UserError(f"expected at most {MOST_THREADS:,} threads, got {threads}")
+        if threads is not None and not 1 <= threads <= MOST_THREADS:
+            raise UserError(f"expected between 1 and {MOST_THREADS:,} threads, got {threads}")
         self.check_finite()
         options = load_onnxruntime().SessionOptions()
-        options.log_severity_level = 4  # what goes wrong is raised; nothing is to be printed beside it
+        options.log_severity_level = 4  # print nothing: errors are raised
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # costs no latency, frees the cores
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        try:
-            session = create_session(self.path, options, provider)
-        except UserError:
-            raise
-        except Exception as error:  # onnxruntime raises a class of its own for every status
-            raise UserError(f"onnxruntime refuses {self.path}: {one_line(error)}") from error
-        inputs = {node.name: (node.type, len(node.shape)) for node in session.get_inputs()}
-        outputs = {node.name: (node.type, len(node.shape)) for node in session.get_outputs()}
-        expected_inputs = dict(zip(INPUTS, zip(_INPUT_TYPES, (2, 1, 3, 2, 1), strict=True), strict=True))
-        expected_outputs = dict(zip(OUTPUTS, zip(_OUTPUT_TYPES, (2, 2, 3), strict=True), strict=True))
-        if inputs != expected_inputs or outputs != expected_outputs:
-            raise UserError(
-                f"{self.path} has the inputs {sorted(inputs)} and outputs {sorted(outputs)}; expected {list(INPUTS)} "
-                f"and {list(OUTPUTS)} with their types; export the model again"
-            )
-        return session
+        options.intra_op_num_threads = threads or 0  # 0: onnxruntime chooses
+        return create_session(self.path, options, provider)
 
 
-def _vocabulary(metadata: "_Metadata") -> Vocabulary:
+def _read_vocabulary(metadata: "_Metadata") -> Vocabulary:
     content = metadata.bytes("vocab")
     if hashlib.sha256(content).hexdigest() != metadata.text("vocab_sha256"):
         raise metadata.damaged("the vocabulary does not match its digest")
@@ -271,7 +246,7 @@ def _vocabulary(metadata: "_Metadata") -> Vocabulary:
 
 @dataclass(frozen=True)
 class _Metadata:
-    """The file's key-value pairs, decoded one at a time with errors that name the file and the key."""
+    """The file's key-value pairs; errors name the file and the key."""
 
     path: Path
     file: OnnxFile
@@ -291,19 +266,16 @@ class _Metadata:
             raise self.damaged(f"metadata {key!r} is not UTF-8") from error
 
     def integers(self, key: str) -> list[int]:
-        text = self.text(key)
-        if not all(part.isascii() and part.isdigit() and len(part) < 19 for part in text.split(",")):
-            raise self.damaged(f"metadata {key!r} is {text[:40]!r} instead of whole numbers")
-        return [int(part) for part in text.split(",")]
+        try:
+            return [int(part) for part in self.text(key).split(",")]
+        except ValueError as error:
+            raise self.damaged(f"metadata {key!r} is {self.text(key)[:40]!r} instead of whole numbers") from error
 
     def positive_number(self, key: str) -> float:
-        try:
-            value = float(self.text(key))
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and value > 0):
-            raise self.damaged(f"metadata {key!r} is {self.text(key)[:40]!r} instead of a positive number")
-        return value
+        with suppress(ValueError):
+            if 0 < (value := float(self.text(key))) < math.inf:
+                return value
+        raise self.damaged(f"metadata {key!r} is {self.text(key)[:40]!r} instead of a positive number")
 
     def mapping(self, key: str) -> dict[str, Any]:
         try:

@@ -1,4 +1,4 @@
-"""What a model file holds and what would run it here, as pairs of a name and a value."""
+"""What a model file holds and what can run it here, as pairs of a name and a value."""
 
 import json
 import platform
@@ -12,8 +12,7 @@ from inference.shared.errors import UserError
 from inference.shared.system import count_cores
 
 CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "sve", "i8mm")
-"""Instructions that decide how fast matrix products are."""
-
+"""Instructions that make matrix products fast."""
 
 LONGEST_VALUE = 160
 MATCHING_DIGESTS = "the vocabulary, the graph and the weights match their digests"
@@ -21,17 +20,15 @@ INSTALLATION_CONFLICT = "onnxruntime and onnxruntime-gpu overwrite each other: u
 
 
 def describe(artifact: Artifact, threads: int | None = None, verified: bool = False) -> dict[str, Any]:
-    """The contents of an opened model file and its surroundings; JSON values.
+    """A model file and its environment as JSON values; a provider "runs" if a session of this model started on it.
 
     Args:
-        artifact: the opened model file.
-        threads: how many were asked for; None for one per core.
-        verified: whether `Artifact.verify` found nothing, so that this can be said.
-
-    A provider counts as running only after a session of this very model has started on it.
+        artifact: the model file.
+        threads: as asked for; None for one per core.
+        verified: whether `Artifact.verify` has passed.
     """
     n_bytes = sum(len(tensor.raw) for tensor in artifact.file.tensors.values())
-    both = _installed("onnxruntime") is not None and _installed("onnxruntime-gpu") is not None
+    both = _find_version("onnxruntime") is not None and _find_version("onnxruntime-gpu") is not None
     return {
         "model": str(artifact.path),
         "bytes": artifact.path.stat().st_size,
@@ -48,13 +45,13 @@ def describe(artifact: Artifact, threads: int | None = None, verified: bool = Fa
         "metrics": dict(artifact.metrics),
         **artifact.digests(),
         **({"verified": MATCHING_DIGESTS} if verified else {}),
-        "gru4rec": _installed("gru4rec"),
-        "onnxruntime": _installed("onnxruntime"),
-        "onnxruntime-gpu": _installed("onnxruntime-gpu"),
+        "gru4rec": _find_version("gru4rec"),
+        "onnxruntime": _find_version("onnxruntime"),
+        "onnxruntime-gpu": _find_version("onnxruntime-gpu"),
         **({"warning": INSTALLATION_CONFLICT} if both else {}),
         "threads": threads or count_cores(),
-        "provider_cpu": _provider(artifact, "cpu"),
-        "provider_cuda": _provider(artifact, "cuda"),
+        "provider_cpu": _try_provider(artifact, "cpu"),
+        "provider_cuda": _try_provider(artifact, "cuda"),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cpu_features": _cpu_features(),
@@ -63,7 +60,7 @@ def describe(artifact: Artifact, threads: int | None = None, verified: bool = Fa
 
 
 def format_text(values: dict[str, Any]) -> str:
-    """The pairs as lines, names in one column, nested ones indented; with a final line break.
+    """The pairs as lines, with the names in one column and nested ones indented.
 
     >>> print(format_text({"items": 3, "config": {"loss": "bpr-max"}}), end="")
     items   3
@@ -76,14 +73,14 @@ def format_text(values: dict[str, Any]) -> str:
     for name, value in values.items():
         if isinstance(value, dict):
             out.append(name)
-            out += [f"{'  ' + inner:{width}}{_shown(inner_value)}" for inner, inner_value in value.items()]
+            out += [f"{'  ' + inner:{width}}{_format_value(inner_value)}" for inner, inner_value in value.items()]
         else:
-            out.append(f"{name:{width}}{_shown(value)}")
+            out.append(f"{name:{width}}{_format_value(value)}")
     return "\n".join(line.rstrip() for line in out) + "\n"
 
 
-def _shown(value: Any) -> str:
-    """A value on one line; --format jsonl has all of a long one."""
+def _format_value(value: Any) -> str:
+    """A value on one line, shortened if it is long."""
     if isinstance(value, list) and not any(isinstance(element, dict | list) for element in value):
         text = ", ".join(map(str, value)) or "none"
     elif isinstance(value, dict | list):
@@ -93,7 +90,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
 
 
-def _provider(artifact: Artifact, provider: str) -> str:
+def _try_provider(artifact: Artifact, provider: str) -> str:
     try:
         artifact.create_session(provider)
     except UserError as error:
@@ -102,7 +99,7 @@ def _provider(artifact: Artifact, provider: str) -> str:
 
 
 def _cpu_features() -> list[str] | None:
-    """The known features of this processor; None where the system does not list them."""
+    """The features of this processor among `CPU_FEATURES`; None if the system does not list them."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             listed = re.search(r"^(?:flags|Features)\s*:(.*)$", file.read(), re.MULTILINE)
@@ -111,7 +108,7 @@ def _cpu_features() -> list[str] | None:
     return [feature for feature in CPU_FEATURES if feature in listed.group(1).split()] if listed else None
 
 
-def _installed(distribution: str) -> str | None:
+def _find_version(distribution: str) -> str | None:
     try:
         return version(distribution)
     except PackageNotFoundError:

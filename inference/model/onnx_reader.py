@@ -1,8 +1,8 @@
 """The parts of an ONNX file that scoring needs, read straight from its bytes.
 
-onnxruntime runs a graph but hands out neither its weights nor its structure, and the `onnx` package belongs to
-training. An ONNX file is a protocol-buffer message of a few well-known fields, so a short reader is enough: it walks
-the memory-mapped file, skips over what it does not need, and touches no weight before somebody asks for it.
+onnxruntime runs a graph but gives access to neither its weights nor its structure, and the `onnx` package belongs to
+training. An ONNX file is a protocol-buffer message of a few well-known fields, so a short reader is enough: it scans
+the memory-mapped file, skips what it does not need, and reads weights only on request.
 
 Everything is bounds-checked: any byte string gives an `OnnxFile` or one `UserError`.
 """
@@ -27,7 +27,7 @@ FLOAT, INT64 = 1, 7
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One constant of the graph, where it lies in the file.
+    """One constant of the graph, as a view of the file.
 
     Args:
         name: its name in the graph.
@@ -58,7 +58,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """What was found in an ONNX file.
+    """The metadata and tensors of an ONNX file.
 
     Args:
         metadata: the key-value pairs of `metadata_props`; values are undecoded UTF-8.
@@ -75,7 +75,7 @@ class OnnxFile:
         """Map a file and find its parts.
 
         Raises:
-            UserError: the file cannot be read, or is no ONNX file, or only a part of one.
+            UserError: the file cannot be read, is not ONNX, or is cut short.
         """
         content = _map_file(path)
         try:
@@ -87,11 +87,11 @@ class OnnxFile:
     def _parse(cls, content: memoryview, folder: Path) -> "OnnxFile":
         graphs: list[memoryview] = []
         metadata: dict[str, memoryview] = {}
-        for field in _fields(content):
+        for field in _parse_fields(content):
             if field.number == 7:
                 graphs.append(field.payload())
             elif field.number == 14:
-                key, value = _key_and_value(field.payload())
+                key, value = _parse_entry(field.payload())
                 if key in metadata:
                     raise _MalformedError(f"metadata {key!r} occurs twice")
                 metadata[key] = value
@@ -99,9 +99,9 @@ class OnnxFile:
             raise _MalformedError(f"{len(graphs)} graphs instead of one")
         tensors: dict[str, StoredTensor] = {}
         structure = hashlib.sha256()
-        for field in _fields(graphs[0]):
+        for field in _parse_fields(graphs[0]):
             if field.number == 5:
-                tensor = _tensor(field.payload(), folder)
+                tensor = _parse_tensor(field.payload(), folder)
                 if tensor.name in tensors:
                     raise _MalformedError(f"tensor {tensor.name!r} occurs twice")
                 tensors[tensor.name] = tensor
@@ -146,7 +146,7 @@ class _Field(NamedTuple):
         return self.content
 
 
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
+def _parse_varint(view: memoryview, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(view):
@@ -159,18 +159,18 @@ def _varint(view: memoryview, at: int) -> tuple[int, int]:
     raise _MalformedError("a number has too many bytes")
 
 
-def _fields(view: memoryview) -> Iterator[_Field]:
+def _parse_fields(view: memoryview) -> Iterator[_Field]:
     at = 0
     nothing = view[:0]
     while at < len(view):
         start = at
-        tag, at = _varint(view, at)
+        tag, at = _parse_varint(view, at)
         number, wire_type = tag >> 3, tag & 7
         value, content = 0, nothing
         if wire_type == VARINT:
-            value, at = _varint(view, at)
+            value, at = _parse_varint(view, at)
         elif wire_type == BYTES:
-            length, at = _varint(view, at)
+            length, at = _parse_varint(view, at)
             content = view[at : at + length]
             at += length
         elif wire_type == FIXED64:
@@ -184,67 +184,64 @@ def _fields(view: memoryview) -> Iterator[_Field]:
         yield _Field(number, wire_type, value, content, view[start:at])
 
 
-def _text(content: memoryview) -> str:
+def _decode(content: memoryview) -> str:
     try:
         return str(content, "utf-8")
     except UnicodeDecodeError as error:
         raise _MalformedError("a name is not UTF-8") from error
 
 
-def _key_and_value(content: memoryview) -> tuple[str, memoryview]:
+def _parse_entry(content: memoryview) -> tuple[str, memoryview]:
     key, value = "", content[:0]
-    for field in _fields(content):
+    for field in _parse_fields(content):
         if field.number == 1:
-            key = _text(field.payload())
+            key = _decode(field.payload())
         elif field.number == 2:
             value = field.payload()
     return key, value
 
 
-def _tensor(content: memoryview, folder: Path) -> StoredTensor:
+def _parse_tensor(content: memoryview, folder: Path) -> StoredTensor:
     name, data_type, raw, location = "", 0, content[:0], 0
     shape: list[int] = []
     outside: dict[str, str] = {}
-    for field in _fields(content):
+    for field in _parse_fields(content):
         if field.number == 1 and field.wire_type == VARINT:
             shape.append(field.value)
         elif field.number == 1:  # packed
             packed, at = field.payload(), 0
             while at < len(packed):
-                size, at = _varint(packed, at)
+                size, at = _parse_varint(packed, at)
                 shape.append(size)
         elif field.number == 2:
             data_type = field.value
         elif field.number == 8:
-            name = _text(field.payload())
+            name = _decode(field.payload())
         elif field.number == 9:
             raw = field.payload()
         elif field.number == 13:
-            key, value = _key_and_value(field.payload())
-            outside[key] = _text(value)
+            key, value = _parse_entry(field.payload())
+            outside[key] = _decode(value)
         elif field.number == 14:
             location = field.value
     if location or outside:
-        raw = _outside(outside, folder)
+        raw = _read_external(outside, folder)
     return StoredTensor(name, tuple(shape), data_type, raw)
 
 
-def _outside(entries: dict[str, str], folder: Path) -> memoryview:
-    """The bytes of a tensor that lies in another file, which has to be a plain file in the model's own folder.
-
-    Runtimes refuse other places as well, but not all of their versions do.
-    """
+def _read_external(entries: dict[str, str], folder: Path) -> memoryview:
+    """The bytes of a tensor in another file, which must be a plain file in the model's own folder."""
     location = entries.get("location", "")
     path = folder / location
     if not location or Path(location).name != location or location in (".", "..") or path.is_symlink():
         raise UserError(
-            f"expected weights in a file of the model's folder {folder}, got the place {location!r}; the model "
+            f"expected weights in a file of the model's folder {folder}, got the path {location!r}; the model "
             "is damaged or was made to read other files"
         )
     content = _map_file(path)
     numbers = [entries.get(key, "") for key in ("offset", "length")]
     if not all(number.isascii() and number.isdigit() and len(number) < 19 for number in numbers):
-        raise _MalformedError("the place of a tensor in another file is no number")
+        raise _MalformedError("the offset of a tensor in another file is no number")
     start, length = map(int, numbers)
     if start + length > len(content):
         raise UserError(f"{path} is cut short: expected at least {start + length} bytes, got {len(content)}")

@@ -1,7 +1,7 @@
-"""What computes: the processor, or a graphics card through CUDA.
+"""Sessions of onnxruntime on the CPU, or on a GPU with CUDA.
 
-Asked for CUDA on a machine where it cannot start, onnxruntime goes on with the CPU and says so in a log line, if at
-all. Here a provider is either the one that was asked for, or an error; only "auto" chooses.
+If CUDA cannot start, onnxruntime falls back to the CPU and at most logs it. Here a session runs on the provider that
+was asked for, or there is an error; only "auto" chooses.
 """
 
 import contextlib
@@ -18,22 +18,20 @@ PROVIDERS = ("auto", *EXECUTION_PROVIDERS)
 
 
 def load_onnxruntime() -> Any:
-    """The module onnxruntime, imported when it is asked for, so that what needs no session starts without it.
+    """Import onnxruntime, late, because commands that need no session start faster without it.
 
     Raises:
-        UserError: it cannot be imported, or is there in part: onnxruntime and onnxruntime-gpu share their folder, and
-            whoever removes one of them takes it from the other.
+        UserError: it is missing or incomplete: onnxruntime and onnxruntime-gpu share a folder, so removing one of them
+            breaks the other.
     """
     try:
         import onnxruntime
 
         _ = onnxruntime.InferenceSession, onnxruntime.SessionOptions
     except (ImportError, AttributeError) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
-            raise UserError("onnxruntime is not installed; install onnxruntime-gpu, or onnxruntime") from error
         raise UserError(
-            f"onnxruntime is not there as a whole ({one_line(error)}); uninstall onnxruntime and onnxruntime-gpu, then "
-            "install one of them"
+            f"onnxruntime is missing or incomplete ({one_line(error)}); uninstall onnxruntime and onnxruntime-gpu, "
+            "then install one of them"
         ) from error
     return onnxruntime
 
@@ -44,24 +42,28 @@ def create_session(path: Path, options: Any, provider: str) -> Any:
     Args:
         path: the model file.
         options: onnxruntime's SessionOptions.
-        provider: "cpu", "cuda", or "auto": CUDA where it starts, else the CPU.
+        provider: "cpu", "cuda", or "auto" for CUDA if it starts and else the CPU.
 
     Raises:
-        UserError: an unknown provider, or CUDA where it does not start.
-        Exception: whatever onnxruntime raises on a graph that it refuses.
+        UserError: the provider is unknown, CUDA does not start, or onnxruntime refuses the graph.
     """
     if provider not in PROVIDERS:
         raise unknown_choice("provider", provider, list(PROVIDERS))
     onnxruntime = load_onnxruntime()
-    if provider != "cpu":
-        obstacle = _obstacle_to_cuda(onnxruntime)
-        session = None if obstacle else _cuda_session(onnxruntime, path, options)
-        if session is not None:
-            return session
-        if provider == "cuda":
-            obstacle = obstacle or "its libraries did not load; onnxruntime needs CUDA 13 and cuDNN 9"
-            raise UserError(f"CUDA cannot run here: {obstacle}; use the provider cpu")
-    return onnxruntime.InferenceSession(str(path), options, providers=[EXECUTION_PROVIDERS["cpu"]])
+    try:
+        if provider != "cpu":
+            obstacle = _find_cuda_obstacle(onnxruntime)
+            session = None if obstacle else _create_cuda_session(onnxruntime, path, options)
+            if session is not None:
+                return session
+            if provider == "cuda":
+                obstacle = obstacle or "its libraries did not load; onnxruntime needs CUDA 13 and cuDNN 9"
+                raise UserError(f"CUDA cannot run here: {obstacle}; use the provider cpu")
+        return onnxruntime.InferenceSession(str(path), options, providers=[EXECUTION_PROVIDERS["cpu"]])
+    except UserError:
+        raise
+    except Exception as error:  # onnxruntime raises a class of its own for every status
+        raise UserError(f"onnxruntime refuses {path}: {one_line(error)}") from error
 
 
 def find_provider(session: Any) -> str:
@@ -69,7 +71,7 @@ def find_provider(session: Any) -> str:
     return "cuda" if session.get_providers()[0] == EXECUTION_PROVIDERS["cuda"] else "cpu"
 
 
-def _obstacle_to_cuda(onnxruntime: Any) -> str | None:
+def _find_cuda_obstacle(onnxruntime: Any) -> str | None:
     if EXECUTION_PROVIDERS["cuda"] not in onnxruntime.get_available_providers():
         return "the installed onnxruntime was built without it (the package onnxruntime-gpu has it)"
     try:
@@ -79,9 +81,9 @@ def _obstacle_to_cuda(onnxruntime: Any) -> str | None:
     return None
 
 
-def _cuda_session(onnxruntime: Any, path: Path, options: Any) -> Any:
-    exactly = {"use_tf32": "0"}  # else products are rounded to ten bits
-    onnxruntime.set_default_logger_severity(4)  # what it would print is said by the error below
+def _create_cuda_session(onnxruntime: Any, path: Path, options: Any) -> Any:
+    exactly = {"use_tf32": "0"}  # or products are rounded to ten bits
+    onnxruntime.set_default_logger_severity(4)  # the error says what it would print
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             onnxruntime.preload_dlls()  # finds the CUDA libraries that came as Python packages
@@ -92,5 +94,5 @@ def _cuda_session(onnxruntime: Any, path: Path, options: Any) -> Any:
         onnxruntime.set_default_logger_severity(2)
     if find_provider(session) != "cuda":
         return None
-    session.disable_fallback()  # else an error on the card would move the session to the CPU
+    session.disable_fallback()  # or an error on the GPU would move the session to the CPU
     return session

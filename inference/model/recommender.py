@@ -1,10 +1,10 @@
 """Recommendations from a model file: whole sessions in batches, or click by click with the state carried.
 
-The two ways give the same numbers, because one graph serves both: a session of T clicks is T steps of one click.
-Sessions of similar length share a batch, so that little padding is computed.
+Both give the same numbers, because one graph serves both: a session of T clicks is T steps of one click. Sessions of
+similar length share a batch, to save padding.
 
-Items the model does not know are skipped, as if they had not been clicked, and reported. A session of which nothing is
-known is ranked from the zero state: what the model recommends to somebody it knows nothing about.
+Clicks on items that the model does not know are skipped and reported. A session without a known item is ranked from the
+zero state.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,10 +32,10 @@ class Recommendation:
     """The best items for one session, best first.
 
     Args:
-        items: ids of the recommended items; fewer than asked for where exclusions leave no more.
+        items: ids of the recommended items; fewer than k if exclusions leave no more.
         scores: their scores, comparable within this session.
         unknown: the session's clicks on items that the model does not know, in their order.
-        n_known: how many clicks the ranking rests on; 0 means that it is the ranking from the zero state.
+        n_known: clicks that the ranking is based on; 0 for the ranking from the zero state.
     """
 
     items: tuple[str, ...]
@@ -46,13 +46,13 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """Where a session stands after its clicks so far.
+    """The state of a session after its clicks so far.
 
     Args:
-        hidden: float32 [parts, 1, width], `Artifact.state_shape` with one row.
+        hidden: float32 [parts, 1, width], `Artifact.state_shape` with one session.
         n_known: clicks on known items so far.
-        seen: numbers of the distinct items clicked so far, in the order of their first clicks; of a state that was kept
-            elsewhere any sequence will do, such as the list that JSON makes of it.
+        seen: numbers of the distinct items clicked so far, in the order of their first clicks; any sequence, such as a
+            list read from JSON.
     """
 
     hidden: np.ndarray
@@ -66,11 +66,11 @@ class Recommender:
     Args:
         artifact: the opened model file.
         session: an onnxruntime session of its graph.
-        workers: how many batches `recommend` computes side by side. For many sessions, several workers of one thread
-            each are faster than one of several threads, which wait for one another at every node of the graph.
+        workers: how many batches `recommend` computes in parallel. For many sessions, several workers of one thread
+            each are faster than one of several threads, which wait for each other at every node of the graph.
 
     Attributes:
-        provider: what computes, "cpu" or "cuda".
+        provider: "cpu" or "cuda".
     """
 
     def __init__(self, artifact: Artifact, session: Any, workers: int = 1):
@@ -87,17 +87,16 @@ class Recommender:
     def load(
         cls, path: str | Path, provider: str = "cpu", threads: int | None = None, workers: int = 1
     ) -> "Recommender":
-        """Open a model file and make it ready to run.
+        """Open a model file.
 
         Args:
             path: the file that `gru4rec export` wrote.
-            provider: what computes: "cpu", "cuda", or "auto" for CUDA where it starts and else the CPU.
-            threads: threads for one computation; None lets onnxruntime choose.
-            workers: how many batches `recommend` computes side by side.
+            provider: "cpu", "cuda", or "auto" for CUDA if it starts and else the CPU.
+            threads: threads for one batch; None lets onnxruntime choose.
+            workers: how many batches `recommend` computes in parallel.
 
         Raises:
-            UserError: the file is missing, not ours, of another version or damaged; or a provider that does not start
-                here, or an impossible number of threads.
+            UserError: as `Artifact.open` and `Artifact.create_session`.
         """
         artifact = Artifact.open(path)
         return cls(artifact, artifact.create_session(provider, threads), workers)
@@ -127,7 +126,7 @@ class Recommender:
             exclude: ids that are never recommended; ids that the model does not know have no effect. A list that serves
                 many calls is best given as a tuple, which is looked up only once; so is `allow`.
             allow: ids that alone may be recommended; None for every item. Only these items are scored.
-            unknown: "skip" goes on over unknown items and reports them, "error" raises.
+            unknown: "skip" skips unknown items and reports them, "error" raises.
             batch_size: sessions computed together; None chooses by the size of the catalogue.
 
         Returns:
@@ -140,9 +139,9 @@ class Recommender:
         self._check_k(k)
         if batch_size is not None and batch_size < 1:
             raise UserError(f"expected a batch size of at least 1, got {batch_size}")
-        candidates = self._candidates(exclude, allow)
+        candidates = self._find_candidates(exclude, allow)
         batch_size = batch_size or max(1, min(256, SCORES_PER_BATCH // self._workers // (len(self._terms) + 1)))
-        encoded = [self._encoded(session, unknown) for session in sessions]
+        encoded = [self._encode(session, unknown) for session in sessions]
         results: list[Recommendation | None] = [None] * len(encoded)
 
         def compute(places: list[int]) -> None:
@@ -152,9 +151,9 @@ class Recommender:
                 [row.numbers for row in rows], self._scorer.zero_state(len(rows)), k, candidates, seen
             )
             for place, row, row_ids, row_scores in zip(places, rows, ids, scores, strict=True):
-                results[place] = self._recommendation(row_ids, row_scores, row.unknown, len(row.numbers))
+                results[place] = self._create_recommendation(row_ids, row_scores, row.unknown, len(row.numbers))
 
-        batches = list(_batches([len(session.numbers) for session in encoded], batch_size))
+        batches = list(_split_batches([len(session.numbers) for session in encoded], batch_size))
         if self._workers == 1 or len(batches) == 1:
             for batch in batches:
                 compute(batch)
@@ -178,15 +177,15 @@ class Recommender:
         allow: Iterable[str] | None = None,
         unknown: UnknownPolicy = "skip",
     ) -> tuple[SessionState, Recommendation]:
-        """Take one more click of a session and recommend what comes next.
+        """Process one more click of a session and recommend what comes next.
 
         The recommendation equals that of `recommend` for the whole session so far, at the cost of one click.
 
         Args:
-            state: where the session stands, from `new_state` or an earlier step; left as it is.
-            item: the id that was clicked; an unknown one leaves the session where it stood.
+            state: of the session, from `new_state` or an earlier step; not modified.
+            item: the id that was clicked; an unknown one leaves the state unchanged.
             k: how many items to recommend, 1 … the number of items.
-            exclude_seen: never recommend what the session holds.
+            exclude_seen: never recommend items of the session itself.
             exclude, allow, unknown: as in `recommend`.
 
         Returns:
@@ -222,11 +221,11 @@ class Recommender:
                     f"expected a state of shape {list(shape)} in float32, got {list(state.hidden.shape)} in "
                     f"{state.hidden.dtype}; a state belongs to the model that made it"
                 )
-        candidates = self._candidates(exclude, allow)
+        candidates = self._find_candidates(exclude, allow)
         if not states:
             return []
-        clicks = [self._encoded((item,), unknown) for item in items]
-        seen = [  # kept also where they may be recommended now: a later step may exclude them
+        clicks = [self._encode((item,), unknown) for item in items]
+        seen = [  # also without exclude_seen: a later step may exclude them
             (*state.seen, *(number for number in click.numbers.tolist() if number not in state.seen))
             for state, click in zip(states, clicks, strict=True)
         ]
@@ -241,23 +240,23 @@ class Recommender:
         for row, (state, click) in enumerate(zip(states, clicks, strict=True)):
             n_known = state.n_known + len(click.numbers)
             following = SessionState(hidden[:, row : row + 1].copy(), n_known, seen[row])
-            results.append((following, self._recommendation(ids[row], scores[row], click.unknown, n_known)))
+            results.append((following, self._create_recommendation(ids[row], scores[row], click.unknown, n_known)))
         return results
 
     def _check_k(self, k: int) -> None:
         if not hasattr(k, "__index__") or not 1 <= k <= len(self._terms):
             raise UserError(f"expected k between 1 and the {len(self._terms)} items of the model, got {k!r}")
 
-    def _candidates(self, exclude: Iterable[str], allow: Iterable[str] | None) -> Candidates:
-        prepared = self._prepared  # read once: another thread may put its own lists there meanwhile
+    def _find_candidates(self, exclude: Iterable[str], allow: Iterable[str] | None) -> Candidates:
+        prepared = self._prepared  # read once: another thread may replace it
         if prepared and prepared[0] is exclude and prepared[1] is allow:
             return prepared[2]
         candidates = Candidates.of(self.artifact, exclude, allow)
-        if isinstance(exclude, tuple) and isinstance(allow, tuple | None):  # tuples do not change, so they can be kept
+        if isinstance(exclude, tuple) and isinstance(allow, tuple | None):  # which do not change
             self._prepared = (exclude, allow, candidates)
         return candidates
 
-    def _encoded(self, session: Sequence[str], unknown: UnknownPolicy) -> "_EncodedSession":
+    def _encode(self, session: Sequence[str], unknown: UnknownPolicy) -> "_EncodedSession":
         if isinstance(session, str):
             raise UserError(f"expected a session as a sequence of item ids, got the text {session!r}")
         if unknown not in ("skip", "error"):
@@ -266,14 +265,14 @@ class Recommender:
         is_missing = numbers == MISSING
         if not is_missing.any():
             return _EncodedSession(numbers, ())
-        # by their order and not by place: a pandas Series takes labels
+        # iterate, do not index: a pandas Series is indexed by labels
         unknown_items = tuple(item for item, missing in zip(session, is_missing.tolist(), strict=True) if missing)
         return _EncodedSession(numbers[~is_missing], unknown_items)
 
-    def _recommendation(
+    def _create_recommendation(
         self, ids: np.ndarray, scores: np.ndarray, unknown: tuple[str, ...], n_known: int
     ) -> Recommendation:
-        kept = ~np.isneginf(scores)  # what is excluded scores minus infinity
+        kept = ~np.isneginf(scores)  # excluded items score minus infinity
         if not np.isfinite(scores[kept]).all():
             raise UserError(
                 f"the scores of {self.artifact.path} are not finite: its weights are damaged; export it again"
@@ -282,8 +281,8 @@ class Recommender:
         return Recommendation(items, tuple(scores[kept].tolist()), unknown, n_known)
 
 
-def _batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """The places of sessions that are computed together: of similar length, so that less than half is padding."""
+def _split_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """The positions of sessions that are computed together: of similar length, so that less than half is padding."""
     batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lengths.__getitem__):
         if batch and (len(batch) == batch_size or lengths[place] > 2 * lengths[batch[0]] + 8):

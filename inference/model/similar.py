@@ -1,6 +1,6 @@
-"""Items that a model takes to be alike: those whose output weights point the same way.
+"""Similar items: those whose output weights point in the same direction.
 
-Two items with parallel output weights are scored alike after every session, up to their biases. The measure is the
+Two items with parallel output weights get similar scores after every session, up to their biases. Similarity is the
 cosine of the two rows, −1 … 1.
 """
 
@@ -15,8 +15,8 @@ def find_similar(artifact: Artifact, item: str, k: int = 20) -> list[tuple[str, 
     """The items most similar to one item, and their cosines, best first.
 
     Args:
-        artifact: the model; no session of it is needed.
-        item: an id that the model knows; it is not among the result.
+        artifact: the model.
+        item: an id that the model knows; not part of the result.
         k: how many, 1 … the number of the other items.
 
     Raises:
@@ -24,7 +24,7 @@ def find_similar(artifact: Artifact, item: str, k: int = 20) -> list[tuple[str, 
     """
     number = artifact.vocabulary.number(item)
     if number == MISSING:
-        raise UserError(f"item {item!r} is not known to the model")
+        raise UserError(f"item {item!r} is not known to the model; ids must be as in the training log")
     if not 1 <= k < artifact.n_items:
         raise UserError(f"expected k between 1 and the {artifact.n_items - 1} other items of the model, got {k}")
     artifact.check_finite()

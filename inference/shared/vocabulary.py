@@ -1,8 +1,8 @@
-"""The items a model knows, numbered.
+"""The items that a model knows, and their numbers.
 
-Ids are text, exactly as they were written in the log ("007" stays "007"). They are sorted by their UTF-8 bytes and an
-item's number is its place in that order, so the whole table is one newline-joined text, equal for equal item sets, and
-a look-up is a bisection: no dictionary has to be built before the first recommendation of a short-lived process.
+Ids are text, exactly as written in the log ("007" stays "007"). They are sorted by their UTF-8 bytes, and an item's
+number is its position in that order. So the vocabulary is one newline-joined text, the same for the same items, and a
+look-up is a bisection: a short-lived process builds no dictionary before its first recommendation.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ class Vocabulary:
         return vocabulary
 
     def to_text(self) -> str:
-        """The ids in their order, one a line, without a final line break."""
+        """The ids in order, one a line, without a final line break."""
         return "\n".join(self._terms)
 
     def sha256(self) -> str:
@@ -72,7 +72,7 @@ class Vocabulary:
             missing: "mark" gives `MISSING` for an unknown id, "error" raises.
 
         Raises:
-            UserError: an id that is no text, or, with `missing="error"`, an unknown id; naming the first.
+            UserError: an id that is not text, or, with `missing="error"`, an unknown id; names the first.
         """
         try:
             numbers = np.fromiter(map(self.number, terms), dtype=np.int64, count=len(terms))
@@ -97,7 +97,7 @@ class Vocabulary:
         return self._terms[number]
 
     def terms(self, numbers: Iterable[int] | None = None) -> list[str]:
-        """The ids of several items, or of all of them in their order."""
+        """The ids of several items, or of all of them in order."""
         return list(self._terms) if numbers is None else [self.term(int(number)) for number in numbers]
 
     def __len__(self) -> int:

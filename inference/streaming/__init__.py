@@ -1,5 +1,5 @@
 """Clicks as they happen, each answered at once.
 
 Enters: lines of JSON, a click each. Leaves: a line of recommendations for each. Read `clicks`, then `states` (the
-hidden state of every session that is going on).
+hidden states of the current sessions).
 """

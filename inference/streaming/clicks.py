@@ -1,14 +1,14 @@
 """Clicks as they happen, each answered at once.
 
-A line of input is one click, {"session": "…", "item": "…"}; its answer is one line of output. What has arrived is
-taken together, so that a busy stream is computed in batches while a quiet one is answered click by click; the answers
-are those of one click after the other, in the order of the clicks. A session's second click waits for the first one's
-state, so it is computed in a batch after that.
+A line of input is one click, {"session": "…", "item": "…"}, and its answer is one line of output. Clicks that have
+arrived together are computed in batches, so a busy stream is fast and a quiet one is answered click by click. The
+answers equal those of one click after the other, in the order of the clicks: a session's second click needs the state
+after the first, so it is computed in a later batch.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from inference.files.sessions import parse_id, parse_object
 from inference.files.text import Line, decode_line, open_input, source_name
@@ -35,48 +35,45 @@ class Click(NamedTuple):
 
 
 def read_clicks(path: str, known: Vocabulary | None = None) -> Iterator[list[Click]]:
-    """The clicks of a stream, as many together as have arrived.
+    """The clicks of a stream, in lists of those that have arrived together.
 
     Args:
         path: a file or a pipe, or "-" for standard input; gzip is unpacked.
-        known: items outside this vocabulary are an error; None takes any item.
+        known: items outside this vocabulary are an error; None accepts any item.
 
     Raises:
-        UserError: it cannot be read, or a line is no such click; the clicks before it have been handed out.
+        UserError: it cannot be read, or a line is no click; the clicks before it have been yielded.
     """
-    with open_input(path) as file:
-        yield from _arriving(file, source_name(path), known)
-
-
-def _arriving(file: BinaryIO, name: str, known: Vocabulary | None) -> Iterator[list[Click]]:
+    name = source_name(path)
     number, rest = 0, b""
-    while arrived := file.read1(BYTES_AT_ONCE):  # type: ignore[attr-defined]
-        *complete, rest = (rest + arrived).split(b"\n")
-        if complete:
-            yield from _clicks(complete, number, name, known)
-            number += len(complete)
-        if len(rest) > LONGEST_LINE:
-            raise UserError(
-                f"{name}, line {number + 1}: expected a click, got a line of more than {LONGEST_LINE} bytes"
-            )
-    if rest:
-        yield from _clicks([rest], number, name, known)
+    with open_input(path) as file:
+        while arrived := file.read1(BYTES_AT_ONCE):  # type: ignore[attr-defined]
+            *complete, rest = (rest + arrived).split(b"\n")
+            if complete:
+                yield from _parse_clicks(complete, number, name, known)
+                number += len(complete)
+            if len(rest) > LONGEST_LINE:
+                raise UserError(
+                    f"{name}, line {number + 1}: expected a click, got a line of more than {LONGEST_LINE} bytes"
+                )
+        if rest:
+            yield from _parse_clicks([rest], number, name, known)
 
 
-def _clicks(lines: list[bytes], before: int, name: str, known: Vocabulary | None) -> Iterator[list[Click]]:
+def _parse_clicks(lines: list[bytes], before: int, name: str, known: Vocabulary | None) -> Iterator[list[Click]]:
     clicks: list[Click] = []
     try:
         for number, raw in enumerate(lines, start=before + 1):
             line = decode_line(raw, number, name)
             if line.text.strip():
-                clicks.append(_click(line, name, known))
+                clicks.append(_parse_click(line, name, known))
     except UserError:
         yield clicks
         raise
     yield clicks
 
 
-def _click(line: Line, name: str, known: Vocabulary | None) -> Click:
+def _parse_click(line: Line, name: str, known: Vocabulary | None) -> Click:
     value = parse_object(line.text, name, line.number, EXAMPLE)
     for key in ("session", "item"):
         if key not in value:
@@ -90,11 +87,11 @@ def _click(line: Line, name: str, known: Vocabulary | None) -> Click:
 def answer_clicks(
     clicks: Sequence[Click], states: SessionStates, steps: Steps, new_state: SessionState
 ) -> Iterator[list[Recommendation]]:
-    """The recommendations after each click, in the order of the clicks, some at a time.
+    """The recommendations after each click, in the order of the clicks, in batches.
 
     Args:
-        clicks: what has arrived.
-        states: where the sessions stand; brought up to date.
+        clicks: those that have arrived together.
+        states: of the sessions; updated.
         steps: `Recommender.steps` with its options.
         new_state: the state of a session before its first click.
     """
@@ -105,7 +102,7 @@ def answer_clicks(
         for session, _ in clicks[start : start + CLICKS_AT_ONCE]:
             names.add(session)
             if len(names) > states.capacity:
-                break  # so that no session clicked here is forgotten before all of these clicks are answered
+                break  # no session of these clicks may be forgotten before all of them are answered
             end += 1
         yield from _answer(clicks[start:end], states, steps, new_state)
         start = end
@@ -114,7 +111,7 @@ def answer_clicks(
 def _answer(
     clicks: Sequence[Click], states: SessionStates, steps: Steps, new_state: SessionState
 ) -> Iterator[list[Recommendation]]:
-    """As `answers`: first the first click of every session is computed, then the second of those that have one, …"""
+    """As `answer_clicks`: first the first click of every session is computed, then the second, and so on."""
     now: dict[str, SessionState] = {}
     n_clicks: Counter[str] = Counter()
     rounds: list[list[int]] = []

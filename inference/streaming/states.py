@@ -1,10 +1,9 @@
-"""The states of the sessions that are going on, the least recently clicked one leaving when there are too many.
+"""The states of the current sessions; when there are too many, the least recently clicked one is forgotten.
 
-Saved, they are one file: a line of JSON (which says what follows, of which model, and the names of the sessions) and
-then the numbers, little-endian, one kind after the other: hidden states float32 [sessions, layers, hidden size],
-known clicks int64 [sessions], how many items each has seen int64 [sessions], and the numbers of those items int64.
-States only mean something to the model that made them, so its digests are in the file and a file of another model is
-refused.
+They are saved in one file: a line of JSON (the format, the model's digests and the names of the sessions), then arrays,
+little-endian: hidden states float32 [sessions, layers, hidden size], known clicks int64 [sessions], the number of items
+that each session has seen int64 [sessions], and the numbers of those items int64. States are only valid for the model
+that made them, so a file of another model is refused.
 """
 
 import hashlib
@@ -22,19 +21,19 @@ from inference.shared.errors import UserError
 
 FORMAT = "gru4rec session states"
 VERSION = 2
-"""Version 1 held the items that a session has seen only where --exclude-seen was given."""
+"""Version 1 held the items that a session has seen only with --exclude-seen."""
 
 
 class SessionStates:
     """States by the names of their sessions.
 
     Args:
-        capacity: how many sessions are kept; one more, and the one whose last click is longest ago is forgotten.
+        capacity: how many sessions are kept; beyond that, the least recently clicked one is forgotten.
     """
 
     def __init__(self, capacity: int):
         if capacity < 1:
-            raise UserError(f"expected room for at least one session, got {capacity}")
+            raise UserError(f"expected to keep at least one session, got {capacity}")
         self.capacity = capacity
         self.n_forgotten = 0
         self._states: OrderedDict[str, SessionState] = OrderedDict()
@@ -43,10 +42,7 @@ class SessionStates:
         return len(self._states)
 
     def take(self, name: str, new: SessionState) -> SessionState:
-        """The state of a session that has just clicked; `new` if it is not known.
-
-        Makes room for it, which may forget another session.
-        """
+        """The state of a session that has just clicked, or `new`; may forget another session."""
         state = self._states.setdefault(name, new)
         self._states.move_to_end(name)
         if len(self._states) > self.capacity:
@@ -55,7 +51,7 @@ class SessionStates:
         return state
 
     def put(self, name: str, state: SessionState) -> None:
-        """Replace the state of a session, if it has not been forgotten meanwhile."""
+        """Replace the state of a session, unless it has been forgotten."""
         if name in self._states:
             self._states[name] = state
 
@@ -89,10 +85,10 @@ class SessionStates:
 
     @classmethod
     def load(cls, path: Path, artifact: Artifact, capacity: int) -> "SessionStates":
-        """Read what `save` wrote; of more sessions than there is room for, the most recently clicked are kept.
+        """Read what `save` wrote; beyond `capacity`, only the most recently clicked sessions are kept.
 
         Raises:
-            UserError: the file cannot be read, is no such file, is damaged, or belongs to another model.
+            UserError: the file cannot be read, is of another kind or model, or is damaged.
         """
         states = cls(capacity)
         try:
@@ -104,11 +100,11 @@ class SessionStates:
             if header.get(key) != value:
                 raise UserError(
                     f"the states in {path} belong to another model than {artifact.path}; name another --state file, "
-                    "or delete this one to start anew"
+                    "or delete this one to start again"
                 )
         names, n_seen = header.get("sessions"), header.get("n_seen")
         layers, width = artifact.state_shape
-        damaged = UserError(f"the states in {path} are damaged; restore the file, or delete it to start anew")
+        damaged = UserError(f"the states in {path} are damaged; restore the file, or delete it to start again")
         if (
             not isinstance(names, list)
             or not all(isinstance(name, str) for name in names)
@@ -149,6 +145,6 @@ def _header(line: bytes, path: Path) -> dict[str, Any]:
     if header.get("version") != VERSION:
         raise UserError(
             f"{path} is of version {header.get('version')!r}, this program reads version {VERSION}; name another "
-            "--state file, or delete this one to start anew"
+            "--state file, or delete this one to start again"
         )
     return header

@@ -339,7 +339,7 @@ def test_verify_accepts_a_sound_model_and_refuses_a_changed_one(model, infer, tm
         (["--allow", ""], "expected --allow FILE, got an empty name"),
         (["--output", ""], "expected --output FILE, got an empty name"),
         (["--stream", "--state", ""], "expected --state FILE, got an empty name"),
-        (["--stream", "--threads", "99999999999"], "expected at most 4,096 threads, got 99999999999"),
+        (["--stream", "--threads", "99999999999"], "expected between 1 and 4,096 threads, got 99999999999"),
     ],
 )
 def test_a_mistake_in_the_arguments_is_one_line_and_exit_code_2(infer, arguments, message):

@@ -220,7 +220,7 @@ def test_a_text_in_place_of_a_list_of_items_is_refused(recommender, argument):
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
 def test_batches_hold_every_session_once_and_little_padding(batch_size):
     lengths = np.random.default_rng(0).zipf(1.6, 500).clip(0, 10_000).tolist()
-    batches = list(inference.model.recommender._batches(lengths, batch_size))
+    batches = list(inference.model.recommender._split_batches(lengths, batch_size))
     assert sorted(place for batch in batches for place in batch) == list(range(500))
     for batch in batches:
         assert len(batch) <= batch_size
@@ -353,7 +353,7 @@ def test_scores_that_overflow_are_an_error(tmp_path, weights):
 @pytest.mark.parametrize(
     ("there", "message"),
     [
-        (None, "onnxruntime is not installed; install onnxruntime-gpu, or onnxruntime"),
+        (None, "onnxruntime is missing or incomplete"),
         (types.ModuleType("onnxruntime"), "uninstall onnxruntime and onnxruntime-gpu, then install one of them"),
     ],
     ids=["missing", "in part"],
@@ -369,7 +369,7 @@ def test_an_onnxruntime_that_is_not_there_as_a_whole_is_one_line_that_says_what_
 
 
 def test_more_threads_than_any_machine_has_are_refused(tmp_path):
-    with pytest.raises(UserError, match="expected at most 4,096 threads, got 99999999999"):
+    with pytest.raises(UserError, match="expected between 1 and 4,096 threads, got 99999999999"):
         Recommender.load(save_model(tmp_path / "model.onnx"), threads=99_999_999_999)
 
 
@@ -401,7 +401,7 @@ def test_cuda_is_either_used_or_an_error_and_auto_chooses(tmp_path):
 def test_cuda_that_quietly_became_the_cpu_is_an_error(tmp_path, monkeypatch):
     import onnxruntime
 
-    monkeypatch.setattr("inference.model.providers._obstacle_to_cuda", lambda _: None)
+    monkeypatch.setattr("inference.model.providers._find_cuda_obstacle", lambda _: None)
     created = onnxruntime.InferenceSession
     monkeypatch.setattr(
         onnxruntime, "InferenceSession", lambda *given, **_: created(*given, providers=["CPUExecutionProvider"])
