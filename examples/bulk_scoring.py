@@ -1,17 +1,17 @@
-"""Recommend for very many sessions with Ray Data: one process reads, one writes, and all others score.
+"""Recommendations for very many sessions with Ray Data: one process reads, many score, one writes.
 
     python examples/bulk_scoring.py --model model.onnx --session clicks.parquet --out recommendations
     python examples/bulk_scoring.py --model model.onnx --session clicks.tsv.gz --group --out answers --format jsonl
     python examples/bulk_scoring.py --model model.onnx --session clicks.parquet --out recommendations --address auto
 
-Input and answers are those of `gru4rec-infer --session`. Clicks are grouped into whole sessions while they are read, so
-the process that scores a session has all of it. Chunks of sessions go to a pool of actors, each of which has loaded the
-model once. Neither the file (unless --group has to sort it) nor the answers are held in memory as a whole. The answers
-are a folder of parquet or JSON lines files with a row per session. The folder appears when it is complete; rows come as
-they are ready, not in the order of the file.
+The file is any that `gru4rec-infer --session` reads, and the recommendations are the same. Clicks become whole sessions
+while they are read, so that one process scores all of a session. Batches of sessions then go to a pool of actors, each
+of which loads the model once. Neither the file (unless --group has to sort it) nor the recommendations are ever in
+memory as a whole. The output is a folder of parquet or JSON lines files with a row per session, which appears when it
+is complete; its rows are not in the order of the file.
 
-On a cluster, all nodes need to see the model, the file and the folder under the same absolute paths. Needs the packages
-of the search: pip install '.[tune]'.
+On a cluster, all nodes must see the model, the file and the folder under the same absolute paths. Needs the packages of
+the search: pip install '.[tune]'.
 """
 
 import argparse
@@ -31,19 +31,24 @@ from tune.cluster.cluster import connect
 
 SESSIONS_PER_BATCH = 2048
 OBJECT_STORE = 1 << 28
-"""Bytes of the object store between reading, scoring and writing, if this starts its own Ray."""
-BLOCK = 1 << 17
-"""Bytes per block: some thousand sessions, so that all actors have work. Splitting larger blocks would be a step of its
-own (`repartition`), which waits for a processor that the actors never free."""
+"""Bytes for data between reading, scoring and writing, if this starts a Ray of its own."""
+BLOCK_SIZE = 1 << 17
+"""Bytes that are passed on together: some thousand sessions, so that all actors are busy. Cutting them out of larger
+blocks would be a step of its own (`repartition`), which waits for a processor that the actors never free."""
 SESSIONS = pa.schema({"session": pa.string(), "items": pa.list_(pa.string())})
-RANKED = pa.list_(pa.struct({"item": pa.string(), "score": pa.float32()}))
+RECOMMENDED = pa.list_(pa.struct({"item": pa.string(), "score": pa.float32()}))
 ANSWERS = pa.schema(
-    {"session": pa.string(), "recommendations": RANKED, "unknown": SESSIONS.types[1], "from_zero_state": pa.bool_()}
+    {
+        "session": pa.string(),
+        "recommendations": RECOMMENDED,
+        "unknown": SESSIONS.types[1],
+        "from_zero_state": pa.bool_(),
+    }
 )
 
 
-def sessions_of(sources: pa.Table, columns: Columns, input_format: str | None, group: bool) -> Iterator[pa.Table]:
-    """Yield batches of whole sessions of the files that the column `path` names."""
+def read_batches(sources: pa.Table, columns: Columns, input_format: str | None, group: bool) -> Iterator[pa.Table]:
+    """Yield the sessions of the files in the column `path`, a batch at a time."""
     for path in sources["path"].to_pylist():
         rows: list[dict[str, Any]] = []
         for session in read_sessions(path, input_format=input_format, columns=columns, group=group):
@@ -54,8 +59,8 @@ def sessions_of(sources: pa.Table, columns: Columns, input_format: str | None, g
         yield pa.Table.from_pylist(rows, SESSIONS)
 
 
-class Scoring:
-    """An actor of the pool: it loads a model once and answers batch after batch.
+class Scorer:
+    """An actor of the pool: loads the model once and scores batch after batch.
 
     Args:
         model: the file that `gru4rec export` wrote.
@@ -67,7 +72,7 @@ class Scoring:
         self._options = options
 
     def __call__(self, sessions: pa.Table) -> pa.Table:
-        """Recommend for each session; a row each."""
+        """Recommend for each session, a row each."""
         answers = self._recommender.recommend(sessions["items"].to_pylist(), **self._options)
         rows = [
             {
@@ -88,7 +93,7 @@ def score(arguments: argparse.Namespace) -> None:
     columns = Columns(arguments.session_column, arguments.item_column, arguments.time_column)
     options = {"k": arguments.top_k, "exclude_seen": arguments.exclude_seen}
     reading = {"columns": columns, "input_format": arguments.input_format, "group": arguments.group}
-    # report mistakes in the arguments before anything starts
+    # mistakes in the arguments are reported before Ray starts
     if not os.path.isfile(arguments.session):
         raise UserError(f"expected a file of sessions, found none at {arguments.session}")
     Recommender.load(arguments.model, threads=1).recommend([], **options)
@@ -106,14 +111,14 @@ def score(arguments: argparse.Namespace) -> None:
         context.enable_progress_bars = sys.stderr.isatty()
         context.print_on_execution_start = False
         context.raise_original_map_exception = True
-        context.target_max_block_size = BLOCK
+        context.target_max_block_size = BLOCK_SIZE
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         n_actors = arguments.actors or max(1, sum(node.cpus for node in cluster.nodes))
         answers = (
             ray.data.from_items([{"path": os.path.abspath(arguments.session)}])
-            .map_batches(sessions_of, fn_kwargs=reading, batch_format="pyarrow", num_cpus=0)
+            .map_batches(read_batches, fn_kwargs=reading, batch_format="pyarrow", num_cpus=0)
             .map_batches(
-                Scoring,
+                Scorer,
                 fn_constructor_args=(os.path.abspath(arguments.model), options),
                 batch_size=SESSIONS_PER_BATCH,
                 batch_format="pyarrow",
@@ -132,25 +137,25 @@ def score(arguments: argparse.Namespace) -> None:
             else:
                 answers.write_json(str(folder.absolute()), **writing, double_precision=12)
         except ray.exceptions.RayError as error:
-            raise user_error(error) from error
+            raise to_user_error(error) from error
 
 
-def user_error(error: BaseException) -> UserError:
-    """What went wrong in a process of Ray, in one line."""
+def to_user_error(error: BaseException) -> UserError:
+    """The cause of an error in a process of Ray, in one line."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, UserError):
         return UserError(str(cause).splitlines()[0])  # Ray adds lines on its retries
     return UserError(f"scoring failed: {str(error).strip().splitlines()[-1]}")
 
 
-def parser() -> argparse.ArgumentParser:
-    """Define the arguments."""
+def build_parser() -> argparse.ArgumentParser:
+    """The command-line arguments."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     arguments.add_argument("--model", required=True, metavar="FILE", help="the .onnx file")
     arguments.add_argument("--session", required=True, metavar="FILE", help="the sessions, as gru4rec-infer reads them")
-    arguments.add_argument("--out", required=True, metavar="FOLDER", help="new or empty folder for the answers")
+    arguments.add_argument("--out", required=True, metavar="FOLDER", help="new or empty, for the recommendations")
     arguments.add_argument("--format", choices=("parquet", "jsonl"), default="parquet", help="default: %(default)s")
     arguments.add_argument("--input-format", choices=FORMATS, help="default: recognised")
     arguments.add_argument(
@@ -158,8 +163,8 @@ def parser() -> argparse.ArgumentParser:
     )
     for column, default in (("session", "SessionId"), ("item", "ItemId"), ("time", "Time")):
         arguments.add_argument(f"--{column}-column", default=default, metavar="NAME", help="default: %(default)s")
-    arguments.add_argument("--top-k", type=int, default=20, metavar="K", help="items per session [%(default)s]")
-    arguments.add_argument("--exclude-seen", action="store_true", help="exclude the items of the session itself")
+    arguments.add_argument("--top-k", type=int, default=20, metavar="K", help="per session (default: %(default)s)")
+    arguments.add_argument("--exclude-seen", action="store_true", help="do not recommend items of the session itself")
     arguments.add_argument("--actors", type=int, metavar="N", help="processes that score (default: one per processor)")
     arguments.add_argument("--address", metavar="HOST:PORT", help="of a Ray cluster, or auto; default: this machine")
     return arguments
@@ -167,7 +172,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0 done, 2 bad arguments or input, 130 interrupted."""
-    arguments = parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     try:
         if arguments.actors is not None and arguments.actors < 1:
             raise UserError(f"actors: expected at least 1, got {arguments.actors}")

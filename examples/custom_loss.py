@@ -1,14 +1,15 @@
-"""A loss of your own: gBCE, a binary cross-entropy that does not become overconfident with sampled negatives.
+"""A custom loss: gBCE, a binary cross-entropy that does not become overconfident with sampled negatives.
 
     gru4rec train --train clicks.tsv --out model --plugin examples.custom_loss --loss gbce --loss-options.beta 0.2
     python -m tune.search --train clicks.tsv --out search --plugin examples.custom_loss --loss gbce,cross-entropy
 
-Run this from the folder that holds `examples`, or copy this file next to your data and write `--plugin custom_loss`. A
-search draws `beta` from the range that is registered here.
+Run it from the folder that contains `examples`, or copy this file next to your data and write `--plugin custom_loss`. A
+search draws `beta` from the range registered here.
 
-A model that sees only few of the negatives learns from plain binary cross-entropy (beta 1) that almost every item is
-likely. A power beta below 1 of the target's probability corrects that. Source: Petrov & Macdonald, gSASRec, RecSys
-2023, arXiv 2308.07192. They derive beta from the share a of the items that are negatives: t (a − 1) + 1, t from 0 to 1.
+With plain binary cross-entropy (beta 1), a model that sees few of the many negatives learns that almost every item is
+likely. Raising the target's probability to a power beta below 1 corrects that. Source: Petrov & Macdonald, gSASRec,
+RecSys 2023, arXiv 2308.07192, which derives beta from the share a of the items that are negatives: t (a − 1) + 1, t
+from 0 to 1.
 """
 
 import torch

@@ -1,7 +1,7 @@
-"""The paper's claims about its figures, compared with new measurements.
+"""Check the claims of the paper about its figures against measured curves.
 
-Every claim of arXiv 1706.03847 is computed from the curves, not read off them by eye. A difference of less than one
-percent counts as none.
+Every claim of arXiv 1706.03847 is computed from the curves, not read off by eye. A difference of less than one percent
+counts as none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,20 +13,20 @@ from inference.shared.atomic import atomic_file
 SAME = 0.01
 MAX_LOSSES = ("top1-max", "bpr-max")
 FEW_ENOUGH_TO_RISE = 512
-"""TOP1 is said to rise up to about 128 samples; the next larger number of the grid still counts as that."""
+"""The paper says that TOP1 rises up to about 128 samples; the next larger number of the grid still counts."""
 
 Curves = Mapping[str, Mapping[float, float]]
-"""By loss: a quantity against the number of samples, or against alpha."""
+"""By loss: a quantity against the number of samples or alpha."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the paper and what was found.
+    """A statement of the paper and the result here.
 
     Attributes:
-        paper: what it says.
+        paper: the statement.
         found: the numbers here.
-        agrees: whether they say the same.
+        agrees: whether they support it.
     """
 
     paper: str
@@ -34,7 +34,7 @@ class Claim:
     agrees: bool
 
 
-def claims_on_quality(mrr: Curves) -> list[Claim]:
+def check_quality(mrr: Curves) -> list[Claim]:
     """Figure 4: quality against the number of additional samples."""
     claims = []
     if "top1" in mrr:
@@ -49,7 +49,7 @@ def claims_on_quality(mrr: Curves) -> list[Claim]:
     if len(mrr.get("cross-entropy", ())) > 1:
         curve = mrr["cross-entropy"]
         before, last = sorted(curve)[-2:]
-        gain = _times(curve[last], curve[before]) - 1
+        gain = _ratio(curve[last], curve[before]) - 1
         claims.append(
             Claim(
                 "cross-entropy gains from samples until it saturates at a few thousand",
@@ -82,14 +82,14 @@ def claims_on_quality(mrr: Curves) -> list[Claim]:
         claims.append(
             Claim(
                 "samples and losses together gain up to a third over the original TOP1 without samples",
-                f"{old:.4f} to {new:.4f}, {_times(new, old) - 1:+.0%}",
+                f"{old:.4f} to {new:.4f}, {_ratio(new, old) - 1:+.0%}",
                 new >= old * 1.2,
             )
         )
     return claims
 
 
-def claims_on_time(seconds: Curves) -> list[Claim]:
+def check_time(seconds: Curves) -> list[Claim]:
     """Figure 5: training time against the number of additional samples."""
     claims = []
     for loss, curve in seconds.items():
@@ -108,7 +108,7 @@ def claims_on_time(seconds: Curves) -> list[Claim]:
     return claims
 
 
-def claims_on_alpha(mrr: Mapping[int, Curves]) -> list[Claim]:
+def check_alpha(mrr: Mapping[int, Curves]) -> list[Claim]:
     """The best alpha of every loss, with few and with many samples.
 
     Args:
@@ -120,17 +120,19 @@ def claims_on_alpha(mrr: Mapping[int, Curves]) -> list[Claim]:
         few, many = _best(mrr[few_samples][loss]), _best(mrr[many_samples][loss])
         found = f"best alpha {few:g} with {few_samples:,} samples, {many:g} with {many_samples:,}"
         if loss == "cross-entropy":
-            claims.append(Claim(f"{loss} likes a high alpha with few samples, a low one with many", found, few > many))
+            claims.append(
+                Claim(f"{loss} prefers a high alpha with few samples, a low one with many", found, few > many)
+            )
         elif loss in MAX_LOSSES:
-            claims.append(Claim(f"{loss} likes an alpha in the middle", found, 0 < few < 1 and 0 < many < 1))
+            claims.append(Claim(f"{loss} prefers a medium alpha", found, 0 < few < 1 and 0 < many < 1))
     return claims
 
 
-def claims_on_gradients(on_target: Curves, carrying: Curves) -> list[Claim]:
-    """The argument: at the end of the training, with few and with many samples."""
+def check_gradients(on_target: Curves, carrying: Curves) -> list[Claim]:
+    """The argument: gradients at the end of the training, with few and with many samples."""
     claims = []
     for loss, curve in on_target.items():
-        kept = _times(_last(curve)[1], curve[min(curve)])
+        kept = _ratio(_last(curve)[1], curve[min(curve)])
         found = f"gradient on the target {_ends(curve, '.3g')}: {kept:.2f} times as much"
         if loss in MAX_LOSSES:
             claims.append(
@@ -151,12 +153,12 @@ def claims_on_gradients(on_target: Curves, carrying: Curves) -> list[Claim]:
 
 
 def write_page(file: Path, parts: Sequence[tuple[str, str, Sequence[Claim]]], run: str) -> None:
-    """Write the page: every picture with what the paper says of it and whether that is so here.
+    """Write the page: every picture with the claims of the paper and whether they hold here.
 
     Args:
         file: the page.
         parts: title, name of the picture and claims.
-        run: what was run, and for how long.
+        run: description of the run and its duration.
     """
     every = [claim for _, _, claims in parts for claim in claims]
     lines = ["# The figures of the paper, on this log", "", run, ""]
@@ -172,7 +174,7 @@ def write_page(file: Path, parts: Sequence[tuple[str, str, Sequence[Claim]]], ru
 
 
 def _best(curve: Mapping[float, float]) -> float:
-    """Where the curve is highest; of equal places the first."""
+    """Where the curve is highest; the first of equal places."""
     return max(sorted(curve), key=lambda place: curve[place])
 
 
@@ -181,8 +183,8 @@ def _last(curve: Mapping[float, float]) -> tuple[float, float]:
     return last, curve[last]
 
 
-def _times(value: float, other: float) -> float:
-    """How many times as large as another a value is; infinite where the other is 0."""
+def _ratio(value: float, other: float) -> float:
+    """The ratio of two values; infinite if the second is 0."""
     return value / other if other else float("inf")
 
 

@@ -3,12 +3,12 @@
     python examples/paper_figures.py --train train.parquet --test test.parquet --out figures
 
 (a) Recall@20 and MRR@20 against the number of additional samples, for TOP1, cross-entropy, TOP1-max and BPR-max, as in
-figure 4; (b) training time against the same, as in figure 5; (c) quality against alpha with few and with many samples;
-(d) the argument behind it all: the gradient on the target, and the share of the negatives that still carry gradient.
+figure 4; (b) training time against it, as in figure 5; (c) quality against alpha with few and with many samples;
+(d) the argument behind them: the gradient on the target, and the share of the negatives that still carry gradient.
 
 The models are grids of the search (`tune`), each in a folder of its own, so the same command resumes an interrupted
 study. The learning rate of every loss is chosen with 512 samples on the last tenth of the training sessions. All other
-models are trained on all training sessions, and see the test only after their last epoch. OUT gets figures.md, which
+models are trained on all of them and evaluated on the test only after their last epoch. OUT receives figures.md, which
 says where the curves agree with the paper, PNG pictures and CSV tables.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from paper_gradients import Probe, n_states, probes_over_training
+from paper_gradients import Probe, count_states, train_with_probes
 from paper_report import Results, write_report
 
 from gru4rec.commands.terminal import print_status
@@ -47,12 +47,12 @@ CLOCK_FILE = "seconds.json"
 
 @dataclass(frozen=True)
 class Study:
-    """One run of the study.
+    """The data and flags of the study.
 
     Attributes:
         out: folder of the results.
         log: training sessions.
-        test: sessions that the curves are measured on.
+        test: sessions on which the curves are measured.
         arguments: the flags.
     """
 
@@ -61,14 +61,14 @@ class Study:
     test: Sessions
     arguments: argparse.Namespace
 
-    def grid(self, name: str, over: Sequence[str], values: dict[str, str], *, on_test: bool) -> list[TrialResult]:
-        """Run a grid, or read it if it has finished; gives its trials.
+    def run_grid(self, name: str, over: Sequence[str], values: dict[str, str], *, on_test: bool) -> list[TrialResult]:
+        """Run a grid, or what is missing of it; returns its finished trials.
 
         Args:
-            name: name of its folder.
-            over: the dimensions that are varied.
-            values: of these, and of other dimensions.
-            on_test: whether to measure on the test, or on the end of the training sessions.
+            name: of its folder.
+            over: the dimensions to vary.
+            values: of these and of other dimensions.
+            on_test: whether to measure on the test or on the last training sessions.
         """
         flags = self.arguments
         settings = SearchSettings(
@@ -90,18 +90,18 @@ class Study:
         return [trial for trial in outcome.trials if trial.status == "finished"]
 
 
-def learning_rates(study: Study) -> list[dict[str, Any]]:
+def try_learning_rates(study: Study) -> list[dict[str, Any]]:
     """Quality of every loss with every learning rate, on held-out training sessions."""
     losses = study.arguments.losses
     values = {"loss": ",".join(losses), "learning_rate": study.arguments.rates, "n_sample": str(TUNED_WITH)}
-    trials = study.grid("learning-rate", ("loss", "learning_rate"), values, on_test=False)
+    trials = study.run_grid("learning-rate", ("loss", "learning_rate"), values, on_test=False)
     return [
         {"loss": trial.config.loss, "learning_rate": trial.config.learning_rate, **_quality(trial)} for trial in trials
     ]
 
 
-def best_rates(study: Study, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The best of them for every loss."""
+def choose_rates(study: Study, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The best learning rate of every loss."""
     best: dict[str, str] = {}
     for loss in study.arguments.losses:
         of_loss = [row for row in rows if row["loss"] == loss]
@@ -113,7 +113,7 @@ def best_rates(study: Study, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     return best
 
 
-def over_samples(study: Study, rates: dict[str, str]) -> list[dict[str, Any]]:
+def vary_samples(study: Study, rates: dict[str, str]) -> list[dict[str, Any]]:
     """Quality and time of every loss with every number of samples."""
     wanted = study.arguments.samples.split(",")
     numbers = ",".join(number for number in wanted if number != "all")
@@ -121,7 +121,7 @@ def over_samples(study: Study, rates: dict[str, str]) -> list[dict[str, Any]]:
     rows = []
     for loss, rate in rates.items():
         values = {"loss": loss, "learning_rate": rate, "sampler": samplers, "n_sample": numbers}
-        for trial in study.grid(f"samples-{loss}", ("sampler", "n_sample"), values, on_test=True):
+        for trial in study.run_grid(f"samples-{loss}", ("sampler", "n_sample"), values, on_test=True):
             is_full = trial.config.sampler == "full"
             n_sample = len(study.log.vocabulary) if is_full else trial.config.n_sample
             seconds = study.log.sessions.n_pairs / trial.history[-1]["events_per_second"]
@@ -129,7 +129,7 @@ def over_samples(study: Study, rates: dict[str, str]) -> list[dict[str, Any]]:
     return rows
 
 
-def over_alpha(study: Study, rates: dict[str, str]) -> list[dict[str, Any]]:
+def vary_alpha(study: Study, rates: dict[str, str]) -> list[dict[str, Any]]:
     """Quality of every loss with every alpha, with few and with many samples."""
     rows = []
     for loss, rate in rates.items():
@@ -146,13 +146,13 @@ def over_alpha(study: Study, rates: dict[str, str]) -> list[dict[str, Any]]:
                 "sample_alpha": trial.config.sample_alpha,
                 **_quality(trial),
             }
-            for trial in study.grid(f"alpha-{loss}", ("n_sample", "sample_alpha"), values, on_test=True)
+            for trial in study.run_grid(f"alpha-{loss}", ("n_sample", "sample_alpha"), values, on_test=True)
         ]
     return rows
 
 
-def over_training(study: Study, rates: dict[str, str]) -> list[Probe]:
-    """Gradients of every loss with few, some and many samples, while it is trained."""
+def follow_gradients(study: Study, rates: dict[str, str]) -> list[Probe]:
+    """Gradients of every loss with few, some and many samples, during training."""
     flags = study.arguments
     early, held_out = hold_out_last(study.log)
     folder = study.out / "gradients"
@@ -171,18 +171,18 @@ def over_training(study: Study, rates: dict[str, str]) -> list[Probe]:
                 seed=flags.seed,
                 device="cpu",
             )
-            probes += probes_over_training(config, early, held_out, folder / f"{loss}-{n_sample}.json")
+            probes += train_with_probes(config, early, held_out, folder / f"{loss}-{n_sample}.json")
     return probes
 
 
 def _quality(trial: TrialResult) -> dict[str, float]:
-    """Of the last epoch: the best one would be chosen by what it is measured on."""
+    """Of the last epoch: choosing the best one would use the test."""
     last = trial.history[-1]
     return {"recall@20": last["epoch_recall@20"], "mrr@20": last[EPOCH_METRIC]}
 
 
 def read_logs(flags: argparse.Namespace) -> tuple[EncodedLog, Sessions]:
-    """The latest part of the training sessions and a sample of the test sessions, in numbers and as files of --out."""
+    """Read the latest training sessions and a sample of the test sessions, and write both to --out."""
     columns = Columns(flags.session_column, flags.item_column, flags.time_column)
     everything = encode(read_events(flags.train, columns))
     first = everything.sessions.n_sessions - max(2, round(everything.sessions.n_sessions * flags.fraction))
@@ -209,12 +209,12 @@ def read_logs(flags: argparse.Namespace) -> tuple[EncodedLog, Sessions]:
 
 
 def check_held_out(log: EncodedLog, flags: argparse.Namespace) -> None:
-    """Fail before hours of training if (d) would not be possible after them.
+    """Fail early, before hours of training, if (d) would be impossible.
 
     Raises:
-        UserError: the last tenth of the training sessions is less than a batch.
+        UserError: the last tenth of the training sessions is smaller than a batch.
     """
-    found = n_states(hold_out_last(log)[1].lengths)
+    found = count_states(hold_out_last(log)[1].lengths)
     if found < flags.batch_size:
         raise UserError(
             f"{flags.train}: expected {flags.batch_size} clicks, a batch, or more in the last tenth of the training "
@@ -223,7 +223,7 @@ def check_held_out(log: EncodedLog, flags: argparse.Namespace) -> None:
 
 
 def _events(log: EncodedLog, sessions: Sessions) -> pl.DataFrame:
-    """Turn sessions into events, in their order."""
+    """Sessions as a table of events, in their order."""
     terms = pl.Series("item", log.vocabulary.terms())
     number = (
         pl.Series("session", range(sessions.n_sessions), dtype=pl.Int64)
@@ -240,8 +240,8 @@ def _events(log: EncodedLog, sessions: Sessions) -> pl.DataFrame:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Make all figures; what exists already is reused."""
-    began = time.time()
+    """Make all figures, reusing what is there already."""
+    start = time.time()
     clock = flags.out / CLOCK_FILE
     log, test = read_logs(flags)
     check_held_out(log, flags)
@@ -250,16 +250,16 @@ def run(flags: argparse.Namespace) -> None:
     (flags.out / "grids").mkdir(exist_ok=True)
     try:
         with connect(None, log.sessions.items.nbytes + 64 * len(log.vocabulary)):
-            rate_rows = learning_rates(study)
-            rates = best_rates(study, rate_rows)
-            sample_rows = over_samples(study, rates)
-            alpha_rows = over_alpha(study, rates)
-        probes = over_training(study, rates)
+            rate_rows = try_learning_rates(study)
+            rates = choose_rates(study, rate_rows)
+            sample_rows = vary_samples(study, rates)
+            alpha_rows = vary_alpha(study, rates)
+        probes = follow_gradients(study, rates)
     finally:
-        seconds = before + time.time() - began
+        seconds = before + time.time() - start
         with atomic_file(clock) as file:
             file.write_text(json.dumps(seconds))
-    run_in_words = (
+    summary = (
         f"{log.sessions.n_clicks:,} clicks to train on ({log.sessions.n_sessions:,} sessions, "
         f"{len(log.vocabulary):,} items), {test.n_pairs:,} events to test on; {flags.epochs} epochs, "
         f"{flags.layers} units, batches of {flags.batch_size}, seed {flags.seed}; learning rates, chosen on the last "
@@ -267,17 +267,17 @@ def run(flags: argparse.Namespace) -> None:
         f"All of it took {seconds / 60:.1f} minutes. Trials ran side by side: compare their times with each other only."
     )
     results = Results(rate_rows, sample_rows, alpha_rows, [vars(probe) for probe in probes])
-    write_report(flags.out, results, run_in_words)
+    write_report(flags.out, results, summary)
     print(flags.out / "figures.md")
 
 
-def arguments() -> argparse.Namespace:
-    """Read the flags."""
+def parse_flags() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--train", type=Path, required=True, help="click log to train on")
     add("--test", type=Path, required=True, help="click log to measure on")
-    add("--out", type=Path, required=True, help="folder of the results; an unfinished study in it is resumed")
+    add("--out", type=Path, required=True, help="folder of the results; an interrupted study in it is resumed")
     add("--losses", default=",".join(LOSSES), type=lambda text: text.split(","), help="[default: %(default)s]")
     add("--samples", default=SAMPLES, help="additional samples of (a) and (b) [default: %(default)s]")
     add("--rates", default=RATES, help="learning rates to choose from [default: %(default)s]")
@@ -286,7 +286,7 @@ def arguments() -> argparse.Namespace:
     add("--many", type=int, default=2048, help="samples of (c) and (d) [default: %(default)s]")
     add("--epochs", type=int, default=3, help="of every model [default: %(default)s]")
     add("--fraction", type=float, default=0.1, help="of the training sessions, the latest [default: %(default)s]")
-    add("--test-sessions", type=int, default=2000, help="at most, evenly over the test [default: %(default)s]")
+    add("--test-sessions", type=int, default=2000, help="at most, evenly spread over the test [default: %(default)s]")
     add("--layers", type=int, default=100, help="units [default: %(default)s]")
     add("--batch-size", type=int, default=64, help="[default: %(default)s]")
     add("--threads", type=int, default=1, help="processors of a trial [default: %(default)s]")
@@ -304,8 +304,8 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run the study; gives the exit code."""
-    flags = arguments()
+    """Run the study; returns the exit code."""
+    flags = parse_flags()
     try:
         run(flags)
     except UserError as error:

@@ -1,10 +1,9 @@
-"""Why averaging losses fade with many negatives: their gradients while a model learns.
+"""Why averaging losses fade with many negatives: their gradients during training.
 
-During the training of a model, its states of held-out sessions are scored against their targets and new negatives, as
-in a training step. The loss is differentiated with respect to these scores. The gradient of every row gives two
-numbers: the gradient on the target's score, which is all that pulls the target up, and the share of the negatives that
-still carry gradient. A negative carries gradient if it has at least a hundredth of the row's largest gradient on a
-negative.
+At several moments of a training, the states of held-out sessions are scored against their targets and new negatives, as
+in a training step, and the loss is differentiated with respect to these scores. Two numbers summarise the gradient of a
+row: that on the target's score, which alone pulls the target up, and the share of the negatives that still carry
+gradient: at least a hundredth of the largest gradient on a negative of the row.
 """
 
 import json
@@ -26,17 +25,17 @@ from inference.shared.atomic import atomic_file
 PROBES = 8
 HELD_OUT_SESSIONS = 256
 CLICKS_PER_SESSION = 10
-CARRIES = 0.01
-"""A negative carries gradient from this share of the row's largest gradient on a negative."""
+CARRYING = 0.01
+"""A negative carries gradient from this share of the row's largest gradient on a negative on."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the gradient looked like at one moment.
+    """The gradient at one moment of a training.
 
     Attributes:
         loss, n_sample: of the model.
-        epochs: trained so far, with fractions.
+        epochs: trained so far, including fractions.
         on_target: mean absolute gradient on a target's score.
         carrying: mean share of the negatives that carry gradient.
     """
@@ -48,12 +47,12 @@ class Probe:
     carrying: float
 
 
-def probes_over_training(config: TrainConfig, log: EncodedLog, held_out: Sessions, file: Path) -> list[Probe]:
-    """Train a model and probe its gradients on the way; the file keeps them, so that they are computed once."""
-    described = to_mapping(config)
+def train_with_probes(config: TrainConfig, log: EncodedLog, held_out: Sessions, file: Path) -> list[Probe]:
+    """Train a model and probe its gradients on the way; the file keeps them for the next call."""
+    mapping = to_mapping(config)
     if file.exists():
         kept = json.loads(file.read_text())
-        if kept["config"] == json.loads(json.dumps(described)) and kept["pairs"] == log.sessions.n_pairs:
+        if kept["config"] == json.loads(json.dumps(mapping)) and kept["pairs"] == log.sessions.n_pairs:
             return [Probe(**probe) for probe in kept["probes"]]
     trainer = Trainer(config, log)
     n_steps = config.n_epochs * trainer.n_steps
@@ -61,13 +60,13 @@ def probes_over_training(config: TrainConfig, log: EncodedLog, held_out: Session
     probes = [probe(trainer, held_out, 0.0)]
     for epoch in range(config.n_epochs):
 
-        def look(done: int, before: int = epoch * trainer.n_steps) -> None:
+        def on_step_end(done: int, before: int = epoch * trainer.n_steps) -> None:
             if before + done in moments:
                 probes.append(probe(trainer, held_out, (before + done) / trainer.n_steps))
 
-        trainer.run_epoch(look)
+        trainer.run_epoch(on_step_end)
     with atomic_file(file) as temporary:
-        content = {"config": described, "pairs": log.sessions.n_pairs, "probes": [asdict(each) for each in probes]}
+        content = {"config": mapping, "pairs": log.sessions.n_pairs, "probes": [asdict(each) for each in probes]}
         temporary.write_text(json.dumps(content))
     return probes
 
@@ -85,25 +84,25 @@ def probe(trainer: Trainer, held_out: Sessions, epochs: float) -> Probe:
         drawn = torch.from_numpy(sampler.draw(1, generator)[0]).long()
         columns = torch.cat([targets, drawn])
         scores = query @ network.scoring(network.output_table[columns]).T + network.output_bias[columns]
-        gradient = gradients(loss.function, options, scores)
+        gradient = differentiate(loss.function, options, scores)
         rows = torch.arange(len(targets))
         size = gradient.abs()
         on_target.append(size[rows, rows])
         size[rows, rows] = 0.0  # the target is not its own negative
         largest = size.max(dim=1, keepdim=True).values
-        carrying.append((size >= CARRIES * largest).sum(dim=1) / (size.shape[1] - 1))
+        carrying.append((size >= CARRYING * largest).sum(dim=1) / (size.shape[1] - 1))
     mean = [float(torch.cat(values).double().mean()) for values in (on_target, carrying)]
     return Probe(config.loss, config.n_sample, epochs, *mean)
 
 
-def n_states(lengths: np.ndarray) -> int:
-    """Count the states and targets that held-out sessions of these lengths give."""
+def count_states(lengths: np.ndarray) -> int:
+    """The number of states and targets of held-out sessions of these lengths."""
     longer = lengths[lengths > 1][:HELD_OUT_SESSIONS]
     return int((np.minimum(longer, CLICKS_PER_SESSION + 1) - 1).sum())
 
 
-def gradients(function, options: dict, scores: Tensor) -> Tensor:
-    """The gradient [B, C] of every row's loss on its scores [B, C], whose target is the column of its own number."""
+def differentiate(function, options: dict, scores: Tensor) -> Tensor:
+    """The gradient [B, C] of every row's loss on its scores [B, C]; the target of row i is column i."""
     with torch.enable_grad():
         scores = scores.detach().requires_grad_()
         losses = function(scores, torch.arange(len(scores)), None, **options)
@@ -112,7 +111,7 @@ def gradients(function, options: dict, scores: Tensor) -> Tensor:
 
 
 def _steps(trainer: Trainer, held_out: Sessions) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield states and targets of the first held-out sessions, as many at a time as a training step has."""
+    """Yield batches of states and targets of the first held-out sessions, each as large as a training step."""
     longer = np.flatnonzero(held_out.lengths > 1)[:HELD_OUT_SESSIONS]
     lengths = np.minimum(held_out.lengths[longer], CLICKS_PER_SESSION + 1)
     clicks = torch.zeros(len(longer), int(lengths.max()), dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Tables, pictures and the page of `paper_figures`."""
+"""The tables, pictures and page of `paper_figures`."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ Curve = dict[float, float]
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that was measured, as rows.
+    """All measurements, as rows.
 
     Attributes:
         rates: loss, learning_rate, recall@20, mrr@20, on held-out training sessions.
@@ -40,8 +40,8 @@ def write_report(out: Path, results: Results, run: str) -> None:
 
     Args:
         out: folder for them.
-        results: what was measured.
-        run: what was run, in words.
+        results: the measurements.
+        run: description of the run.
     """
     tables = {
         "learning-rates": results.rates,
@@ -52,46 +52,46 @@ def write_report(out: Path, results: Results, run: str) -> None:
     for name, rows in tables.items():
         _write(out / f"{name}.csv", rows)
     recall, mrr, seconds = (
-        curves(results.samples, "n_sample", y) for y in ("recall@20", "mrr@20", "seconds per epoch")
+        by_loss(results.samples, "n_sample", y) for y in ("recall@20", "mrr@20", "seconds per epoch")
     )
-    picture(out / "a-samples.png", [(SAMPLES, "Recall@20", recall), (SAMPLES, "MRR@20", mrr)])
-    picture(out / "b-time.png", [(SAMPLES, "seconds per epoch", seconds)])
+    draw(out / "a-samples.png", [(SAMPLES, "Recall@20", recall), (SAMPLES, "MRR@20", mrr)])
+    draw(out / "b-time.png", [(SAMPLES, "seconds per epoch", seconds)])
 
     numbers = sorted({row["n_sample"] for row in results.alphas})
     of_alpha = {
-        n: curves([row for row in results.alphas if row["n_sample"] == n], "sample_alpha", "mrr@20") for n in numbers
+        n: by_loss([row for row in results.alphas if row["n_sample"] == n], "sample_alpha", "mrr@20") for n in numbers
     }
     panels = [("alpha", f"MRR@20 with {n:,} samples", of_alpha[n]) for n in numbers]
-    picture(out / "c-alpha.png", panels, by_magnitude=False)
+    draw(out / "c-alpha.png", panels, log_scale=False)
 
     names = {"on_target": "gradient on the target", "carrying": "share of negatives that carry gradient"}
     probes = results.gradients
-    panels = [("epochs", names[y], over_training(probes, y)) for y in names]
-    picture(out / "d-gradients.png", panels, by_magnitude=False, in_pairs=True)
+    panels = [("epochs", names[y], collect_lines(probes, y)) for y in names]
+    draw(out / "d-gradients.png", panels, log_scale=False, in_pairs=True)
     end = max(row["epochs"] for row in probes)
-    on_target, carrying = (curves([row for row in probes if row["epochs"] == end], "n_sample", y) for y in names)
+    on_target, carrying = (by_loss([row for row in probes if row["epochs"] == end], "n_sample", y) for y in names)
     claims.write_page(
         out / "figures.md",
         [
-            ("Quality against the number of additional samples", "a-samples.png", claims.claims_on_quality(mrr)),
-            ("Training time against the number of additional samples", "b-time.png", claims.claims_on_time(seconds)),
-            ("Quality against alpha", "c-alpha.png", claims.claims_on_alpha(of_alpha)),
-            ("The gradient while a model learns", "d-gradients.png", claims.claims_on_gradients(on_target, carrying)),
+            ("Quality against the number of additional samples", "a-samples.png", claims.check_quality(mrr)),
+            ("Training time against the number of additional samples", "b-time.png", claims.check_time(seconds)),
+            ("Quality against alpha", "c-alpha.png", claims.check_alpha(of_alpha)),
+            ("The gradient while a model learns", "d-gradients.png", claims.check_gradients(on_target, carrying)),
         ],
         run,
     )
 
 
-def curves(rows: Iterable[Row], x: str, y: str) -> dict[str, Curve]:
-    """By loss, one quantity of the rows against another."""
+def by_loss(rows: Iterable[Row], x: str, y: str) -> dict[str, Curve]:
+    """One quantity of the rows against another, by loss."""
     found: dict[str, Curve] = {}
     for row in rows:
         found.setdefault(row["loss"], {})[row[x]] = row[y]
     return found
 
 
-def over_training(probes: Sequence[Row], quantity: str) -> dict[str, Curve]:
-    """By loss, with the fewest and then with the most samples, a quantity against the epochs trained."""
+def collect_lines(probes: Sequence[Row], quantity: str) -> dict[str, Curve]:
+    """A quantity against the epochs trained, by loss, with the fewest and with the most samples."""
     numbers = {min(probe["n_sample"] for probe in probes), max(probe["n_sample"] for probe in probes)}
     lines: dict[str, Curve] = {}
     for probe in probes:
@@ -101,20 +101,20 @@ def over_training(probes: Sequence[Row], quantity: str) -> dict[str, Curve]:
     return lines
 
 
-def picture(
+def draw(
     file: Path,
     panels: Sequence[tuple[str, str, Mapping[str, Curve]]],
     *,
-    by_magnitude: bool = True,
+    log_scale: bool = True,
     in_pairs: bool = False,
 ) -> None:
-    """Curves side by side, of the same labels in every panel.
+    """Draw panels side by side, with the same labels in each.
 
     Args:
         file: the PNG file.
-        panels: for each, the names of its axes, and by label the points of a line.
-        by_magnitude: whether the horizontal axis is logarithmic (but for its beginning, which is 0).
-        in_pairs: whether two lines each belong together: one colour, the first one dashed.
+        panels: for each, the labels of its axes and the lines by label.
+        log_scale: whether the horizontal axis is logarithmic; it is linear near 0.
+        in_pairs: whether two successive lines form a pair: one colour, the first dashed.
     """
     figure = Figure(figsize=(5.2 * len(panels), 4.2), layout="constrained")
     for axes, (x, y, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -130,7 +130,7 @@ def picture(
                 linestyle="--" if dashed else "-",
                 fillstyle="none" if dashed else "full",
             )
-        if by_magnitude:
+        if log_scale:
             axes.set_xscale("symlog", base=2, linthresh=16)
         axes.set(xlabel=x, ylabel=y)
         axes.grid(alpha=0.3)

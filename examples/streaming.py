@@ -1,10 +1,10 @@
-"""Recommend click by click: one model file, one small state per visitor, a few lines.
+"""Recommend click by click: one model file, one small state per visitor, a few lines of code.
 
     python examples/streaming.py model.onnx clicks.tsv
 
-Clicks of all visitors arrive mixed, in the order of their times, as in a shop. Each click advances the visitor's state
-by one step, at the same cost for the thousandth click as for the first. The items to show next are known at once, and
-they equal those of scoring the whole session. Needs the base install only.
+The clicks of all visitors arrive in the order of their times, as in a shop. Each click advances the visitor's state by
+one step, at the same cost for the thousandth click as for the first, and gives the best items to show next. They equal
+those of scoring the whole session. Needs only the base install.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from inference.files.text import open_input, read_lines
 from inference.shared.columns import Columns
 
 
-def clicks_of(path: str) -> Iterator[tuple[str, str]]:
-    """Yield visitor and item of each click of a log with a header line, in the order of the times."""
+def read_clicks(path: str) -> Iterator[tuple[str, str]]:
+    """Visitor and item of each click of a log with a header line, in the order of the times."""
     with open_input(path) as file:
         text = list(read_lines(file, path))
     delimiter = find_delimiter(text[0].text if text else "")
@@ -27,13 +27,13 @@ def clicks_of(path: str) -> Iterator[tuple[str, str]]:
 
 
 def stream(model: str, log: str) -> None:
-    """Recommend after every click, and count how often the next click was among the items shown."""
+    """Recommend after every click, and count how often the next click was on an item that was shown."""
     recommender = Recommender.load(model, threads=1)
     states: dict[str, SessionState] = {}
     hits = expected = 0
     shown: dict[str, tuple[str, ...]] = {}
-    for visitor, item in clicks_of(log):
-        if visitor in shown:  # was this item among those shown before this click?
+    for visitor, item in read_clicks(log):
+        if visitor in shown:
             expected += 1
             hits += item in shown[visitor]
         before = states.get(visitor, recommender.new_state())
@@ -41,11 +41,11 @@ def stream(model: str, log: str) -> None:
         shown[visitor] = recommendation.items
         if expected <= 3:
             print(f"{visitor} clicked {item}; next: {', '.join(recommendation.items[:5])}")
-    print(f"{len(states):,} visitors; {hits:,} of {expected:,} clicks were among the ten items shown before them")
+    print(f"{len(states):,} visitors; {hits:,} of {expected:,} clicks were on one of the ten items shown before them")
 
 
-def parser() -> argparse.ArgumentParser:
-    """Define the arguments."""
+def build_parser() -> argparse.ArgumentParser:
+    """The command-line arguments."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -57,8 +57,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0 done, 2 bad arguments or input."""
     try:
-        stream(**vars(parser().parse_args(argv)))
-    except UserError as error:  # a user's mistake is one line
+        stream(**vars(build_parser().parse_args(argv)))
+    except UserError as error:  # a mistake of the user, reported in one line
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0

@@ -4,7 +4,7 @@
     python examples/train_and_score.py --train clicks.tsv                your own: columns SessionId, ItemId, Time
     python examples/train_and_score.py --train clicks.tsv --out shop.onnx --epochs 5
 
-Training needs the training packages: pip install '.[train]'. To use the model, the base install is enough.
+Needs the training packages: pip install '.[train]'. Scoring needs only the base install.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from inference import Recommender, UserError
 
 
 def train_and_score(arguments: argparse.Namespace) -> None:
-    """Run the seven steps."""
-    # 1. Read the log: one row per click, in any order; sessions are sorted by time. Ids stay text, as written.
+    """Run all steps."""
+    # 1. The log: one row per click, in any order; sessions are sorted by time. Ids stay text, exactly as written.
     if arguments.train:
         clicks = read_events(arguments.train)
     else:
@@ -30,25 +30,25 @@ def train_and_score(arguments: argparse.Namespace) -> None:
             synthesize(5_000, 300, seed=1).write_csv(path, separator="\t")
             clicks = read_events(path)
 
-    # 2. Number the items and hold out the sessions that began last: a model is judged by how well it predicts what
-    #    came after its training log. Items that occur only there are left out.
+    # 2. Items become numbers, and the latest sessions are held out: a model is validated on what came after its
+    #    training clicks. Items that only they have are left out.
     log, valid = hold_out_last(encode(clicks))
     print(f"{log.sessions.n_clicks:,} clicks to train on, {valid.n_clicks:,} to validate on")
 
-    # 3. Train. What the configuration does not name has a default. With `valid`, every epoch is validated and the best
-    #    one is kept.
+    # 3. Training. The configuration uses the field's names and has a default for every option. With `valid`, every
+    #    epoch is validated and the best one is kept.
     config = TrainConfig(loss="bpr-max", layers=(96,), n_sample=512, n_epochs=arguments.epochs)
     model = train(log, config, valid=valid)
 
-    # 4. Evaluate. Every item of the catalogue is ranked at every click.
+    # 4. Evaluation. Every item of the catalogue is ranked after every click.
     metrics = evaluate(model.network, valid).as_dict()
     print(f"recall@20 {metrics['recall@20']:.4f}, mrr@20 {metrics['mrr@20']:.4f} on {metrics['events']:,} events")
 
-    # 5. Export one file with all that scoring needs, including the item ids. It also records how the model was trained
-    #    and how good it is. The file is compared with the network before it appears.
+    # 5. Export. One file holds all that scoring needs, including the ids of the items, and the configuration and
+    #    figures for people. It is compared with the network before it appears.
     export(model.network, model.vocabulary, arguments.out, config=to_mapping(model.config), metrics=metrics)
 
-    # 6. Recommend. This needs neither torch nor the log. Sessions are lists of ids, oldest first.
+    # 6. Scoring needs neither torch nor the log. Sessions are lists of ids, oldest first.
     recommender = Recommender.load(arguments.out)
     names = model.vocabulary.terms()
     session = [names[number] for number in valid.slice(0, 1).items]
@@ -57,7 +57,7 @@ def train_and_score(arguments: argparse.Namespace) -> None:
     for item, score in zip(recommendation.items, recommendation.scores, strict=True):
         print(f"  {item}  {score:.3f}")
 
-    # 7. Recommend click by click, with a small state per visitor instead of the whole session.
+    # 7. Click by click, with a small state per visitor instead of the whole session.
     state = recommender.new_state()
     for item in session:
         state, following = recommender.step(state, item, k=5, exclude_seen=True)
@@ -65,8 +65,8 @@ def train_and_score(arguments: argparse.Namespace) -> None:
     print(f"next: gru4rec-infer --model {arguments.out} --session clicks.tsv --group")
 
 
-def parser() -> argparse.ArgumentParser:
-    """Define the arguments."""
+def build_parser() -> argparse.ArgumentParser:
+    """The command-line arguments."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -78,10 +78,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0 done, 2 bad arguments or input."""
-    arguments = parser().parse_args(argv)
+    arguments = build_parser().parse_args(argv)
     try:
         train_and_score(arguments)
-    except UserError as error:  # a user's mistake is one line
+    except UserError as error:  # a mistake of the user, reported in one line
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0

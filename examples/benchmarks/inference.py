@@ -1,16 +1,16 @@
-"""How fast recommending is: one session at a time, in batches, as a stream, in bulk, and from a cold start.
+"""Speed of recommending: one session at a time, in batches, as a stream, in bulk, and from a cold start.
 
-Catalogues, widths and sessions are those of the ETUDE study (ICDE 2024): synthetic models, because the time does not
-depend on the weights, and sessions whose lengths follow a power law. Everything compared takes turns in one run: the
-exact file, the file with an int8 scan, torch (the same network, eager, its best 20 by topk), and the floor. The floor
-is the time to read the output weights from memory once, which no exact scoring of a single session can avoid.
+Catalogues, widths and sessions are those of the ETUDE study (ICDE 2024): synthetic models, since the time does not
+depend on the weights, and sessions whose lengths follow a power law. All candidates take turns in one run: the exact
+file, the file with an int8 scan, torch (the same network, eager, its best 20 by topk), and the floor: the time to read
+the output weights from memory once, which no exact scoring of a single session can avoid.
 
     python examples/benchmarks/inference.py latency          # 10k, 100k and 1M items × 32, 100, 256
     python examples/benchmarks/inference.py latency --items 1000000 --widths 100               # one cell
     python examples/benchmarks/inference.py latency --items 10000000 --widths 64 --requests 40 --no-torch
     python examples/benchmarks/inference.py stream           # clicks per second, of short and of long sessions
-    python examples/benchmarks/inference.py start            # from process start to the first recommendation
-    python examples/benchmarks/inference.py bulk --test test.parquet --official DIR   # against the authors' code
+    python examples/benchmarks/inference.py start            # a process up to its first recommendation
+    python examples/benchmarks/inference.py bulk --test test.parquet --official DIR   # next to the authors' code
 """
 
 import argparse
@@ -55,11 +55,11 @@ def random_sessions(count: int, n_items: int, seed: int = 0) -> list[np.ndarray]
     return [((n_items ** generator.random(length)).astype(np.int64) - 1).clip(0, n_items - 1) for length in lengths]
 
 
-def in_turns(ways: dict[str, Callable[[int], object]], turns: int, warm: int = 3) -> dict[str, np.ndarray]:
-    """Seconds of each way at each turn; way(turn) does the work.
+def time_in_turns(ways: dict[str, Callable[[int], object]], turns: int, warm: int = 3) -> dict[str, np.ndarray]:
+    """Seconds of each way in each turn; way(turn) does the work.
 
-    Threads that have just worked spin for a while and would take the cores from the next way, so there is a pause
-    between ways. Sleeping threads take long to wake, so each way does its work twice, and the second time counts.
+    Threads that have just worked wait busily for more and would take the cores from the next way, so there is a pause
+    between ways. Threads that sleep take long to wake, so each way does its work twice, and the second time counts.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(warm + turns):
@@ -72,8 +72,8 @@ def in_turns(ways: dict[str, Callable[[int], object]], turns: int, warm: int = 3
     return {name: np.array(values[warm:]) for name, values in seconds.items()}
 
 
-def with_torch(network: Network, sessions: list[np.ndarray]) -> None:
-    """The best items of a batch of sessions, as usually written in torch."""
+def recommend_with_torch(network: Network, sessions: list[np.ndarray]) -> None:
+    """The best items of a batch of sessions, as one would write it in torch."""
     lengths = torch.tensor([len(session) for session in sessions])
     items = torch.full((len(sessions), int(lengths.max())), network.n_items)
     for row, session in enumerate(sessions):
@@ -82,8 +82,8 @@ def with_torch(network: Network, sessions: list[np.ndarray]) -> None:
     scores.topk(K)
 
 
-def latency(arguments: argparse.Namespace) -> None:
-    """Print a table of milliseconds per request and of sessions per second."""
+def print_latency(arguments: argparse.Namespace) -> None:
+    """Print a table of milliseconds per request and sessions per second."""
     print(
         f"{'items':>10} {'width':>5} {'batch':>5} {'':11} {'p50 ms':>8} {'p90 ms':>8} {'p99 ms':>8} {'sessions/s':>10}",
         end="",
@@ -92,10 +92,10 @@ def latency(arguments: argparse.Namespace) -> None:
     for n_items in arguments.items:
         for width in arguments.widths:
             with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-                _cell(n_items, width, Path(folder), arguments)
+                _print_cell(n_items, width, Path(folder), arguments)
 
 
-def _cell(n_items: int, width: int, folder: Path, arguments: argparse.Namespace) -> None:
+def _print_cell(n_items: int, width: int, folder: Path, arguments: argparse.Namespace) -> None:
     network, vocabulary = random_network(n_items, width)
     sessions = random_sessions(4096, n_items)
     description = {"config": {}, "metrics": {}}
@@ -124,10 +124,10 @@ def _cell(n_items: int, width: int, folder: Path, arguments: argparse.Namespace)
             for name, one in recommenders.items()
         }
         if not arguments.no_torch:
-            ways["torch"] = lambda turn: with_torch(network, [sessions[row] for row in rows(turn)])
+            ways["torch"] = lambda turn: recommend_with_torch(network, [sessions[row] for row in rows(turn)])
         if batch == 1:
             ways["floor"] = lambda turn: table.sum()
-        seconds = in_turns(ways, max(8, arguments.requests // batch))
+        seconds = time_in_turns(ways, max(8, arguments.requests // batch))
         for name, values in seconds.items():
             p50, p90, p99 = 1e3 * np.quantile(values, [0.5, 0.9, 0.99])
             times = [1e3 * float(np.median(seconds[other])) / p50 for other in ("exact", "floor") if other in seconds]
@@ -135,8 +135,8 @@ def _cell(n_items: int, width: int, folder: Path, arguments: argparse.Namespace)
             print(f" {batch / np.mean(values):10,.0f}", *(f"{value:7.2f}" for value in times), flush=True)
 
 
-def stream(arguments: argparse.Namespace) -> None:
-    """Clicks per second through the command line, for sessions of a few clicks and of very many."""
+def print_stream(arguments: argparse.Namespace) -> None:
+    """Print clicks per second through the command line, for sessions of a few clicks and of very many."""
     n_items, width = arguments.items[0], arguments.widths[0]
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         model = Path(folder) / "model.onnx"
@@ -144,7 +144,7 @@ def stream(arguments: argparse.Namespace) -> None:
         export(network, vocabulary, model, config={}, metrics={})
         seconds = {}
         for length in (5, 5000):
-            for clicks in (2_000, 2_000 + arguments.clicks):  # the difference is free of the start
+            for clicks in (2_000, 2_000 + arguments.clicks):  # the difference does not contain the start
                 generator = np.random.default_rng(0)
                 lines = [
                     json.dumps({"session": f"s{click // length}", "item": vocabulary.term(number)}) + "\n"
@@ -161,8 +161,8 @@ def stream(arguments: argparse.Namespace) -> None:
             print(f"{arguments.clicks / taken:,.0f} clicks/s", flush=True)
 
 
-def start(arguments: argparse.Namespace) -> None:
-    """Seconds from the start of a process to its first recommendation, compared with importing onnxruntime."""
+def print_start(arguments: argparse.Namespace) -> None:
+    """Print the time from the start of a process to its first recommendation, next to importing onnxruntime alone."""
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         model, session = Path(folder) / "model.onnx", Path(folder) / "one.txt"
         n_items, width = arguments.items[0], arguments.widths[0]
@@ -173,7 +173,7 @@ def start(arguments: argparse.Namespace) -> None:
             "import onnxruntime": [sys.executable, "-c", "import onnxruntime"],
             "gru4rec-infer": [*INFER, "--model", str(model), "--session", str(session), "--format", "jsonl"],
         }
-        seconds = in_turns(
+        seconds = time_in_turns(
             {
                 name: lambda _, command=command: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
                 for name, command in commands.items()
@@ -185,8 +185,8 @@ def start(arguments: argparse.Namespace) -> None:
         print(f"{medians['gru4rec-infer'] / medians['import onnxruntime']:.2f} times the import")
 
 
-def bulk(arguments: argparse.Namespace) -> None:
-    """Sessions per second of a whole file through the command line, compared with the authors' evaluation of it."""
+def print_bulk(arguments: argparse.Namespace) -> None:
+    """Print sessions per second for a file on the command line, next to the authors' evaluation of the same file."""
     import polars as pl
 
     log = pl.read_parquet(arguments.test).sort("SessionId", "Time", maintain_order=True)
@@ -201,7 +201,7 @@ def bulk(arguments: argparse.Namespace) -> None:
         ways: dict[str, Callable[[int], object]] = {"gru4rec-infer": lambda _: subprocess.run(command, check=True)}
         if arguments.official:
             ways["authors' evaluation"] = _official(arguments.official, arguments.test, width)
-        seconds = in_turns(ways, arguments.turns, warm=0)
+        seconds = time_in_turns(ways, arguments.turns, warm=0)
     rates = {name: n_sessions / float(np.median(values)) for name, values in seconds.items()}
     print(f"{n_sessions:,} sessions, {len(log):,} clicks, {len(items):,} items × {width}")
     for name, rate in rates.items():
@@ -220,26 +220,26 @@ def _official(folder: Path, test: Path, width: int) -> Callable[[int], object]:
     return lambda _: code.evaluate(model, clicks)
 
 
-def numbers(text: str) -> list[int]:
-    """Numbers with commas between them."""
+def parse_numbers(text: str) -> list[int]:
+    """Numbers separated by commas."""
     return [int(part) for part in text.split(",")]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["latency", "stream", "start", "bulk"])
-    parser.add_argument("--items", type=numbers, help="sizes of the catalogue, such as 10000,1000000")
-    parser.add_argument("--widths", type=numbers, help="widths of the network, such as 32,100")
-    parser.add_argument("--batches", type=numbers, default=[1, 64], help="sessions computed together [default: 1,64]")
-    parser.add_argument("--requests", type=int, default=200, help="measured in each way [default: %(default)s]")
+    parser.add_argument("--items", type=parse_numbers, help="sizes of the catalogue, such as 10000,1000000")
+    parser.add_argument("--widths", type=parse_numbers, help="widths of the network, such as 32,100")
+    parser.add_argument("--batches", type=parse_numbers, default=[1, 64], help="sessions per batch [default: 1,64]")
+    parser.add_argument("--requests", type=int, default=200, help="measured for each [default: %(default)s]")
     parser.add_argument(
-        "--smallest-scan", type=int, default=SMALLEST_SCAN, help="catalogues of so many items are scanned, too"
+        "--smallest-scan", type=int, default=SMALLEST_SCAN, help="also scan catalogues from this size on"
     )
     parser.add_argument("--no-torch", action="store_true", help="leave torch out")
     parser.add_argument("--clicks", type=int, default=20_000, help="of a stream [default: %(default)s]")
     parser.add_argument("--test", type=Path, help="bulk: a parquet file of clicks")
     parser.add_argument("--official", type=Path, help="bulk: folder with the authors' evaluation.py")
-    parser.add_argument("--turns", type=int, default=3, help="bulk: how often [default: %(default)s]")
+    parser.add_argument("--turns", type=int, default=3, help="bulk: number of turns [default: %(default)s]")
     parser.add_argument("--folder", type=Path, help="where models are written [default: a temporary folder]")
     arguments = parser.parse_args()
     if arguments.what == "bulk" and not arguments.test:
@@ -247,7 +247,8 @@ def main() -> None:
     arguments.items = arguments.items or ([10_000, 100_000, 1_000_000] if arguments.what == "latency" else [40_000])
     arguments.widths = arguments.widths or ([32, 100, 256] if arguments.what == "latency" else [100])
     print(f"{platform.machine()}, {count_cores()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    {"latency": latency, "stream": stream, "start": start, "bulk": bulk}[arguments.what](arguments)
+    parts = {"latency": print_latency, "stream": print_stream, "start": print_start, "bulk": print_bulk}
+    parts[arguments.what](arguments)
 
 
 if __name__ == "__main__":

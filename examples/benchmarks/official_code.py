@@ -1,11 +1,12 @@
-"""The authors' PyTorch code, run from a user's own clone of github.com/hidasib/GRU4Rec_PyTorch_Official.
+"""Run the authors' PyTorch code from a user's own clone of github.com/hidasib/GRU4Rec_PyTorch_Official.
 
-Its licence allows research only, so nothing of it is included here: the clone is imported from its folder and is not
-changed. Two things in it do not work with numpy 2 and pandas 3 and are patched in memory: `torch.tensor` of a pandas
-Series, and the initial weights of its compatibility mode (float64 with numpy 2). Instead of those it uses its ordinary
-initial weights, from the same distribution.
+It is licensed for research only, so none of it is here: the clone is imported from where it lies and is not changed.
+Two things in it do not work with numpy 2 and pandas 3 and are patched in memory: `torch.tensor` of a pandas Series, and
+the initial weights of its compatibility mode (float64 with numpy 2), which are replaced by its ordinary ones, from the
+same distribution.
 """
 
+import argparse
 import contextlib
 import importlib
 import os
@@ -32,9 +33,16 @@ PARAMETER_FILES = {
     "diginetica": "diginetica_bprmax_shared_best.py",
 }
 """The parameter files of the official repository that the benchmarks use, by the name of the data they are for."""
-EVALUATED_AT_ONCE = 512
+EVALUATION_BATCH_SIZE = 512
 SAME = 1e-4
-"""Events may rank otherwise by rounding: so much may Recall@20 and MRR@20 by their loop and by ours differ."""
+"""Rounding may change some ranks: Recall@20 and MRR@20 of their evaluation and of ours may differ by this much."""
+
+
+def add_flags(parser: argparse.ArgumentParser, *, official_required: bool = True) -> None:
+    """Add the flags of every benchmark that trains on one log and ranks another."""
+    parser.add_argument("--official", type=Path, required=official_required, help="a clone of the official repository")
+    parser.add_argument("--train", type=Path, required=True, help="training log: SessionId, ItemId, Time")
+    parser.add_argument("--test", type=Path, required=True, help="test log")
 
 
 def published_parameters(directory: Path, name: str) -> dict[str, Any]:
@@ -63,7 +71,7 @@ def read_clicks(path: Path) -> Any:
         if path.suffix == ".parquet":
             return pd.read_parquet(path, columns=columns)
         return pd.read_csv(path, sep="\t", usecols=columns)
-    except Exception as error:  # pandas and pyarrow raise what they like
+    except Exception as error:  # pandas and pyarrow raise errors of many types
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"cannot read {path}: {reason}; expected parquet or TSV with the columns {columns}") from None
 
@@ -81,57 +89,57 @@ class OfficialCode:
     evaluation: types.ModuleType
 
     def model(self, parameters: Mapping[str, Any], *, device: str = "cpu", seed: int = 1) -> Any:
-        """A model of theirs that is not trained yet; `seed` seeds torch's global generator, which it draws from."""
+        """An untrained model of theirs; `seed` seeds torch's global generator, which it draws from."""
         import torch
 
         torch.manual_seed(seed)
         model = self.training.GRU4Rec(device=torch.device(device))
-        with silent():
+        with silence():
             model.set_params(**parameters)
         return model
 
     def train(self, model: Any, clicks: Any, on_step: Callable[[int], None] | None = None) -> None:
-        """Train a model of theirs on a DataFrame, which stays as it is.
+        """Train a model of theirs on a DataFrame, which is not changed.
 
         Args:
             model: from `model`.
             clicks: from `read_clicks`.
-            on_step: called with the number of rows once in every step, always at the same place of it, so that the time
-                between two calls is that of a whole step; what it raises ends the training.
+            on_step: called with the number of rows once in every step, always at the same point, so that the time
+                between two calls is that of a whole step; an exception that it raises ends the training.
         """
         if on_step is not None:
             loss = model.loss_function
 
-            def watched(scores: Any, columns: Any, n_valid: int) -> Any:
+            def loss_with_callback(scores: Any, columns: Any, n_valid: int) -> Any:
                 on_step(len(scores))
                 return loss(scores, columns, n_valid)
 
-            model.loss_function = watched
-        with silent():
+            model.loss_function = loss_with_callback
+        with silence():
             model.fit(clicks.copy(), compatibility_mode=False)
 
     def evaluate(self, model: Any, clicks: Any) -> tuple[float, float]:
         """Recall@20 and MRR@20 of a trained model, all items ranked, ties in the target's favour."""
         n_sessions = int(clicks.loc[clicks["ItemId"].isin(model.data_iterator.itemidmap.index), "SessionId"].nunique())
-        with silent():
+        with silence():
             recall, mrr = self.evaluation.batch_eval(
-                model, clicks.copy(), cutoff=[20], batch_size=min(EVALUATED_AT_ONCE, n_sessions), mode="standard"
+                model, clicks.copy(), cutoff=[20], batch_size=min(EVALUATION_BATCH_SIZE, n_sessions), mode="standard"
             )
         return float(recall[20]), float(mrr[20])
 
 
-def paired_weights(theirs: Any, network: Network, vocabulary: Vocabulary) -> list[tuple[Tensor, Tensor, np.ndarray]]:
-    """Where the weights of a network of ours are in a model of theirs.
+def pair_weights(theirs: Any, network: Network, vocabulary: Vocabulary) -> list[tuple[Tensor, Tensor, np.ndarray]]:
+    """Match the weights of a network of ours with those of a model of theirs.
 
     Args:
-        theirs: a model that they have built, for the same log.
-        network, vocabulary: of ours, with one layer, a constrained embedding and dot scores.
+        theirs: a model built by their code, for the same log.
+        network, vocabulary: ours, with one layer, a constrained embedding and dot scores.
 
     Returns:
-        For each of them theirs, ours, and the row of ours that each row of theirs stands for.
+        For each weight theirs, ours, and the row of ours for each row of theirs.
 
     Raises:
-        UserError: ours is of another kind, or knows other items.
+        UserError: ours has another architecture or other items.
     """
     if len(network.widths) != 1 or not network.constrained or network.temperature is not None:
         raise UserError("expected a model of one layer with a constrained embedding and dot scores, got another")
@@ -152,13 +160,13 @@ def load(directory: Path) -> OfficialCode:
     """Import the clone.
 
     Raises:
-        UserError: the folder is no such clone, or one of its modules cannot be imported.
+        UserError: the folder is not such a clone, or one of its modules cannot be imported.
     """
     if not (directory / f"{MODULE}.py").is_file():
         raise UserError(
             f"{directory}: expected a clone of github.com/hidasib/GRU4Rec_PyTorch_Official, found no {MODULE}.py there"
         )
-    with _first_on_path(directory):
+    with _put_first_on_path(directory):
         try:
             training = importlib.import_module(MODULE)
             evaluation = importlib.import_module("evaluation")
@@ -166,19 +174,19 @@ def load(directory: Path) -> OfficialCode:
             raise UserError(
                 f"{directory}: {error}; the official code needs pandas: pip install pandas pyarrow"
             ) from None
-    training.torch = _torch_that_takes_series()  # type: ignore[attr-defined]
+    training.torch = _torch_for_pandas()  # type: ignore[attr-defined]
     return OfficialCode(training, evaluation)
 
 
 @contextlib.contextmanager
-def silent() -> Iterator[None]:
-    """Keep what the official code prints off the output."""
+def silence() -> Iterator[None]:
+    """Discard what the official code prints."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         yield
 
 
 @contextlib.contextmanager
-def _first_on_path(directory: Path) -> Iterator[None]:
+def _put_first_on_path(directory: Path) -> Iterator[None]:
     """Import from this folder, and leave no compiled files in it."""
     wrote_no_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     sys.path.insert(0, str(directory.resolve()))
@@ -189,8 +197,8 @@ def _first_on_path(directory: Path) -> Iterator[None]:
         sys.dont_write_bytecode = wrote_no_bytecode
 
 
-def _torch_that_takes_series() -> types.ModuleType:
-    """The names of torch, with a `tensor` that reads a pandas Series as the numbers it holds."""
+def _torch_for_pandas() -> types.ModuleType:
+    """The names of torch, with a `tensor` that accepts a pandas Series."""
     import pandas as pd
     import torch
 

@@ -1,12 +1,12 @@
-"""Train a model with the authors' PyTorch code and keep it as a model directory of ours.
+"""Train a model with the authors' PyTorch code and save it as a model directory of ours.
 
     python examples/benchmarks/official_model.py --official ../GRU4Rec_PyTorch_Official --train train.parquet \\
         --test test.parquet --config retailrocket --seed 1 --out theirs
     gru4rec evaluate model --test test.parquet --versus theirs
 
 Their code trains with one of its parameter files and ranks the test. Its weights are copied into a network of ours,
-which ranks the test, too. The model is kept only if both rankings give the same Recall@20 and MRR@20. Two models can
-then be compared session by session, whoever trained them, and a model of theirs can be exported to ONNX.
+which ranks the test as well. The model is saved only if both rankings reach the same Recall@20 and MRR@20. Then it can
+be compared with a model of ours session by session, or exported as an ONNX file.
 
 Needs a clone of github.com/hidasib/GRU4Rec_PyTorch_Official, pandas and pyarrow.
 """
@@ -29,8 +29,8 @@ from inference.shared.atomic import atomic_folder
 from inference.shared.errors import UserError
 
 
-def keep(arguments: argparse.Namespace) -> str:
-    """Train with their code, rank with both, and keep the model; gives a line that says what came out."""
+def train_and_save(arguments: argparse.Namespace) -> str:
+    """Train with their code, rank with both, and save the model; returns a summary in one line."""
     code = official_code.load(arguments.official)
     parameters = official_code.published_parameters(arguments.official, arguments.config)
     log = encode(read_events(arguments.train))
@@ -39,17 +39,19 @@ def keep(arguments: argparse.Namespace) -> str:
 
     clicks = official_code.read_clicks(arguments.train)
     theirs = code.model(parameters, seed=arguments.seed)
-    began = time.perf_counter()
+    start = time.perf_counter()
     code.train(theirs, clicks)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     recall, mrr = code.evaluate(theirs, official_code.read_clicks(arguments.test))
 
     with torch.no_grad():
-        for from_theirs, ours, rows in official_code.paired_weights(theirs, network, log.vocabulary):
+        for from_theirs, ours, rows in official_code.pair_weights(theirs, network, log.vocabulary):
             ours[torch.from_numpy(rows)] = from_theirs
     quality = evaluate(network, test, cutoffs=[20])
     if abs(quality.recall[20] - recall) > official_code.SAME or abs(quality.mrr[20] - mrr) > official_code.SAME:
-        raise SystemExit(f"expected {recall}, {mrr} as by their loop, got {quality.as_dict()}: not the same model")
+        raise SystemExit(
+            f"expected {recall}, {mrr} as from their evaluation, got {quality.as_dict()}: not the same model"
+        )
     with atomic_folder(arguments.out) as folder:
         checkpoint.write_description(folder, config, log.vocabulary)
         (last := checkpoint.epoch_folder(folder, config.n_epochs)).mkdir()
@@ -61,19 +63,17 @@ def keep(arguments: argparse.Namespace) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--official", type=Path, required=True, help="a clone of the official repository")
-    parser.add_argument("--train", type=Path, required=True, help="training log: SessionId, ItemId, Time")
-    parser.add_argument("--test", type=Path, required=True, help="test log")
+    official_code.add_flags(parser)
     parser.add_argument(
-        "--config", default="retailrocket", help="theirs: rsc15, retailrocket, diginetica or a file of paramfiles"
+        "--config", default="retailrocket", help="of theirs: rsc15, retailrocket, diginetica or a file in paramfiles"
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, required=True, help="the model directory")
+    parser.add_argument("--out", type=Path, required=True, help="the model directory to write")
     arguments = parser.parse_args()
     try:
         if arguments.out.exists():
             raise UserError(f"expected a new folder for the model, found {arguments.out}")
-        print(keep(arguments))
+        print(train_and_save(arguments))
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -1,9 +1,9 @@
-"""How fast `gru4rec prepare` is, and how much memory it takes, compared with plain pandas.
+"""Speed and memory of `gru4rec prepare`, next to plain pandas code that does the same.
 
 Both read the same synthetic log as text, drop repeats, split off the last tenth of the sessions, filter the training
-part until nothing changes, and write parquet. Each runs in its own process, whose peak memory the system reports. The
-files they write are compared row by row. `gru4rec` also writes the encoded log that training starts from. With several
-rounds they take turns, and medians are given with the lowest and the highest.
+part until nothing changes, and write parquet. Each runs in a process of its own, whose peak memory the system reports.
+The written files are compared row by row. `gru4rec` also writes the encoded log that training starts from. With several
+rounds they take turns, and medians are printed with the lowest and the highest.
 
     python examples/benchmarks/prepare.py --rounds 5                   # 5 million events; needs pandas and pyarrow
     python examples/benchmarks/prepare.py --events 50000000 --no-pandas
@@ -20,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import packages_first  # noqa: F401
-from spread import spread
+from rounds import format_spread
 
 PART = 5_000_000
 SUPPORT, LENGTH, FRACTION = 5, 2, 0.1
@@ -28,7 +28,7 @@ MONTH = 86_400 * 31
 
 
 def write_log(folder: Path, events: int, items: int) -> list[Path]:
-    """A log of files of five million events each, a month after the other."""
+    """Write a log as files of five million events each, one month after the other."""
     import polars as pl
 
     from gru4rec.data.synthetic import synthesize
@@ -44,7 +44,7 @@ def write_log(folder: Path, events: int, items: int) -> list[Path]:
 
 
 def prepare_with_pandas(files: list[Path], out: Path) -> None:
-    """The same rules, written as one would."""
+    """The same rules, as one would write them with pandas."""
     import pandas as pd
 
     ids = {"SessionId": str, "ItemId": str}
@@ -69,7 +69,7 @@ def prepare_with_pandas(files: list[Path], out: Path) -> None:
 
 
 def prepare_with_gru4rec(files: list[Path], out: Path) -> None:
-    """The command."""
+    """Run the command."""
     from gru4rec.cli import main
 
     flags = ["--min-item-support", str(SUPPORT), "--min-session-length", str(LENGTH), "--test-fraction", str(FRACTION)]
@@ -77,14 +77,14 @@ def prepare_with_gru4rec(files: list[Path], out: Path) -> None:
 
 
 def load_text(files: list[Path], out: Path) -> None:
-    """Reading and encoding the first file for training."""
+    """Read and encode the first file for training."""
     from gru4rec.data.events import encode, read_events
 
     encode(read_events(files[0]))
 
 
 def load_prepared(files: list[Path], out: Path) -> None:
-    """Mapping what `gru4rec prepare` has written for training."""
+    """Map the files that `gru4rec prepare` wrote for training."""
     from gru4rec.data.encoded_log import read_training_log
 
     read_training_log(files[0].parent / "gru4rec")
@@ -98,8 +98,8 @@ RUNS = {
 }
 
 
-def measured(run: str, files: list[Path], out: Path) -> tuple[float, float]:
-    """Seconds within a new process, without its start, and its highest memory use in GiB."""
+def measure(run: str, files: list[Path], out: Path) -> tuple[float, float]:
+    """Run in a new process; returns its seconds, without its start, and its peak memory in GiB."""
     command = [sys.executable, __file__, "--run", run, "--out", str(out), *map(str, files)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -112,8 +112,8 @@ def measured(run: str, files: list[Path], out: Path) -> tuple[float, float]:
     return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
 
 
-def same_rows(left: Path, right: Path) -> bool:
-    """Whether two folders hold the same training and test clicks."""
+def have_same_rows(left: Path, right: Path) -> bool:
+    """Whether two folders contain the same training and test clicks."""
     import polars as pl
 
     order = ["SessionId", "Time"]
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.run:
-        if arguments.run == "pandas":  # imports are not what is measured
+        if arguments.run == "pandas":  # imports are not measured
             import pandas  # noqa: F401
         else:
             import gru4rec.cli
@@ -157,7 +157,7 @@ def main() -> None:
         arguments.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
         folder = Path(temporary)
-        with ProcessPoolExecutor(1) as process:  # or its memory would count as that of every process begun from here
+        with ProcessPoolExecutor(1) as process:  # else its memory would count as that of every process started here
             files = process.submit(write_log, folder, arguments.events, arguments.items).result()
         size = sum(file.stat().st_size for file in files) / 2**30
         print(f"{arguments.events:,} events, {size:.2f} GiB of text, {os.cpu_count()} cores")
@@ -167,17 +167,17 @@ def main() -> None:
             for run in runs:
                 out = folder / run.replace(" ", "-")
                 shutil.rmtree(out, ignore_errors=True)
-                results[run].append(measured(run, files, out))
+                results[run].append(measure(run, files, out))
                 seconds, memory = results[run][-1]
                 print(f"round {number + 1}: {run:22} {seconds:8.2f} s {memory:6.2f} GiB", flush=True)
         for run, of_run in results.items():
             seconds, memory = zip(*of_run, strict=True)
-            print(f"{run:22} {spread(seconds)} s, {max(memory):.2f} GiB at most")
+            print(f"{run:22} {format_spread(seconds)} s, {max(memory):.2f} GiB at most")
         if "pandas" in results:
             pairs = list(zip(results["pandas"], results["gru4rec"], strict=True))
-            faster = spread([pandas[0] / ours[0] for pandas, ours in pairs])
+            faster = format_spread([pandas[0] / ours[0] for pandas, ours in pairs])
             memory_share = max(ours[1] for _, ours in pairs) / max(pandas[1] for pandas, _ in pairs)
-            equal = "equal files" if same_rows(folder / "pandas", folder / "gru4rec") else "OTHER ROWS"
+            equal = "equal files" if have_same_rows(folder / "pandas", folder / "gru4rec") else "OTHER ROWS"
             print(f"gru4rec is {faster} times as fast with {memory_share:.0%} of the memory; {equal}")
 
 

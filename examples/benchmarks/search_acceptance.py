@@ -1,13 +1,13 @@
-"""Does a search that is killed twice still find more than the authors' best parameters for another log give?
+"""Check that a search that is killed twice still beats the parameters that the authors published for another log.
 
     python examples/benchmarks/search_acceptance.py --official ../GRU4Rec_PyTorch_Official --train train.parquet \\
         --out acceptance -- --cpus-per-trial=1
 
-A search without the published parameters is started and killed (SIGKILL) twice: after a quarter and after half of its
-trials. The same command resumes it each time. In the end every trial has to be accounted for, and trials that were over
-before a kill must be unchanged. Then the parameters that the authors published for RetailRocket are trained for as many
-epochs on the same sessions, and validated on the same. Arguments after -- go to the search, such as flags that narrow
-its space. The exit code is 1 if something does not hold.
+A search without the published parameters as first trials is started. Its process is killed (SIGKILL) when a quarter of
+its trials are over and again when half of them are, and the same command is run again each time. In the end every trial
+must be there, and those that were over before a kill must be unchanged. Then the parameters that the authors published
+for RetailRocket are trained for as many epochs and validated on the same sessions. Arguments after -- go to the search,
+such as flags that narrow its space. The exit code is 1 if a check fails.
 """
 
 import argparse
@@ -25,27 +25,27 @@ from inference.shared.errors import UserError
 from tune.trials.finished import read_finished
 
 
-def command_of(arguments: argparse.Namespace, out: Path, *flags: str) -> list[str]:
-    """A search of ours on the log."""
+def build_command(arguments: argparse.Namespace, out: Path, *flags: str) -> list[str]:
+    """The command of a search of ours on the log."""
     command = [sys.executable, "-m", "tune.search", f"--train={arguments.train}", f"--out={out}"]
     return [*command, f"--epochs={arguments.epochs}", "--no-seeds", "--no-refit", "--gpus-per-trial=0", *flags]
 
 
-def over_in(out: Path) -> dict[str, dict[str, Any]]:
+def read_reports(out: Path) -> dict[str, dict[str, Any]]:
     """The last report of every trial that is over, by its id."""
     return {note["trial_id"]: note["report"] for note in read_finished(out / "trials" / "round-1")}
 
 
-def run_until(command: list[str], out: Path, n_over: int) -> dict[str, dict[str, Any]]:
-    """Run a search until so many trials are over, and kill it; gives the reports of those."""
+def kill_after(command: list[str], out: Path, n_trials: int) -> dict[str, dict[str, Any]]:
+    """Run a search until so many trials are over, and kill it; returns the reports of those."""
     process = subprocess.Popen(command)
-    while len(over_in(out)) < n_over:
+    while len(read_reports(out)) < n_trials:
         if process.poll() is not None:
             raise SystemExit(f"error: the search ended with exit code {process.returncode} before it could be killed")
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    return over_in(out)
+    return read_reports(out)
 
 
 def run(command: list[str]) -> None:
@@ -56,7 +56,7 @@ def run(command: list[str]) -> None:
 
 
 def main() -> int:
-    """Run all of it, and say what holds."""
+    """Run both searches and print the checks; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--official", type=Path, required=True, help="a clone of the official repository")
     parser.add_argument("--train", type=Path, required=True, help="log; its last tenth validates")
@@ -67,26 +67,26 @@ def main() -> int:
     arguments = parser.parse_args()
     searched, alone = arguments.out / "search", arguments.out / "published"
     if searched.exists():
-        parser.error(f"--out: {searched} is there already; choose another folder")
+        parser.error(f"--out: {searched} exists already; choose another folder")
     try:
         published = official_code.published_parameters(arguments.official, "retailrocket")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
-    on = [flag for flag in arguments.flags if flag.startswith("--cpus-per-trial")]  # for both; the rest narrows ours
-    command = command_of(arguments, searched, f"--trials={arguments.trials}", *arguments.flags)
-    began, before = time.time(), []
+    shared = [flag for flag in arguments.flags if flag.startswith("--cpus-per-trial")]  # others narrow ours
+    command = build_command(arguments, searched, f"--trials={arguments.trials}", *arguments.flags)
+    start, before = time.time(), []
     for share in (0.25, 0.5):
-        before.append(run_until(command, searched, max(1, round(share * arguments.trials))))
-        print(f"killed after {time.time() - began:.0f} s with {len(before[-1])} trials over", flush=True)
+        before.append(kill_after(command, searched, max(1, round(share * arguments.trials))))
+        print(f"killed after {time.time() - start:.0f} s with {len(before[-1])} trials over", flush=True)
     run(command)
-    print(f"done after {time.time() - began:.0f} s", flush=True)
+    print(f"done after {time.time() - start:.0f} s", flush=True)
 
     values = {name: value for name, value in published.items() if name not in ("n_epochs", "logq")}  # its loss has none
     values["layers"] = "/".join(map(str, values["layers"]))
     fixed = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
-    run(command_of(arguments, alone, "--trials=1", "--scheduler=none", "--sampler=popularity", *on, *fixed))
+    run(build_command(arguments, alone, "--trials=1", "--scheduler=none", "--sampler=popularity", *shared, *fixed))
 
     rows = pl.read_parquet(searched / "results.parquet")
     after = {row["trial_id"]: row for row in rows.iter_rows(named=True)}
@@ -98,16 +98,16 @@ def main() -> int:
         for name, report in reports.items()
     )
     ours, theirs = rows["mrr@20"].max(), pl.read_parquet(alone / "results.parquet")["mrr@20"].max()
-    holds = {
+    checks = {
         f"all {arguments.trials} trials are over: {statuses}": sorted(rows["trial"])
         == list(range(1, arguments.trials + 1))
         and "unfinished" not in statuses,
-        "trials that were over when it was killed were not run again": kept,
+        "trials that were over before a kill were not run again": kept,
         f"best validation MRR@20 {ours:.4f}, with the published parameters {theirs:.4f}": ours >= theirs,
     }
-    for claim, holding in holds.items():
-        print(f"{'yes' if holding else 'NO '}  {claim}")
-    return 0 if all(holds.values()) else 1
+    for check, passed in checks.items():
+        print(f"{'yes' if passed else 'NO '}  {check}")
+    return 0 if all(checks.values()) else 1
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
-"""How long a search takes to find a model as good as the authors' own search finds.
+"""Compare the time our search needs to find a model as good as the one that the authors' search finds.
 
     python examples/benchmarks/search_vs_paropt.py --official ../GRU4Rec_PyTorch_Official --train train.parquet
 
-Their `paropt.py` and its `run.py` run unchanged from a clone, one process per trial (`official_code` says which two
-things are patched in memory; a small stand-in for pexpect starts those processes). Ours is `python -m tune.search`
-without the published parameters. Both search the same space, that of their parameter file, with the same number of
-trials and epochs, for the MRR@20 on the same sessions, the last tenth of the log by time. Both have the whole machine:
-theirs trains one model with all processors, ours shares them among trials.
+Their `paropt.py` and its `run.py` run unchanged, from a clone, one process per trial (see `official_code` for the two
+things that are patched in memory; a small replacement of pexpect starts those processes). Ours is `python -m
+tune.search` without the published parameters as first trials. Both search the space of their parameter file with the
+same number of trials and epochs, for the MRR@20 on the same sessions, the last tenth of the log by time. Both use the
+whole machine: theirs trains one model with all processors, ours shares them among trials.
 
-Two times are measured from the start of the command: until theirs has the best MRR@20 of all its trials, and until ours
-first has one as good (in the second in which a trial reported it). Much of that is chance, so it is run --repeats
-times, and the median of the ratio counts. A trial of theirs that diverges would end `paropt.py`; here it counts as 0.
+Measured from the start of the command: the seconds until theirs reaches the best MRR@20 of all its trials, and until
+ours first reaches one as good (from the second in which a trial reported it). Chance plays a large part, so the
+comparison runs --repeats times and the result is the median of the ratio. A trial of theirs that diverges, which would
+end `paropt.py`, counts as 0.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from inference.shared.errors import UserError
 
 SPACE = "gru4rec_bprmax_standard_parspace.json"
 FIXED = {"loss": "bpr-max", "n_sample": 2048, "constrained_embedding": True, "embedding": 0}
-"""What their documentation advises to fix."""
+"""Fixed, as their documentation advises."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One repeat.
+    """The outcome of one repeat.
 
     Attributes:
-        theirs: when their best was found.
-        ours: when ours was first as good; None if it never was.
-        our_best: the best of ours.
+        theirs: their best.
+        ours: the first of ours that is as good; None if there is none.
+        our_best: the best MRR@20 of ours.
         our_seconds: of our whole search.
     """
 
@@ -68,12 +69,12 @@ class Comparison:
 
     @property
     def share(self) -> float:
-        """Of their time; infinite if ours was never as good."""
+        """Our time as a share of theirs; infinite if ours was never as good."""
         return self.ours.seconds / self.theirs.seconds if self.ours else float("inf")
 
 
-def compared(theirs: list[Point], ours: list[Point], our_seconds: float) -> Comparison:
-    """One repeat from the course of both searches, at least a point each."""
+def compare(theirs: list[Point], ours: list[Point], our_seconds: float) -> Comparison:
+    """Compare the points of both searches, at least one each."""
     best = max(theirs, key=lambda point: point.mrr)
     reached = min((point for point in ours if point.mrr >= best.mrr), key=lambda point: point.seconds, default=None)
     return Comparison(best, reached, max(point.mrr for point in ours), our_seconds)
@@ -92,10 +93,10 @@ def read_space(directory: Path) -> list[dict[str, Any]]:
         raise UserError(f"{file}: expected the official parameter space, got an error: {error}") from None
 
 
-def as_flags(space: list[dict[str, Any]]) -> list[str]:
-    """The same space as flags of our search.
+def to_flags(space: list[dict[str, Any]]) -> list[str]:
+    """Write the space as flags of our search.
 
-    >>> as_flags([{"name": "layers", "dtype": "int", "values": [64, 512], "step": 32}])
+    >>> to_flags([{"name": "layers", "dtype": "int", "values": [64, 512], "step": 32}])
     ['--layers=64..512:32']
     """
     flags = []
@@ -110,8 +111,8 @@ def as_flags(space: list[dict[str, Any]]) -> list[str]:
     return flags
 
 
-def their_search(arguments: argparse.Namespace, logs: Path) -> list[Point]:
-    """Run `paropt.py`; the end of each of its trials."""
+def run_theirs(arguments: argparse.Namespace, logs: Path) -> list[Point]:
+    """Run `paropt.py`; returns the result of each of its trials."""
     command = [sys.executable, __file__, "--run", "paropt", "--official", str(arguments.official), "--", str(logs)]
     command += [str(arguments.trials), str(arguments.epochs)]
     began, points = time.time(), []
@@ -121,20 +122,20 @@ def their_search(arguments: argparse.Namespace, logs: Path) -> list[Point]:
         for line in process.stdout:
             ended = json.loads(line)
             points.append(Point(ended["time"] - began, ended["mrr"]))
-            show(points[-1], len(points), arguments.trials, ended["parameters"])
+            print_trial(points[-1], len(points), arguments.trials, ended["parameters"])
     if process.returncode or not points:
         last = noise.read_text(encoding="utf-8").strip().splitlines()[-3:]
         raise SystemExit("\n".join([*last, f"error: paropt.py ended with exit code {process.returncode}"]))
     return points
 
 
-def our_search(arguments: argparse.Namespace, logs: Path, repeat: int) -> tuple[list[Point], float]:
-    """Run our search; the end of every epoch of its trials, and the seconds of all of it."""
+def run_ours(arguments: argparse.Namespace, logs: Path, repeat: int) -> tuple[list[Point], float]:
+    """Run our search; returns the result of every epoch of its trials, and the seconds of the search."""
     out = logs / f"search-{repeat}"
     fixed = ["--loss=bpr-max", "--n-sample=2048", "--sampler=popularity", "--no-seeds", "--no-refit"]
     command = [sys.executable, "-m", "tune.search", f"--train={logs / 'train.tsv'}", f"--valid={logs / 'valid.tsv'}"]
     command += [f"--out={out}", f"--trials={arguments.trials}", f"--epochs={arguments.epochs}", f"--seed={repeat}"]
-    command += ["--gpus-per-trial=0", *fixed, *as_flags(read_space(arguments.official))]
+    command += ["--gpus-per-trial=0", *fixed, *to_flags(read_space(arguments.official))]
     began = time.time()
     ended = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
     seconds = time.time() - began
@@ -148,32 +149,32 @@ def our_search(arguments: argparse.Namespace, logs: Path, repeat: int) -> tuple[
 
 
 def run_paropt(official: Path, logs: Path, n_trials: int, n_epochs: int) -> None:
-    """Run `paropt.py` in this process; a line of JSON for every trial."""
+    """Run `paropt.py` in this process; prints a line of JSON for every trial."""
     out = sys.stdout
-    stand_in = types.ModuleType("pexpect")
-    stand_in.spawnu = lambda command, **_: Trial(command, official, out)  # type: ignore[attr-defined]
-    sys.modules["pexpect"] = stand_in
+    replacement = types.ModuleType("pexpect")
+    replacement.spawnu = lambda command, **_: Trial(command, official, out)  # type: ignore[attr-defined]
+    sys.modules["pexpect"] = replacement
     fixed = ",".join(f"{name}={value}" for name, value in {**FIXED, "n_epochs": n_epochs}.items())
     sys.argv = ["paropt.py", str(logs / "train.tsv"), str(logs / "valid.tsv"), "-fp", fixed, "-nt", str(n_trials)]
     sys.argv += ["-opf", str(official / "paramspaces" / SPACE), "-pm", "mrr", "-d", "cpu"]
     os.chdir(official)
-    with official_code.silent():
+    with official_code.silence():
         runpy.run_path("paropt.py", run_name="__main__")
 
 
 class Trial:
-    """A process of `run.py`, read line by line as pexpect would.
+    """A process of `run.py`, read line by line as by pexpect.
 
     Args:
-        command: that `paropt.py` wants to be run.
+        command: that `paropt.py` runs.
         official: the clone.
-        out: where the result goes as JSON.
+        out: receives the result as JSON.
     """
 
     def __init__(self, command: str, official: Path, out: TextIO):
         flags = shlex.split(command)[2:]  # without "python run.py"
         if "-lpm" not in flags:
-            raise SystemExit(0)  # all trials are over; the evaluation of the best is not part of what is measured
+            raise SystemExit(0)  # all trials are over; the evaluation of the best is not measured
         self._out = out
         self._parameters = flags[flags.index("-ps") + 1]
         self._process = subprocess.Popen(
@@ -194,7 +195,7 @@ class Trial:
 
 
 def run_trial(official: Path, flags: list[str]) -> None:
-    """Run `run.py` in this process, with the patches in memory."""
+    """Run `run.py` in this process, with the patches of `official_code`."""
     code = official_code.load(official)
     fit = code.training.GRU4Rec.fit
     code.training.GRU4Rec.fit = lambda model, data, **options: fit(model, data, compatibility_mode=False, **options)
@@ -210,11 +211,11 @@ def run_trial(official: Path, flags: list[str]) -> None:
 
 
 def write_logs(train: Path, folder: Path, n_sessions: int | None) -> None:
-    """train.tsv and valid.tsv, the last tenth of the sessions by time.
+    """Write train.tsv and valid.tsv, the last tenth of the sessions by time.
 
     Args:
         train: the log.
-        folder: where they go.
+        folder: for both files.
         n_sessions: only the last ones of the log; None for all.
     """
     import polars as pl
@@ -237,31 +238,31 @@ def write_logs(train: Path, folder: Path, n_sessions: int | None) -> None:
         frame.write_csv(folder / f"{name}.tsv", separator="\t")
 
 
-def show(point: Point, done: int, of: int, parameters: str) -> None:
-    """One trial of theirs."""
+def print_trial(point: Point, done: int, of: int, parameters: str) -> None:
+    """Print the result of a trial of theirs."""
     print(f"paropt trial {done}/{of}  {point.seconds:8.1f} s  mrr@20 {point.mrr:.4f}  {parameters}", flush=True)
 
 
-def sentence(comparison: Comparison) -> str:
-    """What one repeat came to."""
+def describe(comparison: Comparison) -> str:
+    """The outcome of one repeat in a sentence."""
     theirs, ours = comparison.theirs, comparison.ours
-    reached = f"ours had it after {ours.seconds:.1f} s" if ours else "ours never had it"
+    reached = f"ours reached it after {ours.seconds:.1f} s" if ours else "ours never reached it"
     return (
         f"paropt.py found MRR@20 {theirs.mrr:.4f} after {theirs.seconds:.1f} s; {reached}: {comparison.share:.3f} of "
-        f"the time (ours in the end: {comparison.our_best:.4f} after {comparison.our_seconds:.1f} s)"
+        f"the time (best of ours: {comparison.our_best:.4f}, {comparison.our_seconds:.1f} s in all)"
     )
 
 
 def main() -> int:
-    """Read the arguments, and run all repeats."""
+    """Run all repeats; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--official", type=Path, required=True, help="a clone of the official repository")
     parser.add_argument("--train", type=Path, help="log: SessionId, ItemId, Time; its last tenth validates")
     parser.add_argument("--trials", type=int, default=12, help="of each search [12]")
     parser.add_argument("--epochs", type=int, default=5, help="of a trial [5]")
     parser.add_argument("--repeats", type=int, default=3, help="of all of it [3]")
-    parser.add_argument("--sessions", type=int, help="take only so many sessions of the log [all]")
-    parser.add_argument("--json", type=Path, help="write what was measured here, too")
+    parser.add_argument("--sessions", type=int, help="use only so many sessions of the log [all]")
+    parser.add_argument("--json", type=Path, help="also write the measurements to this file")
     parser.add_argument("--run", choices=["paropt", "trial"], help=argparse.SUPPRESS)
     parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -280,9 +281,9 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             write_logs(arguments.train, Path(folder), arguments.sessions)
             for repeat in range(1, arguments.repeats + 1):
-                theirs = their_search(arguments, Path(folder))
-                comparisons.append(compared(theirs, *our_search(arguments, Path(folder), repeat)))
-                print(sentence(comparisons[-1]), flush=True)
+                theirs = run_theirs(arguments, Path(folder))
+                comparisons.append(compare(theirs, *run_ours(arguments, Path(folder), repeat)))
+                print(describe(comparisons[-1]), flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""One turn of a comparison of training speeds, measured in its own process."""
+"""Measure one turn of a comparison of training speeds, in a process of its own."""
 
 import time
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from gru4rec.config.train_config import TrainConfig
 from inference.shared.errors import UserError
 
 
-class Enough(Exception):  # noqa: N818 - nothing is wrong
-    """The turn has been timed for long enough."""
+class Enough(Exception):  # noqa: N818 - not an error
+    """Ends the training when enough steps are timed."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What one process measured.
+    """The measurements of one process.
 
     Attributes:
         events, steps, seconds: of the timed steps.
@@ -43,27 +43,27 @@ class Turn:
 
     @property
     def rate_with_drawing(self) -> float:
-        """Events per second, drawing the negatives included."""
+        """Events per second, including the drawing of negatives."""
         return self.events / (self.seconds + self.steps * self.drawing)
 
 
-STEPS_BETWEEN_WAITS = 20
-"""Steps timed together on a GPU: they are queued faster than they run, and waiting for each would cost time."""
+STEPS_PER_SYNCHRONIZATION = 20
+"""On a GPU, so many steps are timed together, since they run asynchronously and waiting for each costs time."""
 
 
 class Stopwatch:
-    """Add up the time of whole steps after a warm-up, and end the training after enough of it.
+    """Adds up the time of whole steps after a warm-up, and ends the training when it is enough.
 
     Args:
         warm_up: steps before the timing begins.
-        seconds: of timed steps after which it is enough.
-        steps: timed steps after which it is enough; None: only the seconds count.
+        seconds: of timed steps that are enough.
+        steps: timed steps that are enough; None counts only the seconds.
         device: where the steps run.
     """
 
     def __init__(self, warm_up: int, seconds: float, steps: int | None, device: str = "cpu"):
         self._device = device
-        self._held_steps = self._held_events = 0
+        self._pending_steps = self._pending_events = 0
         self._all_count = True
         self._warm_up, self._enough_seconds, self._enough_steps = warm_up, seconds, steps
         self.created = self._last = time.perf_counter()
@@ -73,23 +73,23 @@ class Stopwatch:
         self.steps = self.events = 0
         self._seen = 0
 
-    def paused(self, seconds: float) -> None:
-        """Leave this much of the current step out."""
+    def subtract(self, seconds: float) -> None:
+        """Do not count that part of the current step."""
         self._pause += seconds
 
-    def step(self, n_steps: int, n_events: int, counts: bool) -> None:
-        """Count the steps run since the last call; gives whether they count."""
-        self._held_steps += n_steps
-        self._held_events += n_events
+    def add(self, n_steps: int, n_events: int, counts: bool) -> None:
+        """Add the steps since the last call, and whether they count."""
+        self._pending_steps += n_steps
+        self._pending_events += n_events
         self._all_count &= counts
         if self._device != "cpu":
-            if self._held_steps < STEPS_BETWEEN_WAITS and self._first is not None:
+            if self._pending_steps < STEPS_PER_SYNCHRONIZATION and self._first is not None:
                 return
             import torch
 
             torch.cuda.synchronize(self._device)
-        n_steps, n_events, counts = self._held_steps, self._held_events, self._all_count
-        self._held_steps, self._held_events, self._all_count = 0, 0, True
+        n_steps, n_events, counts = self._pending_steps, self._pending_events, self._all_count
+        self._pending_steps, self._pending_events, self._all_count = 0, 0, True
         now = time.perf_counter()
         if self._first is None:
             self._first, self.until_first_step = now, now - self.created
@@ -107,8 +107,8 @@ class Stopwatch:
         if enough:
             raise Enough
 
-    def turn(self, drawing: float) -> Turn:
-        """The result."""
+    def finish(self, drawing: float) -> Turn:
+        """The measurements."""
         import torch
 
         return Turn(
@@ -122,7 +122,7 @@ class Stopwatch:
         )
 
 
-def official_turn(
+def time_official(
     directory: Path, data: Path, parameters: dict[str, Any], stopwatch: Stopwatch, device: str = "cpu"
 ) -> Turn:
     """Train with the official code."""
@@ -133,28 +133,28 @@ def official_turn(
     refresh = cache_type._refresh
 
     def timed_refresh(cache: Any) -> None:
-        began = time.perf_counter()
+        start = time.perf_counter()
         refresh(cache)
-        drawings.append(time.perf_counter() - began)
+        drawings.append(time.perf_counter() - start)
         steps_per_drawing.append(max(1, cache.generate_length))
-        stopwatch.paused(drawings[-1])
+        stopwatch.subtract(drawings[-1])
 
     cache_type._refresh = timed_refresh
     before = 0
 
-    def step(n_rows: int) -> None:  # the time since the last call is mostly the previous step's
+    def on_step(n_rows: int) -> None:  # the time since the last call is mostly that of the previous step
         nonlocal before
-        stopwatch.step(1, before, n_rows == before == model.batch_size)
+        stopwatch.add(1, before, n_rows == before == model.batch_size)
         before = n_rows
 
-    while True:  # an epoch may be over before there is enough
+    while True:  # an epoch may end before enough steps are timed
         try:
-            official.train(model, clicks, step)
+            official.train(model, clicks, on_step)
         except Enough:
-            return stopwatch.turn(drawings[-1] / steps_per_drawing[-1])
+            return stopwatch.finish(drawings[-1] / steps_per_drawing[-1])
 
 
-def our_turn(data: Path, config: TrainConfig, stopwatch: Stopwatch) -> Turn:
+def time_ours(data: Path, config: TrainConfig, stopwatch: Stopwatch) -> Turn:
     """Train with ours."""
     from gru4rec.data.encoded_log import read_training_log
     from gru4rec.training.plugins import import_plugins
@@ -164,24 +164,24 @@ def our_turn(data: Path, config: TrainConfig, stopwatch: Stopwatch) -> Turn:
     log = read_training_log(data)
     import_plugins(config.plugins)
     trainer = Trainer(config, log)
-    n_full = full_steps(SessionParallelSchedule(log.sessions, config.batch_size))
+    n_full = count_full_steps(SessionParallelSchedule(log.sessions, config.batch_size))
     done_before = 0
 
     def on_step_end(done: int) -> None:
         nonlocal done_before
         n_steps = done - done_before if done > done_before else done
-        stopwatch.step(n_steps, n_steps * config.batch_size, done_before < done <= n_full and done_before > 0)
+        stopwatch.add(n_steps, n_steps * config.batch_size, done_before < done <= n_full and done_before > 0)
         done_before = done
 
     while True:
         try:
             trainer.run_epoch(on_step_end)
         except Enough:
-            return stopwatch.turn(0.0)
+            return stopwatch.finish(0.0)
 
 
-def full_steps(schedule: Any) -> int:
-    """The first steps of an epoch, in which every slot has a session.
+def count_full_steps(schedule: Any) -> int:
+    """Steps of an epoch, from its first, in which every slot is in use.
 
     Raises:
         UserError: there are none.
@@ -198,10 +198,10 @@ def full_steps(schedule: Any) -> int:
     return n_full
 
 
-def floor_turn(config: TrainConfig, seconds: float) -> dict[str, float]:
-    """Seconds of a step's matrix products by precision."""
+def time_products(config: TrainConfig, seconds: float) -> dict[str, float]:
+    """Seconds of a step's matrix products, by precision."""
+    import matrix_products
     import torch
-    from matrix_products import seconds_of_products
 
     types = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    return {name: seconds_of_products(config, dtype, at_least=seconds / 4) for name, dtype in types.items()}
+    return {name: matrix_products.time_products(config, dtype, at_least=seconds / 4) for name, dtype in types.items()}

@@ -219,7 +219,9 @@ def test_a_time_column_of_another_name_is_remarked_on_and_rows_that_are_to_be_so
 
 @pytest.mark.parametrize("script", [bulk_scoring, streaming, train_and_score], ids=lambda script: script.__name__)
 def test_help_of_a_script_has_commands_that_it_takes(script):
-    commands = re.findall(r"^ +python examples/\w+\.py((?: [-.\w]+)*)", script.parser().format_help(), re.MULTILINE)
+    commands = re.findall(
+        r"^ +python examples/\w+\.py((?: [-.\w]+)*)", script.build_parser().format_help(), re.MULTILINE
+    )
     assert commands
     for words in commands:
-        script.parser().parse_args(words.split())
+        script.build_parser().parse_args(words.split())

@@ -1,4 +1,4 @@
-"""The study of the paper's figures runs, goes on where it stopped, and says yes only where the numbers do."""
+"""The study of the paper's figures runs, resumes where it stopped, and says yes only where the numbers do."""
 
 import csv
 import subprocess
@@ -87,41 +87,41 @@ def test_curves_of_the_paper_agree_with_it_and_their_opposite_does_not(modules):
         "top1-max": {0: 0.11, 128: 0.15, 2048: 0.18},
         "bpr-max": {0: 0.11, 128: 0.16, 2048: 0.19},
     }
-    found = claims.claims_on_quality(paper)
+    found = claims.check_quality(paper)
     assert len(found) == 6
     assert all(claim.agrees for claim in found)
     flat = {loss: dict.fromkeys(curve, 0.1) for loss, curve in paper.items()}
-    assert not any(claim.agrees for claim in claims.claims_on_quality(flat))
+    assert not any(claim.agrees for claim in claims.check_quality(flat))
     upside_down = {loss: {x: 0.3 - y for x, y in curve.items()} for loss, curve in paper.items()}
-    assert not any(claim.agrees for claim in claims.claims_on_quality(upside_down))
+    assert not any(claim.agrees for claim in claims.check_quality(upside_down))
 
 
 def test_time_alpha_and_gradients_are_judged_by_their_numbers(modules):
     claims, _ = modules
     free, dear = {"top1": {0: 10, 512: 11, 8192: 40}}, {"top1": {0: 10, 512: 30, 8192: 400}}
-    assert [claim.agrees for time in (free, dear) for claim in claims.claims_on_time(time)] == [True, False]
+    assert [claim.agrees for time in (free, dear) for claim in claims.check_time(time)] == [True, False]
 
     peak = {0.0: {0: 2, 0.5: 1, 1: 0}, 0.5: {0: 1, 0.5: 2, 1: 1}, 1.0: {0: 0, 0.5: 1, 1: 2}}
     by_number = {
         32: {"cross-entropy": peak[1.0], "bpr-max": peak[0.5]},
         2048: {"cross-entropy": peak[0.0], "bpr-max": peak[1.0]},
     }
-    assert [claim.agrees for claim in claims.claims_on_alpha(by_number)] == [True, False]
+    assert [claim.agrees for claim in claims.check_alpha(by_number)] == [True, False]
 
     on_target = {"top1": {32: 0.1, 2048: 0.001}, "top1-max": {32: 0.2, 2048: 0.21}, "bpr-max": {32: 0.2, 2048: 0.1}}
     carrying = {"top1": {2048: 0.5}, "top1-max": {2048: 0.1}, "bpr-max": {2048: 0.6}}
-    found = claims.claims_on_gradients(on_target, carrying)
+    found = claims.check_gradients(on_target, carrying)
     assert [claim.agrees for claim in found] == [True, True, False, True, False]
 
 
 def test_curves_of_few_points_are_judged_as_far_as_they_go(modules):
     claims, _ = modules
     point = {loss: {2048: 0.0} for loss in ("top1", "cross-entropy", "bpr-max")}
-    assert len(claims.claims_on_quality(point)) == 4  # none on the last step of cross-entropy
-    assert claims.claims_on_time(point) == []
+    assert len(claims.check_quality(point)) == 4  # none on the last step of cross-entropy
+    assert claims.check_time(point) == []
     diverged_with_many = {32: {"cross-entropy": {0: 1}, "bpr-max": {0: 1}}, 2048: {"cross-entropy": {0: 1}}}
-    assert len(claims.claims_on_alpha(diverged_with_many)) == 1
-    assert len(claims.claims_on_gradients({"top1": {32: 0.0, 2048: 0.1}}, {})) == 1
+    assert len(claims.check_alpha(diverged_with_many)) == 1
+    assert len(claims.check_gradients({"top1": {32: 0.0, 2048: 0.1}}, {})) == 1
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,6 @@ def test_gradients_of_cross_entropy_are_those_of_its_formula(modules):
     """Softmax less one at the target: here a half on the target, and all of that on the one other item near it."""
     _, gradients = modules
     scores = torch.tensor([[3.0, 3.0, -20.0], [3.0, 3.0, -20.0]])
-    found = gradients.gradients(get_loss("cross-entropy").function, {}, scores)
+    found = gradients.differentiate(get_loss("cross-entropy").function, {}, scores)
     expected = torch.tensor([[-0.5, 0.5, 0.0], [0.5, -0.5, 0.0]])
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)

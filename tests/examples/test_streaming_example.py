@@ -31,7 +31,7 @@ def test_the_example_shows_what_whole_sessions_are_recommended(tmp_path):
         sessions.setdefault(who, []).append(item)
         (whole,) = recommender.recommend([sessions[who]], k=5, exclude_seen=True)
         assert line == f"{who} clicked {item}; next: {', '.join(whole.items)}"
-    assert summary == f"2 visitors; {hits} of 3 clicks were among the ten items shown before them"
+    assert summary == f"2 visitors; {hits} of 3 clicks were on one of the ten items shown before them"
 
 
 @pytest.mark.parametrize(

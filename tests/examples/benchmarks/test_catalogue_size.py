@@ -26,7 +26,7 @@ def test_a_ratio_is_printed():
 def test_logs_differ_in_the_catalogue_alone(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     script = importlib.import_module("catalogue_size")
-    small, large = (script.synthetic_log(20_000, size) for size in (100, 1000))
+    small, large = (script.make_log(20_000, size) for size in (100, 1000))
     np.testing.assert_array_equal(small.sessions.offsets, large.sessions.offsets)
     shares = [np.sort(log.support)[-len(log.support) // 10 :].sum() / log.sessions.n_clicks for log in (small, large)]
     assert abs(shares[0] - shares[1]) < 0.03  # of the clicks, those on the most popular tenth of the items

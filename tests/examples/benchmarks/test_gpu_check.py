@@ -52,10 +52,10 @@ def gpu_check(monkeypatch):
 
 def test_training_that_differs_is_noticed(gpu_check):
     expected = torch.tensor([1.0, 0.0])
-    assert gpu_check.excess(torch.tensor([1.001, 1e-4]), expected, (1e-2, 1e-3)) < 1
-    assert gpu_check.excess(torch.tensor([1.1, 0.0]), expected, (1e-2, 1e-3)) > 1
-    assert gpu_check.excess(torch.tensor([1.0, 0.01]), expected, (1e-2, 1e-3)) > 1
-    assert gpu_check.excess(torch.tensor([1.0, torch.nan]), expected, (1e-2, 1e-3)) == torch.inf
+    assert gpu_check.relative_excess(torch.tensor([1.001, 1e-4]), expected, (1e-2, 1e-3)) < 1
+    assert gpu_check.relative_excess(torch.tensor([1.1, 0.0]), expected, (1e-2, 1e-3)) > 1
+    assert gpu_check.relative_excess(torch.tensor([1.0, 0.01]), expected, (1e-2, 1e-3)) > 1
+    assert gpu_check.relative_excess(torch.tensor([1.0, torch.nan]), expected, (1e-2, 1e-3)) == torch.inf
 
 
 def test_steps_on_a_gpu_are_timed_together_after_waiting_for_them(gpu_check, monkeypatch):
@@ -63,6 +63,6 @@ def test_steps_on_a_gpu_are_timed_together_after_waiting_for_them(gpu_check, mon
     monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
     stopwatch = gpu_check.Stopwatch(warm_up=20, seconds=0.0, steps=1000, device="cuda")
     for number in range(1, 102):
-        stopwatch.step(1, 8, counts=number != 70)
+        stopwatch.add(1, 8, counts=number != 70)
     assert len(waits) == 1 + 100 // 20
     assert (stopwatch.steps, stopwatch.events) == (60, 480)  # without the warm-up, and the turn with the short step

@@ -39,7 +39,7 @@ def theirs(*items, units=4):
 def test_rows_of_theirs_become_the_rows_of_the_same_items(official_code):
     model, network = theirs("c", "a", "b"), Network(3, TrainConfig(layers=(4,)))
     with torch.no_grad():
-        for from_theirs, ours, rows in official_code.paired_weights(model, network, Vocabulary(ITEMS)):
+        for from_theirs, ours, rows in official_code.pair_weights(model, network, Vocabulary(ITEMS)):
             ours[torch.from_numpy(rows)] = from_theirs
         cell = model.model.G[0]
         for place, item in enumerate(["c", "a", "b"]):
@@ -61,4 +61,4 @@ def test_rows_of_theirs_become_the_rows_of_the_same_items(official_code):
 )
 def test_models_of_another_kind_or_of_other_items_are_refused(official_code, config, items, message):
     with pytest.raises(UserError, match=message):
-        official_code.paired_weights(theirs(*items), Network(3, config), Vocabulary(ITEMS))
+        official_code.pair_weights(theirs(*items), Network(3, config), Vocabulary(ITEMS))

@@ -28,23 +28,23 @@ def test_ours_has_won_when_an_epoch_is_as_good_as_their_best_trial(benchmark):
     point = benchmark.Point
     theirs = [point(30.0, 0.2), point(60.0, 0.3), point(90.0, 0.1)]
     ours = [point(5.0, 0.29), point(20.0, 0.31), point(15.0, 0.3), point(40.0, 0.4)]
-    comparison = benchmark.compared(theirs, ours, 45.0)
+    comparison = benchmark.compare(theirs, ours, 45.0)
     assert comparison.theirs == point(60.0, 0.3)
     assert comparison.ours == point(15.0, 0.3)
     assert comparison.share == 0.25
     assert comparison.our_best == 0.4
-    assert "ours had it after 15.0 s: 0.250 of the time" in benchmark.sentence(comparison)
+    assert "ours reached it after 15.0 s: 0.250 of the time" in benchmark.describe(comparison)
 
 
 def test_a_quality_that_is_never_reached_has_no_time(benchmark):
-    comparison = benchmark.compared([benchmark.Point(30.0, 0.2)], [benchmark.Point(5.0, 0.1)], 9.0)
+    comparison = benchmark.compare([benchmark.Point(30.0, 0.2)], [benchmark.Point(5.0, 0.1)], 9.0)
     assert comparison.ours is None
     assert comparison.share == float("inf")
-    assert "ours never had it" in benchmark.sentence(comparison)
+    assert "ours never reached it" in benchmark.describe(comparison)
 
 
 def test_a_space_becomes_flags_with_the_same_values(benchmark):
-    flags = benchmark.as_flags(
+    flags = benchmark.to_flags(
         [
             {"name": "batch_size", "dtype": "int", "values": [32, 256], "step": 16},
             {"name": "learning_rate", "dtype": "float", "values": [0.01, 0.25], "step": 0.005},

@@ -26,7 +26,7 @@ def test_the_whole_is_worked_out_from_one_epoch(benchmark):
         {"before": before, "epoch": epoch, "ranking": 3.0, "n_epochs": 10}
         for before, epoch in ((2.0, 20.0), (1.0, 10.0), (4.0, 30.0))
     ]
-    result = benchmark.summary(turns)
+    result = benchmark.summarize(turns)
     assert (result["before"], result["epoch"], result["ranking"]) == (2.0, 20.0, 3.0)
     assert result["whole"] == 205.0
     assert result["range"] == [104.0, 307.0]
@@ -37,7 +37,7 @@ def test_a_turn_of_ours_trains_and_ranks(benchmark, tmp_path):
     log.write_parquet(tmp_path / "log.parquet")
     (tmp_path / "recipe.toml").write_text('batching = "whole-session"\nlayers = [8]\nn_epochs = 7\n')
     log = tmp_path / "log.parquet"
-    seconds = benchmark.our_turn(
+    seconds = benchmark.time_ours(
         argparse.Namespace(turn=benchmark.RECIPE, recipe=tmp_path / "recipe.toml", train=log, test=log, epochs=1)
     )
     assert seconds["n_epochs"] == 7
