@@ -13,7 +13,6 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
@@ -26,7 +25,7 @@ from inference.shared.system import count_cores, replace_closed_streams
 if TYPE_CHECKING:
     from inference.files.table import Session
     from inference.model.artifact import Artifact
-    from inference.model.recommender import Recommender
+    from inference.model.recommender import Recommendation, Recommender, SessionState
 
 SESSIONS_PER_CHUNK = 4096
 CLICKS_PER_CHUNK = 1 << 20
@@ -188,8 +187,12 @@ def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
     from inference.streaming.clicks import answer_clicks, read_clicks
     from inference.streaming.states import SessionStates
 
-    step = partial(recommender.steps, **_ranking_options(recommender, arguments))
-    step([], [])  # so that impossible options are reported before the first click
+    options = _ranking_options(recommender, arguments)
+
+    def steps(states: Sequence["SessionState"], items: Sequence[str]) -> list[tuple["SessionState", "Recommendation"]]:
+        return recommender.steps(states, items, **options)
+
+    steps([], [])  # so that impossible options are reported before the first click
     known = recommender.vocabulary if arguments.unknown == "error" else None
     state_file = Path(arguments.state) if arguments.state else None
     n_clicks = n_unknown = 0
@@ -205,7 +208,7 @@ def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
             try:
                 for clicks in arriving:
                     names = (click.session for click in clicks)
-                    for batch in answer_clicks(clicks, states, step, recommender.new_state()):
+                    for batch in answer_clicks(clicks, states, steps, recommender.new_state()):
                         for recommendation in batch:
                             file.write(format_json(next(names), recommendation))
                             n_unknown += len(recommendation.unknown)

@@ -5,9 +5,7 @@ readers tend to stumble over. Examples of defects that were found in this way ar
 """
 
 import gzip
-import hashlib
 import io
-import json
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -31,7 +29,7 @@ from inference.model.artifact import Artifact
 from inference.model.candidates import Candidates
 from inference.model.recommender import Recommender
 from inference.shared.errors import UserError
-from inference.streaming.states import SessionStates, _identity
+from inference.streaming.states import SessionStates
 from tests.support.tiny_models import random_weights, save_model
 from tune.outcome.folder import Identity, Round, SearchFolder, SearchState
 from tune.space.builder import read_space, search_space
@@ -297,18 +295,10 @@ def test_a_damaged_list_of_items_is_candidates_or_one_line(model, tmp_path, cont
 
 
 @fuzzed(60)
-@given(damage=DAMAGE, signed=st.booleans())
-def test_damaged_states_are_states_or_one_line(model, damage, signed):
-    """Damage that a digest gives away, and damage with the digests that it would need to pass for whole."""
+@given(damage=DAMAGE)
+def test_damaged_states_are_states_or_one_line(model, damage):
     artifact = Artifact.open(model)
     content = damaged(model.with_name("states").read_bytes(), damage)
-    line, _, numbers = content.partition(b"\n")
-    if signed:
-        try:
-            header = json.loads(line) | _identity(artifact) | {"content_sha256": hashlib.sha256(numbers).hexdigest()}
-            content = json.dumps(header).encode() + b"\n" + numbers
-        except (ValueError, TypeError, RecursionError):
-            pass
     path = model.with_name("damaged-states")
     path.write_bytes(content)
     states = valid_or_one_line(lambda: SessionStates.load(path, artifact, 5))
