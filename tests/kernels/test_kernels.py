@@ -234,7 +234,7 @@ def test_divergence_is_noticed(markov_log):
         trainer.run_epoch()
 
 
-def test_training_goes_on_without_numba(tmp_path):
+def test_training_works_without_numba(tmp_path):
     """Where numba cannot be imported, everything runs on torch alone."""
     (tmp_path / "numba.py").write_text("raise ImportError('not here')")
     program = "from gru4rec import kernels; import gru4rec.training.trainer; print(kernels.AVAILABLE)"
@@ -243,8 +243,8 @@ def test_training_goes_on_without_numba(tmp_path):
     assert ended.stdout.strip() == "False", ended.stderr
 
 
-def test_loops_are_compiled_anew_where_no_folder_can_hold_them(monkeypatch):
-    """As in an image whose packages cannot be written, for a user without a home."""
+def test_loops_are_compiled_in_every_process_if_no_folder_can_hold_them(monkeypatch):
+    """As in an image with read-only packages, for a user without a home folder."""
     from numba import cfunc, int32
     from numba.core import caching
 
@@ -256,7 +256,7 @@ def test_loops_are_compiled_anew_where_no_folder_can_hold_them(monkeypatch):
     assert compile_cached(twice, int32(int32)).ctypes(21) == 42
 
 
-def test_loops_are_compiled_anew_where_the_folder_has_no_room_for_them(tmp_path, monkeypatch):
+def test_loops_are_compiled_in_every_process_if_the_disk_is_full(tmp_path, monkeypatch):
     import numba
     from numba.core import caching
 
@@ -274,7 +274,7 @@ def twice(number):
     return number * 2
 
 
-def test_loops_are_compiled_anew_when_what_they_inline_has_changed(tmp_path, monkeypatch):
+def test_loops_are_compiled_again_when_the_code_they_inline_has_changed(tmp_path, monkeypatch):
     import numba
 
     from gru4rec.kernels import loop

@@ -7,14 +7,14 @@ from gru4rec.kernels import drop_limit
 from gru4rec.training.dropout import DropNumbers, apply_dropout, splitmix64
 
 
-def begun(seed):
+def restarted(seed):
     drops = DropNumbers(torch.device("cpu"))
     drops.restart(seed)
     return drops
 
 
 def numbers(*shape, seed=1):
-    return begun(seed).draw(*shape)
+    return restarted(seed).draw(*shape)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
@@ -34,14 +34,14 @@ def test_every_bit_of_the_numbers_is_as_often_set_as_not_and_neighbours_are_inde
         assert abs(float((centred[:-distance] * centred[distance:]).mean())) * 4 < 0.005
 
 
-def test_same_seed_draws_the_same_and_rows_that_do_not_fill_a_word_are_no_trouble():
+def test_same_seed_draws_the_same_and_any_number_of_rows_is_fine():
     assert torch.equal(numbers(3, 7), numbers(3, 7))
     assert not torch.equal(numbers(3, 7), numbers(3, 7, seed=2))
     assert numbers(1, 1).shape == (1, 1)
 
 
 def test_a_sequence_continues_from_draw_to_draw_until_it_is_restarted():
-    drops = begun(3)
+    drops = restarted(3)
     drawn = [drops.draw(8, 16), drops.draw(8, 16)]
     assert not torch.equal(*drawn)
     drops.restart(3)
