@@ -10,6 +10,7 @@
 model) → the wings in the order of a search: `space` → `cluster` → `trials` → `studies` → `outcome`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,15 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["SearchSettings", "run_search"]
 
+_MODULES = {"SearchSettings": "tune.settings", "run_search": "tune.pipeline"}
+
 
 def __getattr__(name: str) -> Any:
     """Import on first use: Ray takes seconds to import."""
-    if name == "run_search":
-        from tune.pipeline import run_search
-
-        return run_search
-    if name == "SearchSettings":
-        from tune.settings import SearchSettings
-
-        return SearchSettings
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

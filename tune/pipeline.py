@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gru4rec.commands.terminal import print_status, use_threads
+from gru4rec.config.files import parse_config
 from gru4rec.config.train_config import TrainConfig, merge, to_mapping
 from gru4rec.model.device import free_memory
 from gru4rec.training.plugins import import_plugins
@@ -27,7 +28,7 @@ from tune.outcome.overhead import measure_overhead
 from tune.outcome.report import write_report
 from tune.outcome.winner import make_model, model_exists
 from tune.settings import SearchSettings
-from tune.space.builder import read_space, search_space
+from tune.space.builder import search_space
 from tune.space.search_space import SearchSpace
 from tune.studies.finals import Finalist, Finals
 from tune.studies.grid import by_point, grid_models
@@ -143,7 +144,7 @@ def run_search(settings: SearchSettings) -> Outcome:
 def read_settings(settings: SearchSettings) -> SearchSpace:
     """Stage 0: what can be refused before anything is read or written; gives the search space."""
     use_threads(settings.threads)
-    values = merge(read_space(settings.space) if settings.space else {}, settings.space_values)
+    values = merge(parse_config(settings.space) if settings.space else {}, settings.space_values)
     import_plugins(settings.plugins)
     space = search_space(
         values, n_epochs=settings.epochs, seed=settings.seed, plugins=settings.plugins, grid=settings.grid_keys

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 try:
     from cyclopts import App, Parameter
 
+    from gru4rec.commands.config_flags import read_flags
     from gru4rec.commands.terminal import format_examples, installed_version, print_status, run_app
     from tune.settings import SearchSettings
-    from tune.space.flags import SpaceFlags, space_values
+    from tune.space.flags import SpaceFlags
 except ImportError as missing:  # the base install only scores
     if missing.name not in ("cyclopts", "tomli_w", "polars", "torch"):
         raise
@@ -56,7 +57,7 @@ def run(*, settings: SearchSettings, flags: Flags = NO_FLAGS) -> int:
     """Search, train the winner again, export it."""
     from tune.pipeline import run_search  # Ray takes seconds to import; help should not
 
-    return _print_outcome(settings, run_search(replace(settings, space_values=space_values(flags))))
+    return _print_outcome(settings, run_search(replace(settings, space_values=read_flags(flags))))
 
 
 def _print_outcome(settings: SearchSettings, outcome: "Outcome") -> int:

@@ -25,6 +25,8 @@ import pytest
 
 from gru4rec.cli import app as trainer
 from gru4rec.cli import main as gru4rec
+from gru4rec.commands.config_flags import read_flags
+from gru4rec.config.files import parse_config
 from gru4rec.config.train_config import merge
 from gru4rec.model.losses import LOSSES
 from gru4rec.training.samplers import SAMPLERS
@@ -33,8 +35,8 @@ from tests.support.document_blocks import DOCUMENTS, prose_and_blocks, without_a
 from tests.support.paths import ROOT
 from tune.search import app as search_app
 from tune.search import main as search_main
-from tune.space.builder import read_space, search_space
-from tune.space.flags import SpaceFlags, space_values
+from tune.space.builder import search_space
+from tune.space.flags import SpaceFlags
 
 pytestmark = pytest.mark.documents
 
@@ -146,7 +148,7 @@ def test_every_block_of_a_document_does_what_it_says(name, folder, capsys, monke
         elif block.kind == "toml":
             assert name_of_file(block.text), f"{block.place}: expected a first line with the file's name"
             (folder / name_of_file(block.text)).write_text(block.text)
-            read_space(folder / name_of_file(block.text))
+            parse_config(folder / name_of_file(block.text))
         elif block.kind == "shown":
             if any(was_run) and not PICTURE.search(block.text):
                 assert_shown(block.text, shown, block.place)
@@ -208,8 +210,8 @@ def parse_search(words):
         assert file is None or file.exists(), file
     for plugin in settings.plugins:
         __import__(plugin)
-    flags = space_values(bound.arguments.get("flags", SpaceFlags()))
-    values = merge(read_space(settings.space) if settings.space else {}, flags)
+    flags = read_flags(bound.arguments.get("flags", SpaceFlags()))
+    values = merge(parse_config(settings.space) if settings.space else {}, flags)
     search_space(values, n_epochs=settings.epochs, seed=1, plugins=settings.plugins, grid=settings.grid_keys)
 
 

@@ -1,5 +1,5 @@
 """Which models a search may try.
 
-Enters: the flags that narrow a search. Leaves: a `SearchSpace`. Read `dimensions` (one parameter) → `search_space` →
-`builder` (from flags to a space) → `published` (the authors' best parameters, tried first) → `flags`.
+Enters: what narrows a search. Leaves: a `SearchSpace`. Read `dimensions` (one parameter) → `search_space` → `builder`
+(from flags to a space) → `published` (the authors' best parameters, tried first) → `flags`.
 """

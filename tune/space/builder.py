@@ -12,10 +12,8 @@ training.
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from gru4rec.config.files import parse_toml
 from gru4rec.config.train_config import (
     CHOICES,
     DEFAULT_TEMPERATURE,
@@ -118,19 +116,6 @@ def search_space(
     for part in space.parts():
         part.model(lambda _, dimension: dimension.bounds[-1])
     return space
-
-
-def read_space(path: Path) -> dict[str, Any]:
-    """What a TOML file narrows: configuration keys with a value, a list of values, or a table {low, high, step, log}.
-
-    Raises:
-        UserError: the file is missing or is no TOML.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"space: expected a TOML file at {path}, got an error: {error}") from None
-    return parse_toml(text, path)
 
 
 class _UserValues:

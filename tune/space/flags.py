@@ -24,8 +24,3 @@ SpaceFlags = dataclasses.make_dataclass(
 )
 """One optional attribute per configuration field that can be searched: values or a range, as text."""
 SpaceFlags.__module__ = __name__  # the flag library only opens classes that a module owns
-
-
-def space_values(flags: Any) -> dict[str, Any]:
-    """The flags that are set, by configuration key."""
-    return {name: value for name, value in vars(flags).items() if value is not None}
