@@ -227,7 +227,7 @@ def run(search: Search) -> Ending:
             all_runs = len(finals.finalists) * finals.repeats
             left = "" if len(missing) == all_runs else f"; {len(missing)} of these runs are missing"
             print_status(f"the best {len(finals.finalists)} once more, each with {finals.repeats} other seeds{left}")
-            ending = run_one(FixedStudy([*map(to_mapping, missing)], finals.n_epochs), finals.name)
+            ending = run_one(FixedStudy([*map(to_mapping, missing)], settings.epochs), finals.name)
             if ending != "complete":
                 return ending
             search.update(finals=(*search.state.finals, finals.name))

@@ -195,9 +195,9 @@ class _UserValues:
     def refuse_unused(self) -> None:
         """Fail for a value that no loss or sampler of the space has a use for."""
         for key in sorted(self._unused):
-            kind = {"temperature": "score", "momentum": "optimizer", "n_recent": "batching"}.get(key)
-            if kind is None:
-                kind = "loss" if key in LOSS_OPTION_FIELDS or key.startswith("loss_options") else "sampler"
+            is_of_loss = key in LOSS_OPTION_FIELDS or key.startswith("loss_options")
+            kinds = {"temperature": "score", "momentum": "optimizer", "n_recent": "batching"}
+            kind = kinds.get(key, "loss" if is_of_loss else "sampler")
             raise UserError(f"{key}: no {kind} of this search has such an option")
 
 

@@ -9,39 +9,21 @@ from typing import Any
 
 from tune.space.search_space import SearchSpace
 
-_COMMON: dict[str, Any] = {"constrained_embedding": True, "n_sample": 2048}
+_RATES = ("dropout_p_embed", "dropout_p_hidden", "learning_rate", "momentum", "sample_alpha")
 
 
-def _cross_entropy(**values: Any) -> dict[str, Any]:
-    return {**_COMMON, "loss": "cross-entropy", "logq": 1.0, **values}
-
-
-def _bpr_max(**values: Any) -> dict[str, Any]:
-    return {**_COMMON, "loss": "bpr-max", **values}
-
-
-def _rates(embed: float, hidden: float, learning_rate: float, momentum: float) -> dict[str, float]:
-    return {
-        "dropout_p_embed": embed,
-        "dropout_p_hidden": hidden,
-        "learning_rate": learning_rate,
-        "momentum": momentum,
-    }
+def _parameters(loss: str, layers: int, batch_size: int, *rates: float, **options: float) -> dict[str, Any]:
+    common = {"constrained_embedding": True, "n_sample": 2048, "loss": loss, "layers": layers, "batch_size": batch_size}
+    return {**common, **dict(zip(_RATES, rates, strict=True)), **options}
 
 
 PUBLISHED: dict[str, dict[str, Any]] = {
-    "retailrocket": _bpr_max(
-        layers=224, batch_size=80, **_rates(0.5, 0.05, 0.05, 0.4), sample_alpha=0.4, bpreg=1.95, elu_param=0.5
-    ),
-    "rsc15": _cross_entropy(layers=100, batch_size=32, **_rates(0.0, 0.4, 0.2, 0.2), sample_alpha=0.5),
-    "diginetica": _bpr_max(
-        layers=512, batch_size=128, **_rates(0.5, 0.3, 0.05, 0.15), sample_alpha=0.3, bpreg=0.9, elu_param=1.0
-    ),
-    "yoochoose": _cross_entropy(layers=480, batch_size=48, **_rates(0.0, 0.2, 0.07, 0.0), sample_alpha=0.2),
-    "rees46": _cross_entropy(layers=512, batch_size=240, **_rates(0.45, 0.0, 0.065, 0.0), sample_alpha=0.5),
-    "coveo": _bpr_max(
-        layers=512, batch_size=144, **_rates(0.35, 0.0, 0.05, 0.4), sample_alpha=0.2, bpreg=1.85, elu_param=1.0
-    ),
+    "retailrocket": _parameters("bpr-max", 224, 80, 0.5, 0.05, 0.05, 0.4, 0.4, bpreg=1.95, elu_param=0.5),
+    "rsc15": _parameters("cross-entropy", 100, 32, 0.0, 0.4, 0.2, 0.2, 0.5, logq=1.0),
+    "diginetica": _parameters("bpr-max", 512, 128, 0.5, 0.3, 0.05, 0.15, 0.3, bpreg=0.9, elu_param=1.0),
+    "yoochoose": _parameters("cross-entropy", 480, 48, 0.0, 0.2, 0.07, 0.0, 0.2, logq=1.0),
+    "rees46": _parameters("cross-entropy", 512, 240, 0.45, 0.0, 0.065, 0.0, 0.5, logq=1.0),
+    "coveo": _parameters("bpr-max", 512, 144, 0.35, 0.0, 0.05, 0.4, 0.2, bpreg=1.85, elu_param=1.0),
 }
 """Configuration values by the name of the data set they were found on."""
 

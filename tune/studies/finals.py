@@ -54,11 +54,6 @@ class Finals:
         """Of the folder of the missing runs: other runs have another."""
         return f"finals-{hashlib.sha256(json.dumps([*map(_key, self.missing)]).encode()).hexdigest()[:12]}"
 
-    @property
-    def n_epochs(self) -> int:
-        """Of each run."""
-        return max(trial.config.n_epochs for trial in self.finalists)
-
     def results(self) -> list["Finalist"]:
         """The results of the finalists, the best first, when no run is missing."""
         known = {_key(run.config): run for run in self.known}
