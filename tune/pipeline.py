@@ -28,11 +28,11 @@ from tune.outcome.overhead import measure_overhead
 from tune.outcome.report import write_report
 from tune.outcome.winner import make_model, model_exists
 from tune.settings import SearchSettings
-from tune.space.builder import search_space
+from tune.space.builder import build_space
 from tune.space.search_space import SearchSpace
 from tune.studies.finals import Finalist, Finals
-from tune.studies.grid import by_point, grid_models
-from tune.studies.study import Ending, FixedStudy, Runnable, run_study, study_of_round
+from tune.studies.grid import average_points, list_grid_models
+from tune.studies.study import Ending, FixedStudy, Runnable, create_study, run_study
 from tune.trials.data import SearchData, read_search_data
 from tune.trials.results import TrialResult, read_trials, winner, winning_config
 
@@ -102,7 +102,7 @@ class Search:
         """The trials of the first rounds, or of all.
 
         Raises:
-            UserError: those of a complete round are gone (one whose space lock_folder no more models has none).
+            UserError: those of a complete round are gone (a round whose space had no more models has none).
         """
         trials: list[TrialResult] = []
         for number, part in enumerate(self.state.rounds[:n_rounds], start=1):
@@ -116,7 +116,7 @@ class Search:
         return trials
 
     def finals(self) -> Finals:
-        """The finals of the settings, those of earlier calls included; without finalists where there are to be none."""
+        """The finals of the settings, those of earlier calls included; empty without --finalists."""
         known = [run for name in self.state.finals for run in read_trials(self.folder.location(self.state, name))]
         return Finals.of(self.trials(), self.settings.finalists, self.settings.n_repeats, known)
 
@@ -146,7 +146,7 @@ def read_settings(settings: SearchSettings) -> SearchSpace:
     use_threads(settings.threads)
     values = merge(parse_config(settings.space) if settings.space else {}, settings.space_values)
     import_plugins(settings.plugins)
-    space = search_space(
+    space = build_space(
         values, n_epochs=settings.epochs, seed=settings.seed, plugins=settings.plugins, grid=settings.grid_keys
     )
     check_gpus(settings.gpus_per_trial, settings.address)
@@ -162,7 +162,7 @@ def prepare(settings: SearchSettings, space: SearchSpace, folder: SearchFolder) 
     grid = settings.grid_keys
     method: dict[str, Any] = {"search": settings.algorithm} if grid is None else {"grid": sorted(grid)}
     identity = Identity.of(space, {**method, "scheduler": settings.rule}, data.sha256)
-    n_trials = (settings.trials or 20) if grid is None else len(grid_models(space, settings.n_repeats))
+    n_trials = (settings.trials or 20) if grid is None else len(list_grid_models(space, settings.n_repeats))
     if state is None:
         state = SearchState(identity, storage=new_location(settings.storage) if settings.storage else "")
     else:
@@ -213,7 +213,7 @@ def run(search: Search) -> Ending:
         for number, part in enumerate(rounds, start=1):
             if part.complete:
                 continue
-            study = study_of_round(settings, search.space, part.n_trials, search.trials(number - 1))
+            study = create_study(settings, search.space, part.n_trials, search.trials(number - 1))
             ending = run_one(study, round_name(number))
             if ending != "complete":
                 return ending
@@ -254,7 +254,7 @@ def choose(search: Search, ending: Ending) -> Outcome:
         finals = search.finals()
         finalists = [] if finals.missing else finals.results()
     else:
-        finalists = by_point(trials) if search.state.trials_complete else []
+        finalists = average_points(trials) if search.state.trials_complete else []
     if trials:
         write_results(search.settings.out, trials, finalists, search.data.sha256)
     return Outcome(ending, search.state, trials, finalists)

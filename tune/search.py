@@ -53,11 +53,11 @@ Flags = Annotated[SpaceFlags, Parameter(name="*", group="Search space")]  # type
 
 
 @app.default
-def run(*, settings: SearchSettings, flags: Flags = NO_FLAGS) -> int:
+def run(*, settings: SearchSettings, space_flags: Flags = NO_FLAGS) -> int:
     """Search, train the winner again, export it."""
     from tune.pipeline import run_search  # Ray takes seconds to import; help should not
 
-    return _print_outcome(settings, run_search(replace(settings, space_values=read_flags(flags))))
+    return _print_outcome(settings, run_search(replace(settings, space_values=read_flags(space_flags))))
 
 
 def _print_outcome(settings: SearchSettings, outcome: "Outcome") -> int:

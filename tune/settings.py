@@ -96,7 +96,7 @@ class SearchSettings:
                 "repeats: expected --finalists or --grid with it, whose runs it counts; give one or leave it out"
             )
         if self.time_budget is not None:
-            seconds_of(self.time_budget)
+            parse_duration(self.time_budget)
 
     @property
     def columns(self) -> Columns:
@@ -128,16 +128,16 @@ class SearchSettings:
     @property
     def time_limit(self) -> float | None:
         """Seconds for the trials; None for no limit."""
-        return None if self.time_budget is None else seconds_of(self.time_budget)
+        return None if self.time_budget is None else parse_duration(self.time_budget)
 
 
-def seconds_of(duration: str) -> float:
+def parse_duration(duration: str) -> float:
     """Seconds of a duration such as 90, 90s, 30m or 2h.
 
     Raises:
         UserError: it is no positive duration.
 
-    >>> seconds_of("1.5h")
+    >>> parse_duration("1.5h")
     5400.0
     """
     units = {"s": 1, "m": 60, "h": 3600}

@@ -35,7 +35,7 @@ from tests.support.document_blocks import DOCUMENTS, prose_and_blocks, without_a
 from tests.support.paths import ROOT
 from tune.search import app as search_app
 from tune.search import main as search_main
-from tune.space.builder import search_space
+from tune.space.builder import build_space
 from tune.space.flags import SpaceFlags
 
 pytestmark = pytest.mark.documents
@@ -210,9 +210,9 @@ def parse_search(words):
         assert file is None or file.exists(), file
     for plugin in settings.plugins:
         __import__(plugin)
-    flags = read_flags(bound.arguments.get("flags", SpaceFlags()))
+    flags = read_flags(bound.arguments.get("space_flags", SpaceFlags()))
     values = merge(parse_config(settings.space) if settings.space else {}, flags)
-    search_space(values, n_epochs=settings.epochs, seed=1, plugins=settings.plugins, grid=settings.grid_keys)
+    build_space(values, n_epochs=settings.epochs, seed=1, plugins=settings.plugins, grid=settings.grid_keys)
 
 
 @pytest.mark.slow

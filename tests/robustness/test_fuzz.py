@@ -32,7 +32,7 @@ from inference.shared.errors import UserError
 from inference.streaming.states import SessionStates
 from tests.support.tiny_models import random_weights, save_model
 from tune.outcome.folder import Identity, Round, SearchFolder, SearchState
-from tune.space.builder import search_space
+from tune.space.builder import build_space
 from tune.space.dimensions import choice, read_dimension, span
 
 pytestmark = pytest.mark.fuzz
@@ -355,7 +355,7 @@ momentum = {low = 0, high = 0.5, step = 0.1}
 def test_a_damaged_space_is_one_or_one_line(tmp_path, damage):
     path = tmp_path / "space.toml"
     path.write_bytes(damaged(SPACE, damage))
-    valid_or_one_line(lambda: search_space(parse_config(path), n_epochs=1, seed=1))
+    valid_or_one_line(lambda: build_space(parse_config(path), n_epochs=1, seed=1))
 
 
 PIECES = ["0", "1", "-1", "0.1", "..", "..", ",", ":", ":log", "nan", "inf", "1e400", "1e308", "1e-320", "9" * 400, "x"]

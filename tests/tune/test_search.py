@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 import tomllib
 
 import polars as pl
@@ -18,6 +20,7 @@ from gru4rec.training.checkpoint import load_model
 from gru4rec.training.trainer import Diverged
 from inference.model.recommender import Recommender
 from inference.shared.errors import UserError
+from tests.support.paths import ROOT
 from tests.support.small_logs import frame_of, markov_sessions
 from tune.outcome.folder import lock_folder
 from tune.search import main
@@ -51,6 +54,11 @@ def searched(logs, tmp_path_factory, ray_here):
 
 def rows_of(out):
     return pl.read_parquet(out / "results.parquet").sort("mrr@20", descending=True)
+
+
+def test_the_package_gives_its_settings_without_importing_ray():
+    program = "import sys, tune; tune.SearchSettings; assert not {'ray', 'optuna', 'torch'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
 def test_a_search_leaves_all_its_files(searched):

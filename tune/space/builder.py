@@ -28,7 +28,7 @@ from gru4rec.config.train_config import (
 from gru4rec.model.losses import LOSSES, get_loss
 from gru4rec.training.samplers import SAMPLERS, get_sampler
 from inference.shared.errors import UserError, unknown_choice
-from tune.space.dimensions import Dimension, choice, ladder, read_dimension, registered_dimension, span
+from tune.space.dimensions import Dimension, choice, ladder, read_dimension, read_registered, span
 from tune.space.flags import FIXED_FIELDS
 from tune.space.search_space import Alternative, SearchSpace
 
@@ -73,7 +73,7 @@ ONLY_WHEN_NAMED = ("uniform", "in-batch", "full")
 """Built-in samplers that are no part of the default: two are ends of `popularity`, one costs the whole catalogue."""
 
 
-def search_space(
+def build_space(
     values: Mapping[str, Any],
     *,
     n_epochs: int,
@@ -240,7 +240,7 @@ def _is_searched(key: str, option: str, ranges: Mapping[str, Any], user: _UserVa
 
 
 def _registered(option: str, ranges: Mapping[str, Any]) -> Dimension | None:
-    return registered_dimension(ranges[option]) if option in ranges else None
+    return read_registered(ranges[option]) if option in ranges else None
 
 
 def _sampler(name: str, batchings: Sequence[str], user: _UserValues) -> Alternative:

@@ -126,7 +126,7 @@ def ladder(low: float, high: float, step: float) -> Dimension:
     return choice(number if isinstance(number, int) else round(number, 10) for number in numbers)
 
 
-def registered_dimension(ranges: Any) -> Dimension:
+def read_registered(ranges: Any) -> Dimension:
     """The dimension that a registered loss or sampler declares: (low, high) for a range, a list for a choice."""
     return span(*ranges) if isinstance(ranges, tuple) and len(ranges) == 2 else choice(ranges)
 

@@ -32,7 +32,7 @@ DEVELOPED_WITH: dict[str, Any] = {"batching": "whole-session", "logq": 1.0}
 """The defaults of whole-session mini-batches: not published, but what they were developed with."""
 
 
-def first_points(space: SearchSpace, at_most: int) -> list[dict[str, Any]]:
+def select_starting_points(space: SearchSpace, at_most: int) -> list[dict[str, Any]]:
     """The known good models that a space holds, as parameters for a search to begin with.
 
     Args:

@@ -58,7 +58,7 @@ class Finals:
         """The results of the finalists, the best first, when no run is missing."""
         known = {_key(run.config): run for run in self.known}
         results = [
-            finalist_of(trial, [known[_key(config)] for config in self.configs_of(trial)]) for trial in self.finalists
+            average_runs(trial, [known[_key(config)] for config in self.configs_of(trial)]) for trial in self.finalists
         ]
         return sorted(results, key=lambda finalist: -finalist.mrr)
 
@@ -90,7 +90,7 @@ class Finalist:
         return replace(self.trial, best_epoch=self.best_epoch, mrr=self.mrr, recall=self.recall)
 
 
-def finalist_of(trial: TrialResult, runs: Sequence[TrialResult]) -> Finalist:
+def average_runs(trial: TrialResult, runs: Sequence[TrialResult]) -> Finalist:
     """A finalist from its runs.
 
     An epoch that a run did not reach, because it diverged or failed, counts as 0. Where runs were stopped early, only

@@ -13,11 +13,11 @@ from typing import Any
 from gru4rec.config.train_config import to_mapping
 from tune.space.dimensions import Dimension
 from tune.space.search_space import SearchSpace, model_key
-from tune.studies.finals import Finalist, finalist_of
+from tune.studies.finals import Finalist, average_runs
 from tune.trials.results import TrialResult
 
 
-def every_model(space: SearchSpace, places: Sequence[int] = ()) -> Iterator[dict[str, Any]]:
+def iterate_models(space: SearchSpace, places: Sequence[int] = ()) -> Iterator[dict[str, Any]]:
     """All models of a space, the last dimension varied first.
 
     Args:
@@ -36,21 +36,21 @@ def every_model(space: SearchSpace, places: Sequence[int] = ()) -> Iterator[dict
     for free in reversed(range(len(places), len(sizes))):
         zeros = [0] * (free - len(places))
         for place in range(1, sizes[free]):
-            yield from every_model(space, [*places, *zeros, place])
+            yield from iterate_models(space, [*places, *zeros, place])
 
 
-def grid_models(space: SearchSpace, repeats: int) -> list[dict[str, Any]]:
+def list_grid_models(space: SearchSpace, repeats: int) -> list[dict[str, Any]]:
     """The configuration values of all runs: every model with a seed, then every model with the next one.
 
     Args:
         space: of the grid.
         repeats: seeds.
     """
-    models = list(every_model(space))
+    models = list(iterate_models(space))
     return [model | {"seed": model["seed"] + repeat} for repeat in range(repeats) for model in models]
 
 
-def by_point(trials: Sequence[TrialResult]) -> list[Finalist]:
+def average_points(trials: Sequence[TrialResult]) -> list[Finalist]:
     """The points of a grid that were run with several seeds, the best mean first.
 
     Args:
@@ -58,7 +58,7 @@ def by_point(trials: Sequence[TrialResult]) -> list[Finalist]:
     """
     keyed = sorted(trials, key=lambda trial: (_key(trial), trial.number))
     groups = [list(group) for _, group in itertools.groupby(keyed, key=_key)]
-    means = [finalist_of(group[0], group) for group in groups if len(group) > 1]
+    means = [average_runs(group[0], group) for group in groups if len(group) > 1]
     return sorted(means, key=lambda mean: (-mean.mrr, mean.trial.number))
 
 

@@ -25,9 +25,9 @@ from gru4rec.config.train_config import to_mapping
 from tune.cluster.cluster import TrialResources
 from tune.cluster.storage import forget, is_resumable, storage_errors
 from tune.settings import Algorithm, Rule, SearchSettings
-from tune.space.published import first_points
+from tune.space.published import select_starting_points
 from tune.space.search_space import SearchSpace
-from tune.studies.grid import grid_models
+from tune.studies.grid import list_grid_models
 from tune.studies.live_view import SearchView
 from tune.trials.checkpoints import CheckpointSweeper
 from tune.trials.finished import FINISHED_FOLDER, FinishedTrials, read_last_reports
@@ -47,7 +47,7 @@ class Study:
 
     Attributes:
         space: what they may try.
-        first_points: parameters of the space to begin with.
+        starting_points: parameters of the space to begin with.
         n_trials: how many, without those of earlier rounds.
         n_epochs: of a trial that is not stopped early.
         seed: of the search.
@@ -57,7 +57,7 @@ class Study:
     """
 
     space: SearchSpace
-    first_points: list[dict[str, Any]]
+    starting_points: list[dict[str, Any]]
     n_trials: int
     n_epochs: int
     seed: int
@@ -76,7 +76,7 @@ class Study:
         return DistinctSuggestions(
             self.space,
             metric=METRIC,
-            first_points=points + [point for point in self.first_points if point not in points],
+            starting_points=points + [point for point in self.starting_points if point not in points],
             seed=self.seed + len(points),  # or a random search would draw the models of ended trials first, every time
             experience=self.experience,
             search=self.search,
@@ -120,7 +120,7 @@ class FixedStudy:
 Runnable = Study | FixedStudy
 
 
-def study_of_round(
+def create_study(
     settings: SearchSettings, space: SearchSpace, n_trials: int, earlier: Sequence[TrialResult]
 ) -> Runnable:
     """What runs the next trials of a search or a grid.
@@ -132,10 +132,10 @@ def study_of_round(
         earlier: the trials of earlier rounds.
     """
     if settings.grid is not None:
-        models = grid_models(space, settings.n_repeats)[len(earlier) : len(earlier) + n_trials]
+        models = list_grid_models(space, settings.n_repeats)[len(earlier) : len(earlier) + n_trials]
         return FixedStudy(models, settings.epochs, len(earlier), settings.rule)
     experience = [Experience(to_mapping(trial.config), _best_so_far(trial)) for trial in earlier]
-    points = first_points(space, (n_trials + 1) // 2) if settings.seeds is not False and not earlier else []
+    points = select_starting_points(space, (n_trials + 1) // 2) if settings.seeds is not False and not earlier else []
     return Study(
         space,
         points,

@@ -51,7 +51,7 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
     Args:
         space: what to search.
         metric: the key of a trial's reports to maximise.
-        first_points: parameters to begin with.
+        starting_points: parameters to begin with.
         seed: of the search.
         experience: trials that were run before; their models are not suggested again.
         search: "optuna" for its TPE, "random" for suggestions that do not depend on the trials so far.
@@ -62,7 +62,7 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
         space: SearchSpace,
         *,
         metric: str,
-        first_points: list[dict[str, Any]],
+        starting_points: list[dict[str, Any]],
         seed: int,
         experience: Sequence[Experience] = (),
         search: Algorithm = "optuna",
@@ -76,7 +76,7 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
             space=space,
             metric=metric,
             mode="max",
-            points_to_evaluate=first_points,
+            points_to_evaluate=starting_points,
             sampler=TPESampler(seed=sampler_seed) if search == "optuna" else self._at_random,
         )
         for trial in experience:

@@ -9,7 +9,7 @@ import pytest
 from inference.shared.errors import UserError
 from tests.support.paths import ROOT
 from tests.support.small_logs import frame_of, markov_sessions
-from tune.space.builder import RANGES, search_space
+from tune.space.builder import RANGES, build_space
 from tune.space.dimensions import read_dimension
 
 FOLDER = ROOT / "examples" / "benchmarks"
@@ -55,7 +55,7 @@ def test_a_space_becomes_flags_with_the_same_values(benchmark):
     given = {flag[2:].partition("=")[0].replace("-", "_"): flag.partition("=")[2] for flag in flags}
     for name in ("batch_size", "learning_rate"):
         assert read_dimension(name, given[name]) == RANGES["session-parallel"][name]
-    space = search_space({**given, "loss": "bpr-max"}, n_epochs=1, seed=0)
+    space = build_space({**given, "loss": "bpr-max"}, n_epochs=1, seed=0)
     assert space.losses[0].options["elu_param"].values == (0.0, 0.5, 1.0)
     assert space.losses[0].options["bpreg"].distribution.log
 

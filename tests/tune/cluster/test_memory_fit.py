@@ -14,7 +14,7 @@ from tests.support.small_logs import frame_of, log_of, markov_sessions
 from tests.tune.trials.test_trial import data_of, study_of
 from tune.cluster.cluster import Cluster, Node, TrialResources, count_concurrent
 from tune.cluster.memory_fit import forecast_largest, plan_resources
-from tune.space.builder import search_space
+from tune.space.builder import build_space
 from tune.studies.study import run_study
 from tune.trials.results import read_trials
 
@@ -98,7 +98,7 @@ def test_memory_of_a_node_that_cannot_run_a_trial_does_not_count(gpus, idle):
     ],
 )
 def test_what_counts_is_the_largest_model_of_the_space(narrowed, config):
-    expected = forecast_largest(search_space(narrowed, n_epochs=1, seed=1), LOG, "cpu")
+    expected = forecast_largest(build_space(narrowed, n_epochs=1, seed=1), LOG, "cpu")
     assert expected.needed == forecast(LOG, config, torch.device("cpu"), validates=True).needed
 
 

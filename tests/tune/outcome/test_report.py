@@ -16,11 +16,11 @@ from tune.outcome.overhead import Overhead
 from tune.outcome.plots import all_plots, parameter_importance
 from tune.outcome.report import reproduction, write_report
 from tune.settings import SearchSettings
-from tune.space.builder import search_space
+from tune.space.builder import build_space
 from tune.space.search_space import MODEL
 from tune.trials.results import TrialResult, winner, winning_config
 
-SPACE = search_space({"loss": "bpr-max,cross-entropy", "sampler": "popularity"}, n_epochs=3, seed=0)
+SPACE = build_space({"loss": "bpr-max,cross-entropy", "sampler": "popularity"}, n_epochs=3, seed=0)
 SPENT = Overhead(seconds=60.0, available=120.0, worked=90.0)
 SETTINGS = SearchSettings(
     train=Path("my clicks.tsv"), out=Path("out"), column_flags=ColumnFlags(item_column="Product"), trials=4, epochs=3

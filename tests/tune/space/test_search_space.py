@@ -9,10 +9,10 @@ from gru4rec.config.train_config import TrainConfig, from_mapping, merge
 from gru4rec.training.trainer import Trainer
 from inference.shared.errors import UserError
 from tests.support.small_logs import log_of, markov_sessions
-from tune.space.builder import search_space
+from tune.space.builder import build_space
 from tune.space.dimensions import choice, ladder, read_dimension, span
 from tune.space.flags import SpaceFlags
-from tune.space.published import PUBLISHED, first_points
+from tune.space.published import PUBLISHED, select_starting_points
 from tune.space.search_space import MODEL, model_key
 from tune.studies.study import Study
 from tune.trials.searchers import NUMBER, DistinctSuggestions
@@ -30,7 +30,7 @@ def _quiet():
 def space_of(**narrowed):
     narrowed.setdefault("loss", BUILT_IN)
     narrowed.setdefault("sampler", "popularity")
-    return search_space(narrowed, n_epochs=3, seed=7)
+    return build_space(narrowed, n_epochs=3, seed=7)
 
 
 def random_models(space, count):
@@ -124,7 +124,7 @@ def test_both_batchings_can_be_searched_at_once():
 
 def test_where_both_batchings_are_searched_the_number_of_samples_suits_both():
     for names in ("session-parallel,whole-session", "whole-session,session-parallel"):
-        space = search_space({"batching": names, "sampler": "popularity"}, n_epochs=1, seed=1)
+        space = build_space({"batching": names, "sampler": "popularity"}, n_epochs=1, seed=1)
         assert space.samplers[0].options["n_sample"] == choice([512, 1024, 2048, 4096, 8192])
 
 
@@ -169,7 +169,7 @@ def test_a_score_brings_its_temperature_and_an_optimizer_its_momentum():
 def test_a_search_over_whole_sessions_begins_with_what_they_were_developed_with():
     space = space_of(batching="whole-session")
     study = optuna.create_study()
-    (point,) = first_points(space, 99)
+    (point,) = select_starting_points(space, 99)
     study.enqueue_trial(point)
     recipe = TrainConfig(batching="whole-session", n_epochs=3, seed=7)
     assert from_mapping(space(study.ask())[MODEL]).replace(logq=None) == recipe
@@ -191,7 +191,7 @@ def test_options_of_a_plugged_in_loss_can_be_narrowed():
 def test_the_default_space_holds_all_published_parameters():
     space = space_of()
     study = optuna.create_study()
-    points = first_points(space, 99)
+    points = select_starting_points(space, 99)
     assert len(points) == len(PUBLISHED) == 6
     for point, published in zip(points, PUBLISHED.values(), strict=True):
         study.enqueue_trial(point)
@@ -204,10 +204,10 @@ def test_the_default_space_holds_all_published_parameters():
 
 def test_published_parameters_that_do_not_fit_a_fixed_flag_are_left_out():
     losses = {"loss": "bpr-max"}
-    assert len(first_points(space_of(**losses), 99)) == 3
-    assert len(first_points(space_of(**losses, layers="512"), 99)) == 2
-    assert first_points(space_of(**losses, n_sample="512"), 99) == []
-    assert len(first_points(space_of(), 2)) == 2
+    assert len(select_starting_points(space_of(**losses), 99)) == 3
+    assert len(select_starting_points(space_of(**losses, layers="512"), 99)) == 2
+    assert select_starting_points(space_of(**losses, n_sample="512"), 99) == []
+    assert len(select_starting_points(space_of(), 2)) == 2
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_a_file_narrows_the_space_and_flags_win_over_it(tmp_path):
         "[loss_options]\nmargin = 0.25\npower = 2\n"
     )
     flags = SpaceFlags(momentum=["0.1,0.2"], loss_options={"power": "1"})
-    space = search_space(merge(parse_config(file), read_flags(flags)), n_epochs=1, seed=0)
+    space = build_space(merge(parse_config(file), read_flags(flags)), n_epochs=1, seed=0)
     models = random_models(space, 40)
     assert {model["loss"] for model in models} == {"top1", "test-margin"}
     assert all(0.1 <= model["learning_rate"] <= 0.2 for model in models)
@@ -313,7 +313,7 @@ def small_space():
 
 
 def test_no_model_is_suggested_twice_and_an_exhausted_space_ends_the_search():
-    searcher = DistinctSuggestions(small_space(), metric="mrr@20", first_points=[], seed=1)
+    searcher = DistinctSuggestions(small_space(), metric="mrr@20", starting_points=[], seed=1)
     suggested = [searcher.suggest(f"trial-{place}") for place in range(5)]
     assert suggested[4] == "FINISHED"
     assert len({model_key(trial[MODEL]) for trial in suggested[:4]}) == 4
@@ -321,7 +321,7 @@ def test_no_model_is_suggested_twice_and_an_exhausted_space_ends_the_search():
 
 
 def test_a_round_that_starts_again_suggests_the_models_of_ended_trials_first():
-    study = Study(space_of(), first_points(space_of(), 2), n_trials=20, n_epochs=3, seed=1)
+    study = Study(space_of(), select_starting_points(space_of(), 2), n_trials=20, n_epochs=3, seed=1)
     searcher = study.searcher([])
     models = [searcher.suggest(f"trial-{place}")[MODEL] for place in range(15)]
     ended = [models[14], models[0], models[7]]
@@ -342,13 +342,13 @@ def test_a_random_round_that_starts_again_does_not_draw_the_models_of_ended_tria
 
 
 def test_a_seed_of_more_bits_than_optuna_takes_is_a_seed():
-    searcher = DistinctSuggestions(small_space(), metric="mrr@20", first_points=[], seed=(1 << 63) - 1)
+    searcher = DistinctSuggestions(small_space(), metric="mrr@20", starting_points=[], seed=(1 << 63) - 1)
     assert searcher.suggest("trial-0")[NUMBER] == 1
 
 
 def test_a_random_search_does_not_depend_on_what_came_of_its_trials():
     def suggested(search, quality):
-        searcher = DistinctSuggestions(space_of(), metric="mrr@20", first_points=[], seed=1, search=search)
+        searcher = DistinctSuggestions(space_of(), metric="mrr@20", starting_points=[], seed=1, search=search)
         models = []
         for place in range(25):
             models.append(searcher.suggest(f"trial-{place}")[MODEL])
@@ -361,6 +361,6 @@ def test_a_random_search_does_not_depend_on_what_came_of_its_trials():
 
 def test_published_parameters_are_suggested_first():
     space = space_of()
-    searcher = DistinctSuggestions(space, metric="mrr@20", first_points=first_points(space, 2), seed=1)
+    searcher = DistinctSuggestions(space, metric="mrr@20", starting_points=select_starting_points(space, 2), seed=1)
     layers = [searcher.suggest(f"trial-{place}")[MODEL]["layers"] for place in range(2)]
     assert layers == [[224], [100]]  # retailrocket, rsc15

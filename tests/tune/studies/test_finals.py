@@ -11,7 +11,7 @@ from gru4rec.config.train_config import TrainConfig, from_mapping
 from tests.tune.outcome.test_report import trial_of
 from tests.tune.studies.test_resume import command_of, log_file
 from tune.search import main
-from tune.studies.finals import Finals, finalist_of
+from tune.studies.finals import Finals, average_runs
 from tune.trials.searchers import ModelList
 
 CONFIG = TrainConfig(n_epochs=3, seed=7)
@@ -26,7 +26,7 @@ def run_with(number, *curve):
 
 
 def test_a_finalist_is_best_after_the_epoch_with_the_best_mean():
-    finalist = finalist_of(run_with(1, 0.9), [run_with(1, 0.1, 0.3, 0.2), run_with(2, 0.1, 0.2, 0.5)])
+    finalist = average_runs(run_with(1, 0.9), [run_with(1, 0.1, 0.3, 0.2), run_with(2, 0.1, 0.2, 0.5)])
     assert finalist.best_epoch == 3  # means 0.1, 0.25, 0.35
     assert finalist.mrr == pytest.approx(0.35)
     assert finalist.recall == pytest.approx(0.7)
@@ -35,7 +35,7 @@ def test_a_finalist_is_best_after_the_epoch_with_the_best_mean():
 
 
 def test_epochs_that_a_run_did_not_reach_count_as_nothing():
-    finalist = finalist_of(run_with(1, 0.9), [run_with(1, 0.2, 0.4, 0.6), run_with(2, 0.2), run_with(3)])
+    finalist = average_runs(run_with(1, 0.9), [run_with(1, 0.2, 0.4, 0.6), run_with(2, 0.2), run_with(3)])
     assert (finalist.best_epoch, finalist.mrr) == (3, pytest.approx(0.2))  # means 0.4 / 3, 0.4 / 3, 0.6 / 3
 
 
@@ -77,7 +77,7 @@ def test_finals_that_are_enlarged_run_only_what_is_missing():
 
 def test_of_runs_that_were_stopped_early_only_what_all_reached_counts():
     stopped = [replace(run_with(number, 0.26), status="stopped", epochs=1) for number in (2, 3)]
-    finalist = finalist_of(run_with(1, 0.9), [run_with(1, 0.25, 0.28, 0.30), *stopped])
+    finalist = average_runs(run_with(1, 0.9), [run_with(1, 0.25, 0.28, 0.30), *stopped])
     assert (finalist.best_epoch, finalist.mrr) == (1, pytest.approx(0.77 / 3))
 
 

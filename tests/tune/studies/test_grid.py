@@ -8,17 +8,17 @@ from gru4rec.model.losses import LOSSES
 from inference.shared.errors import UserError
 from tests.tune.studies.test_resume import log_file
 from tune.search import main
-from tune.space.builder import search_space
+from tune.space.builder import build_space
 from tune.space.search_space import model_key
-from tune.studies.grid import every_model, grid_models
+from tune.studies.grid import iterate_models, list_grid_models
 
 
 def grid_of(*names, **narrowed):
-    return search_space(narrowed, n_epochs=2, seed=7, grid=names)
+    return build_space(narrowed, n_epochs=2, seed=7, grid=names)
 
 
 def test_a_grid_holds_every_combination_and_nothing_else_varies():
-    models = list(every_model(grid_of("loss", "n_sample", loss="bpr-max,top1", n_sample="0,32,512", layers="64")))
+    models = list(iterate_models(grid_of("loss", "n_sample", loss="bpr-max,top1", n_sample="0,32,512", layers="64")))
     assert [(model["loss"], model["n_sample"]) for model in models] == [
         *(("bpr-max", n_sample) for n_sample in (0, 32, 512)),
         *(("top1", n_sample) for n_sample in (0, 32, 512)),
@@ -29,16 +29,16 @@ def test_a_grid_holds_every_combination_and_nothing_else_varies():
 
 
 def test_without_values_a_dimension_of_a_grid_has_those_of_the_search():
-    models = list(every_model(grid_of("loss", "n_sample")))
+    models = list(iterate_models(grid_of("loss", "n_sample")))
     assert {model["loss"] for model in models} == set(LOSSES)
     assert {model["n_sample"] for model in models} == {0, *(1 << power for power in range(5, 14))}
     assert len(models) == 10 * len(LOSSES)
 
 
 def test_what_means_nothing_beside_other_values_makes_no_points():
-    models = list(every_model(grid_of("n_sample", "sample_alpha", n_sample="0,32", sample_alpha="0,0.5,1")))
+    models = list(iterate_models(grid_of("n_sample", "sample_alpha", n_sample="0,32", sample_alpha="0,0.5,1")))
     assert [(model["n_sample"], model["sample_alpha"]) for model in models] == [(0, 0.5), (32, 0), (32, 0.5), (32, 1)]
-    models = list(every_model(grid_of("loss", "bpreg", loss="bpr-max,top1", bpreg="0,1,2")))
+    models = list(iterate_models(grid_of("loss", "bpreg", loss="bpr-max,top1", bpreg="0,1,2")))
     assert [(model["loss"], model.get("bpreg")) for model in models] == [
         *(("bpr-max", bpreg) for bpreg in (0, 1, 2)),
         ("top1", None),
@@ -47,13 +47,13 @@ def test_what_means_nothing_beside_other_values_makes_no_points():
 
 def test_both_batchings_can_be_compared():
     models = list(
-        every_model(grid_of("batching", batching="session-parallel,whole-session", n_sample="64", layers="32"))
+        iterate_models(grid_of("batching", batching="session-parallel,whole-session", n_sample="64", layers="32"))
     )
     assert [from_mapping(model).score for model in models] == ["dot", "cosine"]
 
 
 def test_a_seed_is_run_for_all_points_before_the_next_one():
-    models = grid_models(grid_of("loss", loss="bpr,top1"), repeats=2)
+    models = list_grid_models(grid_of("loss", loss="bpr,top1"), repeats=2)
     assert [(model["loss"], model["seed"]) for model in models] == [("bpr", 7), ("top1", 7), ("bpr", 8), ("top1", 8)]
     assert len({model_key(model) for model in models}) == 2
 

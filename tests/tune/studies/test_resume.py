@@ -22,7 +22,7 @@ from tests.support.small_logs import frame_of, markov_sessions
 from tests.tune.trials.test_trial import ONE_CPU, data_of, study_of
 from tune.cluster.storage import has_experiment, is_resumable, newest_state, storage_errors
 from tune.search import main
-from tune.settings import seconds_of
+from tune.settings import parse_duration
 from tune.space.search_space import MODEL
 from tune.studies.live_view import SearchView
 from tune.studies.study import run_study
@@ -364,7 +364,7 @@ def test_a_search_whose_time_was_up_goes_on_by_the_same_command(tmp_path, capsys
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200)])
 def test_a_time_budget_is_read(text, seconds):
-    assert seconds_of(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1s", "soon", "h", "inf", "nan"])
