@@ -51,7 +51,7 @@ def rank_with_network(
     rankings = Rankings.empty(sessions.n_pairs, n_best)
     ranking = _BlockRanking(network, n_best)
     done = 0
-    for places, states, targets, recent in _merge(_states(network, sessions)):
+    for places, states, targets, recent in _merge(_compute_states(network, sessions)):
         order = torch.argsort(targets)
         for rows in torch.split(order, STATES_PER_CHUNK):
             counts = ranking.counts(
@@ -180,8 +180,8 @@ def _concatenate(parts: list[_Part]) -> _Part:
     return np.concatenate(places), torch.cat(states), torch.cat(targets), torch.cat(recent)
 
 
-def _states(network: Network, sessions: Sessions) -> Iterator[_Part]:
-    """Batches of events."""
+def _compute_states(network: Network, sessions: Sessions) -> Iterator[_Part]:
+    """Targets in parts: those of one step of a batch of sessions of similar length."""
     device = network.dense.device
     items = torch.tensor(sessions.items, device=device)
     lengths = sessions.lengths

@@ -32,7 +32,7 @@ SMALLER = ["--epochs", "1", "--fraction", "0.9", "--layers", "8", "--batch-size"
 
 @pytest.fixture
 def modules(monkeypatch):
-    """The modules beside the script, imported as it imports them."""
+    """The modules next to the script, imported as it imports them."""
     monkeypatch.syspath_prepend(EXAMPLES)
     import paper_claims
     import paper_gradients

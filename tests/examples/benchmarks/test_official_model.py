@@ -1,4 +1,4 @@
-"""Models of the authors' code beside ours: every weight in its place, whatever order their items are in."""
+"""Models of the authors' code next to ours: every weight in its place, whatever order their items are in."""
 
 import importlib
 import sys
