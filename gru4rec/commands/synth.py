@@ -12,12 +12,12 @@ def synth(*, out: Path, events: int = 100_000, items: int = 2_000, seed: int = 0
         items: size of the catalogue
         seed: random seed
     """
-    from gru4rec.data.event_files import system_errors
+    from gru4rec.data.event_files import writing_errors
     from gru4rec.data.synthetic import synthesize
     from inference.shared.atomic import atomic_file
 
     log = synthesize(events, items, seed)
-    with atomic_file(out) as file, system_errors():
+    with atomic_file(out) as file, writing_errors():
         if out.suffix == ".parquet":
             log.write_parquet(file)
         else:

@@ -25,7 +25,7 @@ from inference.shared.errors import UserError
 from inference.shared.vocabulary import Vocabulary
 
 SCHEMA_VERSION = 1
-FOLDER = "encoded"
+ENCODED_FOLDER = "encoded"
 ITEMS_FILE = "items.npy"
 OFFSETS_FILE = "offsets.npy"
 VOCABULARY_FILE = "vocabulary.txt"
@@ -67,7 +67,7 @@ def read_training_log(path: str | Path, columns: Columns = USUAL_COLUMNS) -> Enc
         UserError: as `read_events`, or the encoded log is damaged or belongs to another train.parquet.
     """
     path = Path(path)
-    folder, parquet = path / FOLDER, path / "train.parquet"
+    folder, parquet = path / ENCODED_FOLDER, path / "train.parquet"
     if columns != USUAL_COLUMNS or not (folder / DESCRIPTION_FILE).is_file() or not parquet.is_file():
         return encode(read_events(path, columns))
     return _load(folder, file_digest(parquet))

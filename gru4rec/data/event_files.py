@@ -52,6 +52,15 @@ class EventFile:
     frame: pl.LazyFrame
     delimiter: str = ""
 
+    def schema(self) -> pl.Schema:
+        """The types of the columns.
+
+        Raises:
+            UserError: polars cannot tell them.
+        """
+        with reading_errors(self):
+            return self.frame.collect_schema()
+
 
 def find_files(patterns: list[str]) -> list[Path]:
     """The files that paths and glob patterns name; those of one pattern are sorted by name.
@@ -166,11 +175,7 @@ def _json_file(path: Path) -> EventFile:
 
 @contextmanager
 def reading_errors(file: EventFile) -> Iterator[None]:
-    """Turn the errors of polars and of the system while a file is read into one line.
-
-    Raises:
-        UserError: instead of the error.
-    """
+    """Raise the errors of polars and of the system while a file is read as a `UserError`."""
     try:
         yield
     except READING_ERRORS as error:
@@ -178,12 +183,7 @@ def reading_errors(file: EventFile) -> Iterator[None]:
 
 
 def describe_error(error: BaseException, file: EventFile) -> UserError:
-    """One line for an error while a file was read; in text and JSON files it names the first faulty line.
-
-    Args:
-        error: of polars or of the system.
-        file: that was being read.
-    """
+    """One line for an error while a file was read; in text and JSON files it names the first faulty line."""
     reason = one_line(error)
     if file.kind == "parquet":
         return UserError(f"{file.path}: expected a parquet file, got an error: {reason}; copy or write it again")
@@ -218,16 +218,7 @@ def _faulty_lines(file: EventFile) -> dict[str, int | None]:
 
 
 def bad_value(file: EventFile, row: int, column: str, value: object, expected: str, remedy: str = "") -> UserError:
-    """The error for a value that is missing or wrong.
-
-    Args:
-        file: that holds it.
-        row: its number, from 1, not counting the header.
-        column: its name.
-        value: as it was read.
-        expected: what it should have been.
-        remedy: ends the message, unless the value is missing.
-    """
+    """The error for a missing or wrong value in a row, counted from 1 without the header; a missing one has its own remedy."""
     if value is None or value == "":
         expected, got, remedy = "a value", "none", "; fill or remove such rows"
     else:
@@ -237,14 +228,14 @@ def bad_value(file: EventFile, row: int, column: str, value: object, expected: s
 
 
 def check_columns(file: EventFile, columns: Mapping[str, str]) -> None:
-    """Check that a file has each column once and that no column has two roles.
+    """Check that a file has each column once, that none has two roles, and that those of ids can hold ids.
 
     Args:
         file: the log.
-        columns: role ("session", "item", …) → column name.
+        columns: role ("session", "user", "item", "time", "event", "day") → column name.
 
     Raises:
-        UserError: a column is missing, repeated or named for two roles.
+        UserError: a column is missing, repeated, named for two roles, or its ids are neither integers nor text.
     """
     for role, name in columns.items():
         if file.names.count(name) != 1:
@@ -255,16 +246,14 @@ def check_columns(file: EventFile, columns: Mapping[str, str]) -> None:
                 f"{file.path}: expected different columns for {' and '.join(roles)}, got {name!r} for both; name "
                 f"yours with --{roles[0]}-column or --{roles[1]}-column"
             )
+        kind = file.schema()[name]
+        is_id = kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum)
+        if role in ("session", "user", "item") and not is_id:
+            raise UserError(f"{file.path}: column {name!r}: expected integers or text as ids, got {kind}")
 
 
 def missing_column(file: EventFile, role: str, name: str | None = None) -> UserError:
-    """The error for a role whose column is missing or repeated.
-
-    Args:
-        file: the log.
-        role: "session", "user", "item", "time", "event" or "day".
-        name: of the column; None if it was to be recognised.
-    """
+    """The error for a role whose column is missing or repeated; without a name if it was to be recognised."""
     if name in file.names:
         found = f"{file.names.count(name)} in its header"
     else:
@@ -278,23 +267,9 @@ def missing_column(file: EventFile, role: str, name: str | None = None) -> UserE
     )
 
 
-def check_id_type(file: EventFile, name: str, kind: pl.DataType) -> None:
-    """Check that a column can hold ids.
-
-    Raises:
-        UserError: it holds neither integers nor text.
-    """
-    if not (kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum)):
-        raise UserError(f"{file.path}: column {name!r}: expected integers or text as ids, got {kind}")
-
-
 @contextmanager
-def system_errors() -> Iterator[None]:
-    """Turn the errors of polars while it writes, for instance to a full disk, into those of the system.
-
-    Raises:
-        OSError: instead of an error of polars.
-    """
+def writing_errors() -> Iterator[None]:
+    """Raise the errors of polars while it writes, for instance to a full disk, as an `OSError`."""
     try:
         yield
     except pl.exceptions.PolarsError as error:

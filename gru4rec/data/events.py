@@ -19,7 +19,6 @@ from gru4rec.data.event_files import (
     EventFile,
     bad_value,
     check_columns,
-    check_id_type,
     open_event_file,
     reading_errors,
 )
@@ -52,8 +51,6 @@ def read_events(path: str | Path, columns: Columns = Columns(), *, part: str = "
         frame = file.frame.select(**{role: pl.col(name) for role, name in names.items()}).collect()
     if frame.is_empty():
         raise UserError(f"{file.path}: expected events, got none (the file has a header only)")
-    for role in ("session", "item"):
-        check_id_type(file, names[role], frame.schema[role])
     frame = frame.with_columns(pl.col("session", "item").cast(pl.String))
     for role, name in names.items():
         empty = frame[role].is_null()
@@ -105,13 +102,7 @@ def encode(events: pl.DataFrame, vocabulary: Vocabulary | None = None) -> Encode
 
 
 def encode_clicks(clicks: Clicks, items: pl.Series, vocabulary: Vocabulary | None = None) -> EncodedLog:
-    """`encode` for clicks.
-
-    Args:
-        clicks: grouped by session; sessions of equal first times keep their order.
-        items: id of each item number.
-        vocabulary: as for `encode`.
-    """
+    """`encode` for grouped clicks, given the id of each item number."""
     present = np.flatnonzero(clicks.support)
     terms = items.gather(present).cast(pl.String)
     if vocabulary is None:

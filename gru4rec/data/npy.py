@@ -1,14 +1,13 @@
 """Arrays on disk, one .npy file each: written so that a full disk is reported as such, mapped back, never unpickled."""
 
-import warnings
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.lib import format as npy
 
-from inference.shared.errors import UserError
+from inference.shared.errors import UserError, one_line
 
 UNREADABLE = (OSError, ValueError, TypeError, EOFError, OverflowError, SyntaxError, TokenError, RecursionError)
 """What numpy raises for damaged files: their header is text, which it parses as a literal."""
@@ -37,11 +36,6 @@ def map_array(path: Path, mode: Literal["r", "c"] = "r") -> np.ndarray:
         UserError: the file is missing or damaged.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers written by Python 2
-            array: Any = np.load(path, mmap_mode=mode, allow_pickle=False)
+        return npy.open_memmap(path, mode)
     except UNREADABLE as error:
-        raise UserError(f"{path}: expected an array, got an error: {' '.join(str(error).split())}") from None
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"{path}: expected an array, got an archive of several")
-    return array
+        raise UserError(f"{path}: expected an array, got an error: {one_line(error)}") from None

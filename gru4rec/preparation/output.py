@@ -20,8 +20,8 @@ import numpy as np
 import polars as pl
 
 from gru4rec.data.clicks import Clicks, Ids
-from gru4rec.data.encoded_log import FOLDER, file_digest, write_encoded
-from gru4rec.data.event_files import system_errors
+from gru4rec.data.encoded_log import ENCODED_FOLDER, file_digest, write_encoded
+from gru4rec.data.event_files import writing_errors
 from gru4rec.data.events import encode_clicks
 from gru4rec.data.times import Clock
 from gru4rec.preparation.pipeline import Prepared
@@ -42,7 +42,7 @@ def write_prepared(folder: Path, prepared: Prepared, about: Mapping[str, Any]) -
     Raises:
         OSError: it cannot be written.
     """
-    with system_errors():
+    with writing_errors():
         parts = {}
         for name, clicks in prepared.parts.items():
             file = folder / f"{name}.parquet"
@@ -55,7 +55,7 @@ def write_prepared(folder: Path, prepared: Prepared, about: Mapping[str, Any]) -
                 "sha256": file_digest(file),
             }
         log = encode_clicks(prepared.parts["train"], prepared.ids.items)
-        write_encoded(folder / FOLDER, log, str(parts["train"]["sha256"]))
+        write_encoded(folder / ENCODED_FOLDER, log, str(parts["train"]["sha256"]))
         stats = {
             "schema_version": SCHEMA_VERSION,
             **about,

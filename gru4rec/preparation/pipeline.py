@@ -130,15 +130,15 @@ def prepare(raw: RawLog, rules: Rules, on_step: Callable[[Step], None] = lambda 
         clicks = steps.keep("consecutive repeats", clicks, is_no_repeat(clicks), "--keep-repeats")
     if rules.filter_before_split:
         clicks = _filter(clicks, rules, steps)
-    train, test, test_begins = _split(clicks, rules.test, rules, raw.clock, "test", steps)
+    parts: dict[str, Clicks] = {}
+    boundaries: dict[str, float] = {}
+    for name, where in (("test", rules.test), ("valid", rules.valid)):
+        if where is not None:
+            end = boundaries.get("test")
+            clicks, parts[name], boundaries[name] = _split(clicks, where, rules, raw.clock, name, steps, end)
+    parts["train"] = clicks
     del clicks  # as every step's input, so that at most two copies of a large log are in memory
-    parts, boundaries = {"train": train, "test": test}, {"test": test_begins}
-    if rules.valid is not None:
-        early, valid, valid_begins = _split(train, rules.valid, rules, raw.clock, "valid", steps, test_begins)
-        parts = {"train": early, "valid": valid, "test": test}
-        boundaries = {"valid": valid_begins, "test": test_begins}
-        del early, valid
-    del train, test
+    parts, boundaries = dict(reversed(parts.items())), dict(reversed(boundaries.items()))
     for name, part in parts.items():
         begins = f" from {raw.clock.format_time(boundaries[name])}" if name in boundaries else ""
         steps.add(Step(f"{name}{begins}", NOTHING, part.counts()))
@@ -234,9 +234,9 @@ def _split(
     clock: Clock,
     name: str,
     steps: _Steps,
-    next_boundary: float | None = None,
+    end: float | None,
 ) -> tuple[Clicks, Clicks, float]:
-    boundary = where.tick(clicks, clock, None if rules.split_by == "end" else next_boundary, rules.split_by)
+    boundary = where.tick(clicks, clock, None if rules.split_by == "end" else end, rules.split_by)
     early, late = split(clicks, boundary, rules.split_by)
     for mask, part in ((early, "train"), (late, name)):
         if not mask.any():

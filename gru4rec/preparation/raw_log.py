@@ -19,7 +19,6 @@ from gru4rec.data.event_files import (
     EventFile,
     bad_value,
     check_columns,
-    check_id_type,
     reading_errors,
 )
 from gru4rec.data.times import DAY, Clock, infer_clock, infer_time_column, infer_time_unit
@@ -87,9 +86,6 @@ def read_raw(files: list[EventFile], reading: Reading) -> RawLog:
     """
     for file in files:
         check_columns(file, reading.columns.named)
-        for role in (reading.columns.group, reading.columns.item):
-            assert role is not None
-            check_id_type(file, role, _schema(file)[role])
     return _Reader(files, reading).log()
 
 
@@ -193,7 +189,7 @@ class _Reader:
             self._refuse(name, ids, text.str.contains("\n", literal=True), "an item id on one line")
         if any(file.kind == "json" for file in self._files):
             self._refuse(name, ids, text.str.contains(r"^[\[{]"), "text or a number as id")
-        kinds = {_schema(file)[name] for file in self._files}
+        kinds = {file.schema()[name] for file in self._files}
         kind = kinds.pop()
         return numbers, ids.cast(kind) if not kinds and kind.is_integer() else ids
 
@@ -272,8 +268,3 @@ class _Reader:
                 except (ValueError, OverflowError, pl.exceptions.PanicException):  # no date that a calendar holds
                     row, value = found.with_columns(selectors.temporal().to_physical()).row(0)
                 raise bad_value(file, row, name, value, expected, remedy)
-
-
-def _schema(file: EventFile) -> pl.Schema:
-    with reading_errors(file):
-        return file.frame.collect_schema()

@@ -10,7 +10,7 @@ import polars as pl
 from rich.table import Table
 
 from gru4rec.config.train_config import to_mapping
-from gru4rec.data.event_files import system_errors
+from gru4rec.data.event_files import writing_errors
 from inference.shared.atomic import atomic_file
 from tune.outcome.folder import versions
 from tune.studies.finals import Finalist
@@ -34,9 +34,9 @@ def write_results(
     by_number = {finalist.trial.number: finalist for finalist in finalists}
     rows = [_row(trial) | _repeats(by_number.get(trial.number)) | common for trial in trials]
     frame = pl.DataFrame(rows, infer_schema_length=None)
-    with atomic_file(directory / "results.parquet") as file, system_errors():
+    with atomic_file(directory / "results.parquet") as file, writing_errors():
         frame.write_parquet(file)
-    with atomic_file(directory / "results.csv") as file, system_errors():
+    with atomic_file(directory / "results.csv") as file, writing_errors():
         frame.write_csv(file)
 
 
