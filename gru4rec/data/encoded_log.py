@@ -34,13 +34,7 @@ USUAL_COLUMNS = Columns()
 
 
 def write_encoded(folder: Path, log: EncodedLog, parquet_digest: str) -> None:
-    """Write an encoded log into a new folder.
-
-    Args:
-        folder: to create.
-        log: to write.
-        parquet_digest: SHA-256 of the train.parquet with the same clicks.
-    """
+    """Write an encoded log into a new folder, with the SHA-256 of the train.parquet that has the same clicks."""
     folder.mkdir()
     save_array(folder / ITEMS_FILE, log.sessions.items)
     save_array(folder / OFFSETS_FILE, log.sessions.offsets)

@@ -24,12 +24,7 @@ LARGEST_SAMPLE = 5_000_000  # clicks in which transitions are counted
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence about a log.
-
-    Attributes:
-        severity: it makes an evaluation invalid, is worth a look, or is worth knowing.
-        text: the sentence.
-    """
+    """One sentence about a log: it makes an evaluation invalid, is worth a look, or is worth knowing."""
 
     severity: Severity
     text: str
@@ -80,7 +75,7 @@ def audit(train: Part, test: Part | None, clock: Clock, order: Order | None) -> 
     for part in (train, test):
         if part is not None:
             findings += [*_duplicates(part), *_robots(part, clock), *_clock_jumps(part, clock), *_lengths(part)]
-    findings += [*_popularity(train), *(_order(order) if order else _no_order(train, test))]
+    findings += [*_popularity(train), _order(order) if order else _no_order(train, test)]
     if test is not None:
         findings += [*_leaks(train, test, clock), *_unknown(train, test)]
     severities = ("invalid", "warning", "note")
@@ -211,41 +206,36 @@ def _popularity(train: Part) -> Iterator[Finding]:
         )
 
 
-def _no_order(train: Part, test: Part | None) -> Iterator[Finding]:
-    if any(part and part.clicks.lengths.max() > 1 for part in (train, test)):
-        where = "before the latest tenth of the sessions and in it" if test is None else "in train and in test"
-        yield Finding(
-            "warning",
-            f"cannot measure whether order carries information: this takes sessions of two clicks both {where}",
-        )
-    else:
-        yield Finding("warning", "no session has two clicks, so there is no next click to learn or to predict")
+def _no_order(train: Part, test: Part | None) -> Finding:
+    if not any(part and part.clicks.lengths.max() > 1 for part in (train, test)):
+        return Finding("warning", "no session has two clicks, so there is no next click to learn or to predict")
+    where = "before the latest tenth of the sessions and in it" if test is None else "in train and in test"
+    return Finding(
+        "warning", f"cannot measure whether order carries information: this takes sessions of two clicks both {where}"
+    )
 
 
-def _order(order: Order) -> Iterator[Finding]:
+def _order(order: Order) -> Finding:
     error = 2 * np.sqrt(0.5 / order.pairs)  # two standard errors of the difference, at most
     recalls = (
         f"the 20 likeliest successors of the last click hold the next one in {order.transitions:.1%}, after shuffling "
         f"each session in {order.without_order:.1%}; the 20 most popular items in {order.popularity:.1%}"
     )
     if order.transitions <= order.without_order + error:
-        yield Finding("warning", f"order carries no information: {recalls}")
-    else:
-        yield Finding("note", f"order carries information: {recalls}")
+        return Finding("warning", f"order carries no information: {recalls}")
+    return Finding("note", f"order carries information: {recalls}")
 
 
 def _leaks(train: Part, test: Part, clock: Clock) -> Iterator[Finding]:
     both = np.intersect1d(train.clicks.session, test.clicks.session)
     if len(both):
-        shared = _shared_clicks(train.clicks, test.clicks, both)
-        n_sessions = len(test.clicks.starts)
+        shared = _count_shared(train.clicks, test.clicks, both)
         if shared:
-            yield Finding(
-                "invalid",
-                f"{shared:,} clicks of the test ({shared / len(test.clicks):.1%}) are also in the training file",
-            )
+            share = shared / len(test.clicks)
+            yield Finding("invalid", f"{shared:,} clicks of the test ({share:.1%}) are also in the training file")
         yield Finding(
-            "warning", f"{len(both):,} of {n_sessions:,} test sessions have an id that is also one in the training file"
+            "warning",
+            f"{len(both):,} of {len(test.clicks.starts):,} test sessions have an id that is also in the training file",
         )
     begins = test.clicks.time.min()
     later = int((train.clicks.time >= begins).sum())
@@ -260,7 +250,7 @@ def _leaks(train: Part, test: Part, clock: Clock) -> Iterator[Finding]:
         )
 
 
-def _shared_clicks(train: Clicks, test: Clicks, sessions: np.ndarray) -> int:
+def _count_shared(train: Clicks, test: Clicks, sessions: np.ndarray) -> int:
     """How many clicks of the test are in the training, with the same session, item and time."""
     kept = [part.keep(np.isin(part.session, sessions)) for part in (train, test)]
     rows = np.concatenate([np.rec.fromarrays([part.session, part.item, part.time]) for part in kept])

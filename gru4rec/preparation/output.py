@@ -32,15 +32,12 @@ STATS_FILE = "stats.json"
 
 
 def write_prepared(folder: Path, prepared: Prepared, about: Mapping[str, Any]) -> None:
-    """Write a prepared log.
+    """Write a prepared log into an empty folder.
 
     Args:
-        folder: an empty one.
-        prepared: what to write.
+        folder: the empty folder.
+        prepared: the log.
         about: more entries for stats.json.
-
-    Raises:
-        OSError: it cannot be written.
     """
     with writing_errors():
         parts = {}

@@ -67,12 +67,7 @@ NOTHING = Counts(0, 0, 0)
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did.
-
-    Attributes:
-        name: as printed.
-        before, after: sizes of the log.
-    """
+    """What one step did: its printed name, and the size of the log before and after it."""
 
     name: str
     before: Counts

@@ -109,7 +109,7 @@ def test_clicks_of_the_test_in_the_training_are_invalid_and_ids_used_again_a_war
     leaked = Clicks(*(np.append(getattr(train, name), getattr(test, name)[:5]) for name in ("session", "item", "time")))
     findings = findings_of(leaked, test)
     assert one(findings, "are also in the training file").startswith("invalid: 5 clicks of the test (0.3%)")
-    assert "1 of 300 test sessions have an id that is also one" in one(findings, "have an id")
+    assert "1 of 300 test sessions have an id that is also in" in one(findings, "have an id")
     again = findings_of(train, walks(300, 3600, 0))
     assert not any("are also in the training file" in finding for finding in again)
     assert one(again, "have an id").startswith("warning: 300 of 300 test sessions")
