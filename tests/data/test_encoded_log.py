@@ -1,4 +1,4 @@
-"""Encoded logs: the same training from mapped arrays, which are refused where the parquet beside them has changed."""
+"""Encoded logs: the same training from mapped arrays, which are refused if the parquet next to them has changed."""
 
 import json
 

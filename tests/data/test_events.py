@@ -80,13 +80,13 @@ def test_float_times_order_clicks(tmp_path):
     assert sessions_of(log) == [["b", "a"]]
 
 
-def test_unknown_items_are_dropped_and_the_session_goes_on(tmp_path):
+def test_unknown_items_are_skipped_and_the_session_continues(tmp_path):
     events = read_events(write(tmp_path, "SessionId\tItemId\tTime\n1\ta\t1\n1\tNEW\t2\n1\tb\t3\n2\tNEW\t4\n"))
     log = encode(events, Vocabulary(["a", "b"]))
     assert sessions_of(log) == [["a", "b"]]
 
 
-def test_folder_stands_for_the_part_that_is_asked_for(tmp_path):
+def test_a_folder_gives_the_requested_part(tmp_path):
     frame_of([[1, 2]]).write_parquet(tmp_path / "test.parquet")
     assert read_events(tmp_path, part="test").height == 2
     with pytest.raises(UserError, match=r"found none at .*train\.parquet"):

@@ -1,4 +1,4 @@
-"""How times are recognised, read and shown."""
+"""How times are recognised, read and formatted."""
 
 import datetime
 from zoneinfo import ZoneInfo
@@ -104,7 +104,7 @@ def test_a_boundary_without_a_zone_is_in_the_one_that_the_times_are_in(tmp_path,
     assert "test from 2024-01-15: " in shown
 
 
-def test_moments_that_stay_without_a_zone_are_compared_with_such():
+def test_times_that_are_kept_without_a_zone_have_none():
     for kind in (pl.Date(), pl.Datetime("ms")):
         assert infer_clock(np.array([1]), TimeColumn(kind), zone="Europe/Berlin").zone is None
     assert (

@@ -214,7 +214,7 @@ def test_the_file_of_several_that_is_wrong_is_the_one_that_is_named(tmp_path, ca
         ),
     ],
 )
-def test_impossible_wish_is_one_line(tmp_path, capsys, flags, message):
+def test_an_impossible_option_is_one_line(tmp_path, capsys, flags, message):
     kept = [] if flags[0] in EASY else EASY
     assert message in failure(tmp_path, capsys, *kept, *flags)
 
@@ -260,7 +260,7 @@ def test_wrong_destination_is_refused_before_any_work(tmp_path, capsys):
     assert "expected an event file, found none at" in capsys.readouterr().err
 
 
-def test_a_pipe_in_the_place_of_a_log_is_said_to_be_one(tmp_path, capsys):
+def test_a_pipe_given_as_a_log_is_reported(tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe")
     assert main(["audit", str(tmp_path / "pipe")]) == 2
     assert "expected an event file, found a pipe or a device at" in capsys.readouterr().err

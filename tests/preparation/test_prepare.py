@@ -316,7 +316,7 @@ def test_support_and_length_keep_what_has_enough():
     assert sessions_of(clicks.keep(has_length(clicks, 2))) == [[0, 1], [0, 2, 0]]
 
 
-def test_passes_go_on_until_nothing_changes(tmp_path):
+def test_passes_repeat_until_nothing_changes(tmp_path):
     # One pass drops c (1 click), then session 3 (only b left), which leaves b with a single click: the second pass
     # drops it, and with it session 2; then a has its two clicks in session 1 and all is stable.
     log = "SessionId,ItemId,Time\n" + "".join(
