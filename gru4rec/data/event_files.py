@@ -218,7 +218,7 @@ def _faulty_lines(file: EventFile) -> dict[str, int | None]:
 
 
 def bad_value(file: EventFile, row: int, column: str, value: object, expected: str, remedy: str = "") -> UserError:
-    """The error for a missing or wrong value in a row, counted from 1 without the header; a missing one has its own remedy."""
+    """The error for a wrong value in a row, counted from 1 without the header; a missing one has its own remedy."""
     if value is None or value == "":
         expected, got, remedy = "a value", "none", "; fill or remove such rows"
     else:
