@@ -21,7 +21,7 @@ from inference.shared.errors import UserError
 from tune.cluster.cluster import Cluster, TrialResources, check_gpus, connect, count_concurrent, trial_resources
 from tune.cluster.memory_fit import forecast_largest, plan_resources
 from tune.cluster.node_check import check_nodes, place_marker
-from tune.cluster.storage import has_experiment, new_location
+from tune.cluster.storage import new_location
 from tune.outcome.folder import Identity, Round, SearchFolder, SearchState, lock_folder, round_name
 from tune.outcome.leaderboard import write_results
 from tune.outcome.overhead import measure_overhead
@@ -34,6 +34,7 @@ from tune.studies.finals import Finalist, Finals
 from tune.studies.grid import average_points, list_grid_models
 from tune.studies.study import Ending, FixedStudy, Runnable, create_study, run_study
 from tune.trials.data import SearchData, read_search_data
+from tune.trials.recovery import newest_state
 from tune.trials.results import TrialResult, read_trials, winner, winning_config
 
 
@@ -108,7 +109,7 @@ class Search:
         for number, part in enumerate(self.state.rounds[:n_rounds], start=1):
             location = self.folder.location(self.state, round_name(number))
             found = read_trials(location)
-            if part.complete and not found and not has_experiment(location):
+            if part.complete and not found and newest_state(location) is None:
                 raise UserError(
                     f"{location}: expected finished trials, found none; put them back or choose another --out"
                 )

@@ -22,7 +22,7 @@ import official_code
 import polars as pl
 
 from inference.shared.errors import UserError
-from tune.trials.finished import read_finished
+from tune.trials.recovery import read_finished
 
 
 def build_command(arguments: argparse.Namespace, out: Path, *flags: str) -> list[str]:

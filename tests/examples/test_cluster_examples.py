@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from tests.support.paths import ROOT
 from tests.support.ray_cluster import end_session, processes_of, running_cluster, wait_until
 from tests.support.small_logs import frame_of, markov_sessions
-from tune.trials.finished import read_finished
+from tune.trials.recovery import read_finished
 
 pytestmark = pytest.mark.ray
 

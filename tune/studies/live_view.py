@@ -16,8 +16,7 @@ from rich.text import Text
 from gru4rec.config.train_config import from_mapping
 from tune.space.search_space import MODEL
 from tune.trials.results import describe_model
-from tune.trials.searchers import NUMBER
-from tune.trials.trial import EPOCH_METRIC, METRIC
+from tune.trials.trial import EPOCH_METRIC, METRIC, NUMBER
 
 SPARKS = "▁▂▃▄▅▆▇█"
 SECONDS_BETWEEN_DRAWINGS = 0.5

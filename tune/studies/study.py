@@ -23,18 +23,25 @@ from ray import tune as ray_tune
 
 from gru4rec.config.train_config import to_mapping
 from tune.cluster.cluster import TrialResources
-from tune.cluster.storage import forget, is_resumable, storage_errors
+from tune.cluster.storage import clear
 from tune.settings import Algorithm, Rule, SearchSettings
 from tune.space.published import select_starting_points
 from tune.space.search_space import SearchSpace
 from tune.studies.grid import list_grid_models
 from tune.studies.live_view import SearchView
-from tune.trials.checkpoints import CheckpointSweeper
-from tune.trials.finished import FINISHED_FOLDER, FinishedTrials, read_last_reports
+from tune.trials.recovery import (
+    FINISHED_FOLDER,
+    CheckedSearchGenerator,
+    CheckpointSweeper,
+    FinishedTrials,
+    is_resumable,
+    read_last_reports,
+    storage_errors,
+)
 from tune.trials.results import TrialResult
 from tune.trials.schedulers import scheduler
-from tune.trials.searchers import NUMBER, CheckedSearchGenerator, DistinctSuggestions, Experience, ModelList
-from tune.trials.trial import EPOCH_METRIC, METRIC, TrialData, run_trial, serialize_model
+from tune.trials.searchers import DistinctSuggestions, Experience, ModelList
+from tune.trials.trial import EPOCH_METRIC, METRIC, TrialData, run_trial, serialize_model, trial_folder
 
 Ending = Literal["complete", "interrupted", "out of time"]
 
@@ -191,7 +198,7 @@ def run_study(
         )
         resumes = is_resumable(location)
         if not resumes:
-            forget(location, but=FINISHED_FOLDER)
+            clear(location, but=FINISHED_FOLDER)
         tuner = _new_tuner(study, trainable, str(location), [model for model, _ in ended])
         if resumes:  # from the file that the new tuner has just written, for Ray's copies of it may be cut off, too
             tuner = ray_tune.Tuner.restore(str(location), trainable=trainable, resume_errored=True)
@@ -207,7 +214,7 @@ def _new_tuner(study: Runnable, trainable: Any, location: str, ended: Sequence[M
             reuse_actors=True,
             search_alg=CheckedSearchGenerator(study.searcher(ended)),
             scheduler=study.scheduler(),
-            trial_dirname_creator=_trial_folder,
+            trial_dirname_creator=trial_folder,
         ),
         run_config=ray_tune.RunConfig(
             name=name,
@@ -215,7 +222,7 @@ def _new_tuner(study: Runnable, trainable: Any, location: str, ended: Sequence[M
             verbose=0,
             callbacks=[
                 SearchView(study.n_before + study.n_trials, study.n_epochs, study.n_before),
-                FinishedTrials(),
+                FinishedTrials(location),
                 CheckpointSweeper(),
             ],
             failure_config=ray_tune.FailureConfig(max_failures=ATTEMPTS_AFTER_FAILURE),
@@ -255,7 +262,4 @@ def _fit(tuner: Any, time_budget: float | None) -> Ending:
 
 
 sys.modules.setdefault("tune.study", sys.modules[__name__])  # where Ray's state of older searches looks for:
-
-
-def _trial_folder(trial: Any) -> str:
-    return f"trial-{trial.config[NUMBER]:04d}-{trial.trial_id}"
+_trial_folder = trial_folder

@@ -1,28 +1,28 @@
-"""What came out of a search: its trials, in order of quality.
+"""The results of a search: its trials, in order of quality.
 
-The trials are read from what Ray Tune keeps in the search's folder, never from memory alone: a search that was
-interrupted, or that ran in another process, is read the same way.
+They are always read from the files that Ray Tune leaves, never from memory, so a search that was interrupted, or that
+ran in another process, is read the same way.
 """
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from ray import tune as ray_tune
 
 from gru4rec.config.train_config import SESSION_PARALLEL, TrainConfig, from_mapping
 from inference.shared.errors import UserError, one_line
-from tune.cluster.storage import is_whole, newest_state
 from tune.space.search_space import MODEL
-from tune.trials.searchers import NUMBER
-from tune.trials.trial import HISTORY, METRIC
+from tune.trials.recovery import newest_state
+from tune.trials.trial import HISTORY, METRIC, NUMBER, error_file
 
 Status = Literal["finished", "stopped", "diverged", "failed", "unfinished"]
-"""`stopped` early by the scheduler, `failed` even after trying again, `unfinished` as the search ended."""
-UNKNOWN_ERROR = "the trial's process ended without saying why"
+"""`stopped` early by the scheduler, `failed` in every attempt, `unfinished` when the search ended."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class TrialResult:
         best_epoch: by MRR@20, from 1; 0 before an epoch is over.
         epochs: finished.
         seconds: of training and validation.
-        metrics: everything that it last reported.
-        history: its epochs in their order, as `tune.trials.trial` describes them.
-        error: why it diverged or failed; empty otherwise.
-        checkpoints: the folders of the checkpoints that are left, by epoch.
+        metrics: its last report.
+        history: its epochs in order, as `tune.trials.trial` reports them.
+        error: why it diverged or failed, with the file of the traceback if there is one; empty otherwise.
+        checkpoints: those that still exist, by epoch.
     """
 
     number: int
@@ -60,7 +60,7 @@ class TrialResult:
 
 
 def read_trials(location: str | Path) -> list[TrialResult]:
-    """The trials of an experiment of Ray Tune, by number; none where nothing of one has been written down.
+    """The trials of an experiment of Ray Tune, by number; none if Ray has not saved a state there.
 
     Args:
         location: of the experiment, an absolute path or a URI.
@@ -72,8 +72,7 @@ def read_trials(location: str | Path) -> list[TrialResult]:
         return _read_trials(location)
     except OSError as error:
         raise UserError(
-            f"{location}: expected to read trials there, got an error: {one_line(error)}; make it readable, and the "
-            "same command goes on"
+            f"cannot read the trials in {location}: {one_line(error)}; make it readable and run the same command again"
         ) from error
 
 
@@ -81,24 +80,26 @@ def _read_trials(location: str | Path) -> list[TrialResult]:
     state = newest_state(location)
     if state is None:
         return []
+    # every trial in a folder of an earlier version names this function, which nothing calls when trials are read
+    sys.modules.setdefault("tune.study", ModuleType("tune.study")).__dict__.setdefault("_trial_folder", str)
     analysis = ray_tune.ExperimentAnalysis(state)
     for trial in analysis.trials:
-        error = trial.run_metadata.pickled_error_filename
-        if error and not is_whole(trial.storage.storage_filesystem, f"{trial.storage.trial_fs_path}/{error}"):
-            trial.run_metadata.pickled_error_filename = None  # the disk was full; the text beside it is left
+        trial.run_metadata.pickled_error_filename = None  # a full disk may have cut it off; error.txt says the same
     grid = ray_tune.ResultGrid(analysis)
     pairs = zip(analysis.trials, grid, strict=True)
-    return sorted((_trial_result(trial, result) for trial, result in pairs), key=lambda row: row.number)
+    return sorted((_trial_result(location, trial, result) for trial, result in pairs), key=lambda row: row.number)
 
 
-def _trial_result(trial: Any, result: Any) -> TrialResult:
+def _trial_result(location: str | Path, trial: Any, result: Any) -> TrialResult:
     metrics = dict(result.metrics or {})
     config = from_mapping(trial.config[MODEL])
     error = str(metrics.get("error") or "")
     status = _status(trial.status, metrics, config)
     if trial.status == "ERROR":
-        error = _cause(result.error)
-    kept = [*(result.best_checkpoints or []), (result.checkpoint, metrics)]
+        error = last_error(str(result.error or ""))
+    if trial.status == "ERROR" or metrics.get("traceback"):
+        error += f"; traceback: {error_file(location, trial)}"
+    saved = [*(result.best_checkpoints or []), (result.checkpoint, metrics)]
     return TrialResult(
         number=trial.config[NUMBER],
         trial_id=trial.trial_id,
@@ -112,25 +113,25 @@ def _trial_result(trial: Any, result: Any) -> TrialResult:
         metrics=metrics,
         history=json.loads(metrics.get(HISTORY, "[]")),
         error=error,
-        checkpoints={int(about["epoch"]): saved for saved, about in kept if "epoch" in about and _is_there(saved)},
+        checkpoints={
+            int(about["epoch"]): checkpoint for checkpoint, about in saved if "epoch" in about and _exists(checkpoint)
+        },
     )
 
 
-def _is_there(checkpoint: Any) -> bool:
-    """Whether a checkpoint has not been deleted since Ray wrote down that there is one."""
-    if checkpoint is None:
-        return False
-    found: bool = checkpoint.filesystem.get_file_info(checkpoint.path).type.name == "Directory"
-    return found
+def _exists(checkpoint: Any) -> bool:
+    """Whether a checkpoint that Ray's state lists has not been deleted since."""
+    return checkpoint is not None and checkpoint.filesystem.get_file_info(checkpoint.path).type.name == "Directory"
 
 
-def _cause(error: Any) -> str:
-    """What ended a trial, in a line: Ray gives an exception, or the text of its traceback."""
-    cause = getattr(error, "cause", None)
-    if cause is not None:
-        return " ".join([f"{type(cause).__name__}:", *str(cause).strip().splitlines()[:1]])
-    lines = [line for line in str(error or "").splitlines() if re.match(r"[\w.]+(Error|Exception|Exit)\b", line)]
-    return lines[-1].strip() if lines else UNKNOWN_ERROR
+def last_error(text: str) -> str:
+    """The line of a trial's tracebacks that names the last exception.
+
+    >>> last_error("Failure # 1 …\\nTraceback …\\n  File …\\nValueError: two\\nlines")
+    'ValueError: two'
+    """
+    lines = [line for line in text.splitlines() if re.match(r"[\w.]+(Error|Exception|Exit)\b", line)]
+    return lines[-1].strip() if lines else "the trial's process ended without an error message"
 
 
 def _status(ray_status: str, metrics: dict[str, Any], config: TrainConfig) -> Status:
@@ -154,24 +155,24 @@ def winner(trials: Sequence[TrialResult]) -> TrialResult:
     """The trial with the best validation MRR@20 over all epochs.
 
     Raises:
-        UserError: no trial got as far as the end of an epoch.
+        UserError: no trial finished an epoch.
     """
     best = next((trial for trial in rank(trials) if trial.best_epoch), None)
     if best is None:
-        reason = next((trial.error for trial in trials if trial.error), "its time was up; the same command goes on")
-        raise UserError(f"no trial finished an epoch, so there is no model to keep; the first reason: {reason}")
+        reason = next((trial.error for trial in trials if trial.error), "the time was up; the same command resumes")
+        raise UserError(f"no trial finished an epoch, so there is no model; the first reason: {reason}")
     return best
 
 
 def winning_config(trial: TrialResult, *, refit: bool = True) -> TrainConfig:
     """The configuration of the winner's model.
 
-    Its number of epochs is that after which the winner was best. But where it is kept as it was, and its learning rate
-    fell towards the last epoch (adamw), it is the trial's: another would not give the same model.
+    Its number of epochs is the winner's best epoch. But if the model is not trained again and its learning rate falls
+    towards the last epoch (adamw), it is the trial's number: another one would give another model.
 
     Args:
         trial: the winner.
-        refit: whether it is trained again on everything.
+        refit: whether the model is trained again on all sessions.
     """
     if trial.config.optimizer == "adamw" and not refit:
         return trial.config
@@ -179,11 +180,11 @@ def winning_config(trial: TrialResult, *, refit: bool = True) -> TrainConfig:
 
 
 def describe_model(config: TrainConfig) -> str:
-    """A model in a few words: its loss, what it samples, its size and rates."""
+    """A model in one line: its loss, samples, size and rates."""
     sampling = f"{config.n_sample} samples" + ("" if config.alpha is None else f" α {config.alpha:g}")
-    way = "" if config.batching == SESSION_PARALLEL else f"{config.batching}, "
+    batching = "" if config.batching == SESSION_PARALLEL else f"{config.batching}, "
     sampler = "" if config.sampler == "popularity" else f"{config.sampler} "
     return (
-        f"{way}{config.loss}, {sampler}{sampling}, layers {'/'.join(map(str, config.layers))}, "
+        f"{batching}{config.loss}, {sampler}{sampling}, layers {'/'.join(map(str, config.layers))}, "
         f"batch {config.batch_size}, lr {config.learning_rate:g}"
     )

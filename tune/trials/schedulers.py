@@ -1,5 +1,6 @@
-"""Which trials are stopped early: those that fall behind what others reached after as many epochs."""
+"""Which trials are stopped early: those that fall behind what others reached after the same number of epochs."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,39 +14,36 @@ from tune.trials.trial import METRIC
 REDUCTION_FACTOR = 3
 """Of the trials that get as far as 1, 3, 9 … epochs, about one in three goes on."""
 FEWEST_FOR_MEDIAN = 3
-"""Trials that got as far; a median of fewer says little."""
-
-
-class Median(MedianStoppingRule):  # type: ignore[misc]  # Ray is untyped
-    """Ray's rule, without its way of letting other trials go first where there are too few to compare with."""
-
-    def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
-        decision: str = self.CONTINUE
-        return decision
+"""Trials to compare with; the median of fewer says little."""
 
 
 @dataclass(frozen=True)
 class _EarlierTrial:
-    """What a rule has to know of a trial: its name."""
+    """What a rule needs of a trial."""
 
     trial_id: str
 
 
 def scheduler(rule: Rule, n_epochs: int, experience: Sequence[Experience] = ()) -> Any:
-    """A scheduler of Ray Tune; None for one that stops nothing.
+    """A scheduler of Ray Tune; None if no trial is to be stopped.
 
     Args:
         rule: "asha": after 1, 3, 9 … epochs about one in three trials goes on; "median": a trial is stopped when its
-            best is below the median of what the others had on average up to that epoch.
+            best is below the median of the others' means up to that epoch.
         n_epochs: of a trial that is not stopped.
-        experience: trials of earlier rounds, against which new ones are measured.
+        experience: trials of earlier rounds, with which new ones are compared.
     """
     if rule == "none":
         return None
     made: Any
     if rule == "median":
-        made = Median(
-            time_attr="epoch", metric=METRIC, mode="max", grace_period=1, min_samples_required=FEWEST_FOR_MEDIAN
+        made = MedianStoppingRule(
+            time_attr="epoch",
+            metric=METRIC,
+            mode="max",
+            grace_period=1,
+            min_samples_required=FEWEST_FOR_MEDIAN,
+            min_time_slice=math.inf,  # too few to compare with are no reason to pause a trial
         )
     else:
         made = ASHAScheduler(

@@ -1,10 +1,10 @@
-"""Which model to try next: Optuna's TPE, or chance, through Ray Tune's searcher, without trying any model twice.
+"""Which model to try next: Optuna's TPE or random search through Ray Tune's searcher, no model twice.
 
-In a space of few values TPE soon suggests what it has suggested before; such a trial would cost as much as a new one
-and teach nothing. So a repeated suggestion is withdrawn and another is asked for, in the end at random; where even that
-finds nothing new, the space is exhausted and the search ends early.
+In a space of few values TPE soon repeats itself, and a repeated trial costs as much as a new one and teaches nothing.
+So a repeated suggestion is withdrawn and another one asked for, in the end at random. If even that gives nothing new,
+the space is exhausted and the search ends early.
 
-A search that is given more trials learns from those it had: they are told to Optuna as if it had suggested them.
+More trials for a finished search learn from the earlier ones: these are added to Optuna's study.
 """
 
 import copy
@@ -17,17 +17,17 @@ from typing import Any
 
 import optuna
 from optuna.samplers import RandomSampler, TPESampler
-from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
-from ray.tune.search import Searcher, SearchGenerator
+from optuna.storages import InMemoryStorage
+from optuna.trial import FixedTrial, FrozenTrial, create_trial
+from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
-from tune.cluster.storage import write_seal
 from tune.settings import Algorithm
 from tune.space.search_space import MODEL, SearchSpace, model_key
+from tune.trials.trial import NUMBER
 
-NUMBER = "number"
-"""Key of a trial's number, from 1, in its configuration."""
+STUDY = "search"
 REPEATS_BY_TPE = 10
 REPEATS_AT_RANDOM = 200
 
@@ -38,7 +38,7 @@ class Experience:
 
     Attributes:
         model: its configuration values.
-        values: its best metric so far after each epoch; empty if no epoch was finished.
+        values: its best metric so far after each epoch; empty if it finished none.
     """
 
     model: Mapping[str, Any]
@@ -49,11 +49,11 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
     """Suggests models of a space, each once.
 
     Args:
-        space: what to search.
+        space: to search.
         metric: the key of a trial's reports to maximise.
         starting_points: parameters to begin with.
         seed: of the search.
-        experience: trials that were run before; their models are not suggested again.
+        experience: earlier trials; their models are not suggested again.
         search: "optuna" for its TPE, "random" for suggestions that do not depend on the trials so far.
     """
 
@@ -68,37 +68,42 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
         search: Algorithm = "optuna",
     ):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._seen = {model_key(trial.model) for trial in experience}
-        # not the random choices of the earlier rounds over again; Optuna's seeds have 32 bits, ours 63
+        # other random choices than in the earlier rounds; Optuna's seeds have 32 bits, ours 63
         sampler_seed = (seed + len(experience)) % (1 << 32)
-        self._at_random = RandomSampler(seed=sampler_seed)
+        storage = InMemoryStorage()
         super().__init__(
             space=space,
             metric=metric,
             mode="max",
             points_to_evaluate=starting_points,
-            sampler=TPESampler(seed=sampler_seed) if search == "optuna" else self._at_random,
+            sampler=(TPESampler if search == "optuna" else RandomSampler)(seed=sampler_seed),
+            study_name=STUDY,
+            storage=storage,
         )
+        self._models = space
+        self._seen = {model_key(trial.model) for trial in experience}
+        self._attempts: dict[str, str] = {}  # the id under which Ray's searcher knows a trial
+        self._study = optuna.load_study(study_name=STUDY, storage=storage)
+        self._random_study = optuna.create_study(sampler=RandomSampler(seed=sampler_seed + 1))
         for trial in experience:
-            told = to_optuna_trial(space, from_mapping(trial.model), trial.values[-1]) if trial.values else None
-            if told is not None:
-                self._ot_study.add_trial(told)
+            known = to_optuna_trial(space, from_mapping(trial.model), trial.values[-1]) if trial.values else None
+            if known is not None:
+                self._study.add_trial(known)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's configuration: its number, its model and the parameters that led there."""
-        sampler = self._ot_study.sampler
-        try:
-            for attempt in range(REPEATS_BY_TPE + REPEATS_AT_RANDOM):
-                if attempt >= REPEATS_BY_TPE:
-                    self._ot_study.sampler = self._at_random
-                suggested = super().suggest(trial_id)
-                key = model_key(suggested[MODEL])
-                if key not in self._seen:
-                    self._seen.add(key)
-                    return {NUMBER: len(self._seen), **copy.deepcopy(suggested)}
-                self._ot_study.tell(self._ot_trials.pop(trial_id), state=TrialState.FAIL)
-        finally:
-            self._ot_study.sampler = sampler
+        for attempt in range(REPEATS_BY_TPE + REPEATS_AT_RANDOM):
+            if attempt >= REPEATS_BY_TPE:
+                random = self._random_study.ask()
+                self._models(random)
+                self._study.enqueue_trial(random.params)
+            self._attempts[trial_id] = f"{trial_id}-{attempt}"
+            suggested = super().suggest(self._attempts[trial_id])
+            key = model_key(suggested[MODEL])
+            if key not in self._seen:
+                self._seen.add(key)
+                return {NUMBER: len(self._seen), **copy.deepcopy(suggested)}
+            super().on_trial_complete(self._attempts[trial_id], error=True)  # withdrawn: TPE ignores failed trials
         finished: str = Searcher.FINISHED
         return finished
 
@@ -106,10 +111,14 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
         """Read the state that another process saved; the space is the one of this process."""
         with open(checkpoint_path, "rb") as file:
             state = _StateUnpickler(file).load()
-        self.__dict__.update({**state, "_space": self._space})
+        self.__dict__.update({**state, "_space": self._models, "_models": self._models})
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """An epoch is over: Optuna would only use it to stop trials, and takes none twice from one that goes on."""
+        """Ignored: Optuna would only use an epoch to stop trials, and accepts none twice from one that is resumed."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell Optuna the result of a trial."""
+        super().on_trial_complete(self._attempts.get(trial_id, trial_id), result, error)
 
 
 class _StateUnpickler(pickle.Unpickler):
@@ -125,72 +134,38 @@ class ModelList(Searcher):  # type: ignore[misc]  # Ray is untyped
 
     Args:
         models: their configuration values.
-        first_number: of the first one's trial.
+        first_number: of the first model's trial.
     """
 
     def __init__(self, models: Sequence[Mapping[str, Any]], first_number: int = 1):
         super().__init__(metric=None, mode=None)
         self._models = list(models)
         self._first_number = first_number
-        self._given = 0
+        self._n_suggested = 0
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's configuration: its number and its model."""
-        if self._given == len(self._models):
+        place = self._n_suggested
+        if place == len(self._models):
             finished: str = Searcher.FINISHED
             return finished
-        place = self._given
-        self._given += 1
+        self._n_suggested += 1
         return {NUMBER: self._first_number + place, MODEL: dict(self._models[place])}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing is learnt."""
+        """Ignored: the models are given."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Write how far it has come."""
-        Path(checkpoint_path).write_text(json.dumps(self._given), encoding="utf-8")
+        """Write how many models were suggested."""
+        Path(checkpoint_path).write_text(json.dumps(self._n_suggested), encoding="utf-8")
 
     def restore(self, checkpoint_path: str) -> None:
-        """Take up where another process stopped."""
-        self._given = json.loads(Path(checkpoint_path).read_text(encoding="utf-8"))
-
-
-class CheckedSearchGenerator(SearchGenerator):  # type: ignore[misc]  # Ray is untyped
-    """Makes trials of what a searcher suggests, as Ray does, and seals the state of both; see `tune.cluster.storage`.
-
-    Args:
-        searcher: suggests them.
-    """
-
-    def __init__(self, searcher: Searcher):
-        super().__init__(searcher)
-        self._trials: list[str] = []
-
-    def create_trial_if_possible(self, experiment_spec: dict[str, Any]) -> Any:
-        """The next trial, if there is one."""
-        trial = super().create_trial_if_possible(experiment_spec)
-        if trial is not None:
-            self._trials.append(trial.trial_id)
-        return trial
-
-    def get_state(self) -> dict[str, Any]:
-        """What goes on when the search does."""
-        return {**super().get_state(), "trials": self._trials}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Take up where another process stopped."""
-        super().set_state(state)
-        self._trials = state["trials"]
-
-    def save_to_dir(self, dirpath: str, session_str: str) -> None:
-        """Write the state, and its seal."""
-        super().save_to_dir(dirpath, session_str)
-        names = (self.searcher.CKPT_FILE_TMPL, self.CKPT_FILE_TMPL)
-        write_seal(Path(dirpath), session_str, self._trials, [name.format(session_str) for name in names])
+        """Resume where another process stopped."""
+        self._n_suggested = json.loads(Path(checkpoint_path).read_text(encoding="utf-8"))
 
 
 def to_optuna_trial(space: SearchSpace, config: TrainConfig, value: float) -> FrozenTrial | None:
-    """A finished trial as Optuna would have it; None if the space does not hold the model.
+    """A finished trial in Optuna's form; None if the space does not contain the model.
 
     Args:
         space: that the model was drawn from.

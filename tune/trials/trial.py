@@ -16,6 +16,7 @@ import json
 import resource
 import tempfile
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ from tune.space.search_space import MODEL
 MOST_RISE = 100.0
 """Times its first loss to which a training may rise in its first epoch. BPR-max with too high a learning rate rises by
 three to five orders of magnitude within a few hundred steps, and what is left recommends by chance ever after."""
+NUMBER = "number"
+"""Key of a trial's number, from 1, in its configuration."""
 METRIC = "mrr@20"
 """What is searched for: the best validation MRR@20 so far."""
 EPOCH_METRIC = "epoch_mrr@20"
@@ -61,6 +64,7 @@ REPORTED = (
     "peak_memory_mib",
     "outcome",
     "error",
+    "traceback",
     HISTORY,
     "diverged_epoch",
     "diverged_step",
@@ -124,7 +128,8 @@ def run_trial(
         where = {"diverged_epoch": error.epoch, "diverged_step": error.step}
         ray_tune.report(_ended(history, began, "diverged", str(error)) | where)
     except UserError as error:
-        ray_tune.report(_ended(history, began, "failed", str(error)))
+        trace = {"traceback": traceback.format_exc()} if error.__cause__ else {}  # of a plug-in
+        ray_tune.report(_ended(history, began, "failed", str(error)) | trace)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -134,6 +139,21 @@ def run_trial(
 def serialize_model(model: Mapping[str, Any]) -> str:
     """What tells a trial's model from all others."""
     return json.dumps(model, sort_keys=True)
+
+
+def trial_folder(trial: Any) -> str:
+    """The name of a trial's folder."""
+    return f"trial-{trial.config[NUMBER]:04d}-{trial.trial_id}"
+
+
+def error_file(location: str | Path, trial: Any) -> str:
+    """Where the traceback of a failed trial is: Ray's name for it.
+
+    Args:
+        location: of the experiment.
+        trial: Ray's.
+    """
+    return f"{location}/{trial_folder(trial)}/error.txt"
 
 
 def summary(history: list[dict[str, Any]]) -> dict[str, Any]:

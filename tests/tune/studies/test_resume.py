@@ -13,22 +13,28 @@ from types import SimpleNamespace
 
 import polars as pl
 import pytest
-from pyarrow.fs import LocalFileSystem
 from ray.tune import ExperimentAnalysis
 
 from inference.shared.errors import UserError
 from tests.support.paths import ROOT
 from tests.support.small_logs import frame_of, markov_sessions
 from tests.tune.trials.test_trial import ONE_CPU, data_of, study_of
-from tune.cluster.storage import has_experiment, is_resumable, newest_state, storage_errors
 from tune.search import main
 from tune.settings import parse_duration
 from tune.space.search_space import MODEL
 from tune.studies.live_view import SearchView
 from tune.studies.study import run_study
-from tune.trials.finished import FinishedTrials, read_finished, read_last_reports
+from tune.trials.recovery import (
+    FinishedTrials,
+    is_resumable,
+    newest_state,
+    read_finished,
+    read_last_reports,
+    storage_errors,
+    write_manifest,
+)
 from tune.trials.results import read_trials
-from tune.trials.searchers import NUMBER
+from tune.trials.trial import NUMBER
 
 pytestmark = pytest.mark.ray
 
@@ -115,6 +121,7 @@ def test_a_trial_that_was_over_when_the_search_was_killed_only_reports_again(tmp
     (before,) = read_trials(folder)
     (state,) = folder.glob("experiment_state-*.json")
     state.write_text(state.read_text().replace('\\"status\\": \\"TERMINATED\\"', '\\"status\\": \\"RUNNING\\"'))
+    write_manifest(folder, state.stem.removeprefix("experiment_state-"))
     assert read_trials(folder)[0].status == "unfinished"
 
     assert run_study(study_of(n_epochs=2), data, ONE_CPU, folder) == "complete"
@@ -136,7 +143,7 @@ def test_where_a_full_disk_cut_off_what_ray_wrote_what_is_over_only_reports_agai
     folder = tmp_path / "experiment"
     first = ran()
     cut_off_newest("experiment_state-*.json")
-    assert not has_experiment(folder)
+    assert newest_state(folder) is None
     anew = ran()
     assert anew.trial_id != first.trial_id
     assert (anew.history, anew.seconds) == (first.history, first.seconds)  # by the note of it
@@ -146,7 +153,7 @@ def test_where_a_full_disk_cut_off_what_ray_wrote_what_is_over_only_reports_agai
     cut_off_newest("callback-states-*.pkl")
     assert read_trials(folder)[0].trial_id == anew.trial_id
     with (
-        pytest.raises(UserError, match=r"the state of the search is cut off; is the disk full\? Make"),
+        pytest.raises(UserError, match=r"cannot save the trials in .*: Ray's last state .* is incomplete; the same"),
         storage_errors(folder),
     ):
         pass
@@ -195,19 +202,18 @@ def test_the_state_of_a_search_is_read_though_our_classes_have_moved(tmp_path):
 
 
 def test_a_note_that_is_written_again_is_the_old_or_the_new(tmp_path):
-    storage = SimpleNamespace(storage_filesystem=LocalFileSystem(), experiment_fs_path=str(tmp_path))
     config = {NUMBER: 1, MODEL: {"layers": [8]}}
-    trial = SimpleNamespace(trial_id="a", storage=storage, config=config, last_result={"mrr@20": 0.5})
-    FinishedTrials().on_trial_complete(0, [trial], trial)
+    trial = SimpleNamespace(trial_id="a", config=config, last_result={"mrr@20": 0.5})
+    FinishedTrials(tmp_path).on_trial_complete(0, [trial], trial)
     trial.last_result = {"mrr@20": object()}
     with pytest.raises(TypeError, match="not JSON serializable"):  # it ends in the middle
-        FinishedTrials().on_trial_complete(0, [trial], trial)
+        FinishedTrials(tmp_path).on_trial_complete(0, [trial], trial)
     assert read_last_reports(tmp_path) == [({"layers": [8]}, {"mrr@20": 0.5})]
 
 
 def test_a_place_of_trials_that_cannot_be_read_is_one_line(tmp_path):
     (tmp_path / "trials").write_text("a file of this name")
-    with pytest.raises(UserError, match=r"trials: expected to read trials there, got an error: .*; make it readable"):
+    with pytest.raises(UserError, match=r"cannot read the trials in .*trials: .*; make it readable"):
         read_trials(tmp_path / "trials")
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,7 +129,9 @@ def test_a_loss_with_a_defect_fails_its_trial_and_no_other(tmp_path):
         ("test-margin", "finished"),
     ]
     failed = next(trial for trial in trials if trial.status == "failed")
-    assert failed.error == "plugins: tests.support.example_plugin, line 23: RuntimeError: this loss is broken"
+    line, _, file = failed.error.partition("; traceback: ")
+    assert line == "plugins: tests.support.example_plugin, line 23: RuntimeError: this loss is broken"
+    assert 'raise RuntimeError("this loss is broken' in Path(file).read_text()
 
 
 def test_trials_get_read_only_data_and_leave_them_alone(tmp_path):

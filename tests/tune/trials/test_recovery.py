@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ray.tune import Checkpoint
 
-from tune.trials.checkpoints import CheckpointSweeper
+from tune.trials.recovery import CheckpointSweeper
 from tune.trials.trial import EPOCH_METRIC, METRIC
 
 

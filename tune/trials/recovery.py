@@ -1,0 +1,248 @@
+"""What a search needs to survive a kill or a full disk, beyond what Ray Tune does itself.
+
+Ray saves the state of a round about once a second as several files, copies them to the storage one by one, and resumes
+from the newest. A search uses that as it is and adds three things:
+
+* A manifest of every state. A kill between two copies leaves files of two moments, each of them whole; resumed from
+  these, Ray would run a trial twice, or never, or end with an error. `CheckedSearchGenerator` writes the digests of
+  the files next to them. A state that does not match its manifest is not resumed: the round starts again with the
+  models of the finished trials.
+* A note of every finished trial, which `FinishedTrials` writes when the trial ends, for Ray's state is older than
+  that. A trial with a note is never trained again; it only reports its last result again.
+* Checkpoints that are deleted late enough. A checkpoint is three times the size of a model, and a search may run
+  hundreds of trials. Ray's own `CheckpointConfig` deletes a trial's previous checkpoint at once, although the saved
+  state still resumes from it, and keeps those of finished trials. `CheckpointSweeper` deletes a checkpoint only after
+  a state has been saved that no longer needs it, and keeps one of a finished trial only if the trial is the best.
+"""
+
+import hashlib
+import json
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ray import tune as ray_tune
+from ray.tune.search import SearchGenerator
+
+from inference.shared.errors import UserError, one_line
+from tune.cluster.storage import filesystem_of, list_files, read_files
+from tune.space.search_space import MODEL
+from tune.trials.trial import EPOCH_METRIC, METRIC, NUMBER, REPORTED, error_file, serialize_model
+
+STATE = "experiment_state-"
+"""How the name of a state begins; the start time of the process that wrote it follows."""
+MANIFEST = "seal-"
+CALLBACKS = "callback-states-"
+FINISHED_FOLDER = "finished"
+
+
+class CheckedSearchGenerator(SearchGenerator):  # type: ignore[misc]  # Ray is untyped
+    """Ray's search generator, which also writes a manifest of each state."""
+
+    def save_to_dir(self, dirpath: str, session_str: str) -> None:
+        """Write the searcher's state and the manifest; Ray has just written the trials' state."""
+        super().save_to_dir(dirpath, session_str)
+        write_manifest(Path(dirpath), session_str)
+
+
+def write_manifest(folder: Path, session: str) -> None:
+    """Write the digests of a state's files, except for the callbacks', which Ray writes afterwards.
+
+    Args:
+        folder: of the files.
+        session: with which their names end.
+    """
+    files = [file for file in folder.glob(f"*-{session}.*") if not file.name.startswith((MANIFEST, CALLBACKS))]
+    digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    (folder / f"{MANIFEST}{session}.json").write_text(json.dumps({"sha256": digests}), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class _State:
+    """A state of Ray's.
+
+    Attributes:
+        location: of its main file.
+        files: the contents of all its files by name.
+    """
+
+    location: str
+    files: Mapping[str, bytes]
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether the files are those of the manifest."""
+        try:
+            (manifest,) = (content for name, content in self.files.items() if name.startswith(MANIFEST))
+            digests = json.loads(manifest)["sha256"]
+            json.loads(self.files[PurePosixPath(self.location).name])  # manifests of earlier versions do not name it
+            return all(hashlib.sha256(self.files[name]).hexdigest() == digest for name, digest in digests.items())
+        except (ValueError, KeyError):
+            return False
+
+    @property
+    def trials(self) -> list[Any]:
+        """The trials in it, as Ray writes them."""
+        trials: list[Any] = json.loads(self.files[PurePosixPath(self.location).name])["trial_data"]
+        return trials
+
+    @property
+    def is_loadable(self) -> bool:
+        """Whether Ray can load every file: none is cut off, or names a class that is gone."""
+        return all(_is_loadable(content) for content in self.files.values())
+
+
+def newest_state(location: str | Path) -> str | None:
+    """The location of the newest consistent state of an experiment; None without one."""
+    return next((state.location for state in _read_states(location) if state.is_consistent), None)
+
+
+def is_resumable(location: str | Path) -> bool:
+    """Whether Ray can resume from the newest state, which is the one that it takes."""
+    state = next(_read_states(location), None)
+    return state is not None and state.is_consistent and state.is_loadable and bool(state.trials)
+
+
+def _read_states(location: str | Path) -> Iterator[_State]:
+    """The states of an experiment, the newest first."""
+    names = sorted((name for name in list_files(location) if name.startswith(STATE)), reverse=True)
+    for name in names:
+        session = PurePosixPath(name).stem.removeprefix(STATE)
+        yield _State(f"{location}/{name}", read_files(location, f"*-{session}.*"))
+
+
+def _is_loadable(content: bytes) -> bool:
+    for load in (json.loads, pickle.loads):
+        try:
+            load(content)
+        except Exception:  # what is cut off fails in any way
+            continue
+        return True
+    return False
+
+
+@contextmanager
+def storage_errors(location: str | Path) -> Iterator[None]:
+    """Run trials of an experiment, and report in one line that its files cannot be read or written.
+
+    Raises:
+        UserError: with the location and the system's own text.
+    """
+    try:
+        yield
+        state = next(_read_states(location), None)
+        if state is not None and not (state.is_consistent and state.is_loadable):
+            raise EOFError("Ray's last state of the search is incomplete")
+    except (OSError, EOFError) as error:  # Ray raises the latter where it reads a file that is cut off
+        raise UserError(
+            f"cannot save the trials in {location}: {one_line(error)}; the same command resumes when this is mended"
+        ) from error
+
+
+class FinishedTrials(ray_tune.Callback):  # type: ignore[misc]  # Ray is untyped
+    """Writes a note of every finished trial: its id, number, model and last report.
+
+    Args:
+        location: of the experiment.
+    """
+
+    def __init__(self, location: str | Path):
+        self._location = str(location)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """Write the note next to its place and rename it: a trial that reports again must not destroy the first one."""
+        report = {name: trial.last_result[name] for name in REPORTED if name in trial.last_result}
+        filesystem, path = filesystem_of(self._location)
+        if report.get("traceback"):  # where Ray writes those of other errors
+            with filesystem.open_output_stream(filesystem_of(error_file(self._location, trial))[1]) as file:
+                file.write(report["traceback"].encode())
+        folder = f"{path}/{FINISHED_FOLDER}"
+        filesystem.create_dir(folder)
+        note = {
+            "trial_id": trial.trial_id,
+            "number": trial.config[NUMBER],
+            "model": trial.config[MODEL],
+            "report": report,
+        }
+        temporary = f"{folder}/.{trial.trial_id}.partial"
+        with filesystem.open_output_stream(temporary) as file:
+            file.write(json.dumps(note).encode())
+        filesystem.move(temporary, f"{folder}/{trial.trial_id}.json")
+
+
+def read_finished(location: str | Path) -> list[dict[str, Any]]:
+    """The notes of an experiment: "trial_id", "number", "model" and "report" of every finished trial."""
+    return [json.loads(text) for text in read_files(f"{location}/{FINISHED_FOLDER}", "*.json").values()]
+
+
+def read_last_reports(location: str | Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every model of an experiment whose trial is finished, with its last report, in the order of the trials."""
+    notes = sorted(read_finished(location), key=lambda note: note.get("number", 0))
+    by_model = {serialize_model(note["model"]): note for note in notes}
+    return [(note["model"], note["report"]) for note in by_model.values()]
+
+
+class CheckpointSweeper(ray_tune.Callback):  # type: ignore[misc]  # Ray is untyped
+    """Deletes checkpoints that no saved state resumes from and no model is made of.
+
+    A running trial keeps its latest and its best checkpoint, the best of the finished trials likewise; the others keep
+    none. Ray calls every trial of an interrupted search terminated, so only `on_trial_complete` tells which are over.
+    """
+
+    def __init__(self) -> None:
+        self._checkpoints: dict[str, list[Any]] = {}
+        self._quality: dict[str, dict[str, float]] = {}  # of a trial's epochs, by the names of their checkpoints
+        self._over: set[str] = set()
+        self._best = ""
+        self._needless_when_saved: list[tuple[str, Any]] = []
+
+    def get_state(self) -> dict[str, Any]:
+        """What another process resumes with; Ray asks for it when it begins to save a state."""
+        self._sweep()  # the state before this one has been saved by now
+        self._needless_when_saved = list(self._needless())
+        return {"kept": self._checkpoints, "quality": self._quality, "over": self._over, "best": self._best}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Resume where another process stopped."""
+        self._checkpoints, self._quality = state["kept"], state["quality"]
+        self._over, self._best = state["over"], state["best"]
+
+    def on_checkpoint(self, iteration: int, trials: list[Any], trial: Any, checkpoint: Any, **_: Any) -> None:
+        """A trial left a checkpoint; after a kill it may be one that was left before."""
+        others = [other for other in self._checkpoints.get(trial.trial_id, []) if other.path != checkpoint.path]
+        self._checkpoints[trial.trial_id] = [*others, checkpoint]
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        """A trial finished an epoch."""
+        if "checkpoint_dir_name" in result and EPOCH_METRIC in result:
+            qualities = self._quality.setdefault(trial.trial_id, {})
+            qualities[result["checkpoint_dir_name"]] = result[EPOCH_METRIC]
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        """A trial is finished."""
+        self._over.add(trial.trial_id)
+        self._best = max(trials, key=lambda trial: trial.last_result.get(METRIC, 0.0)).trial_id
+
+    def on_experiment_end(self, trials: list[Any], **_: Any) -> None:
+        """All trials are finished, or the search was interrupted."""
+        self._sweep()
+
+    def _needless(self) -> Iterator[tuple[str, Any]]:
+        """Checkpoints that a state saved now does not need, with the trials that left them."""
+        for trial, checkpoints in self._checkpoints.items():
+            needed = checkpoints[-1:]
+            quality = self._quality.get(trial, {})
+            needed += sorted(checkpoints, key=lambda one: -quality.get(PurePosixPath(one.path).name, -1.0))[:1]
+            if trial in self._over and trial != self._best:
+                needed = []
+            yield from ((trial, checkpoint) for checkpoint in checkpoints if checkpoint not in needed)
+
+    def _sweep(self) -> None:
+        for trial, checkpoint in self._needless_when_saved:
+            with suppress(FileNotFoundError):  # deleted by a process that was killed before it saved that
+                checkpoint.filesystem.delete_dir(checkpoint.path)
+            self._checkpoints[trial] = [other for other in self._checkpoints[trial] if other.path != checkpoint.path]
+        self._needless_when_saved = []
