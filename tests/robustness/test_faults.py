@@ -232,8 +232,8 @@ def test_where_ray_cannot_start_it_is_one_line_and_nothing_is_left(forked, whole
     too_long.mkdir()
     command = ("--train", whole / "data", "--out", tmp_path / "search", "--trials", "1")
     answer = forked.run("tune.search", *command, environment={"RAY_TMPDIR": str(too_long)})
-    refused(answer, "cannot start Ray on this machine (")
-    assert answer["said"].rstrip().endswith("name another, of a short path, with RAY_TMPDIR")
+    refused(answer, "cannot start Ray on this machine: ")
+    assert answer["said"].rstrip().endswith("temporary files, which needs a short path")
     assert not (tmp_path / "search").exists()
 
 
@@ -244,6 +244,6 @@ def test_a_search_goes_on_after_a_full_disk_and_keeps_to_the_processors_it_is_bo
     flags = ("--train", whole / "log.parquet", "--out", folder / "search", "--trials", "1", "--epochs", "1")
     command = (*flags, "--no-seeds", "--loss", "top1", "--layers", "8", "--batch-size", "16", "--n-sample", "16")
     answer = process.run("tune.search", *command, folder=folder, free=12_000, bound_to=min(os.sched_getaffinity(0)))
-    refused(answer, "No space left on device; is the disk full? Make room, and the same command goes on")
+    refused(answer, "No space left on device; the same command resumes when this is mended")
     assert "1 trials of up to 1 epochs, each on 1 CPU\n" in answer["said"]
     assert "search/model.onnx" in done(process.run("tune.search", *command, folder=folder))["files"]

@@ -1,7 +1,8 @@
-"""Where trials run: a Ray of our own on this machine, or a cluster that is there already.
+"""Where trials run: a Ray that the search starts on this machine, or a running cluster.
 
-Whatever would hang or fail long after the start is looked at before it: whether there are the processors and GPUs that
-a trial asks for. Ray is kept quiet: it logs nothing to the terminal, and no usage statistics leave the machine."""
+Requests that no node can fulfil would wait forever, so they are refused before the first trial. Ray logs nothing to the
+terminal and sends no usage statistics.
+"""
 
 import logging
 import math
@@ -15,20 +16,7 @@ from pathlib import Path
 import gru4rec
 import inference
 from inference.shared.errors import UserError, one_line
-
-
-@dataclass(frozen=True)
-class TrialPlace:
-    """Where a trial runs.
-
-    Attributes:
-        threads: CPU threads.
-        device: cpu or cuda.
-    """
-
-    threads: int
-    device: str
-
+from inference.shared.system import cores
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -41,8 +29,8 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 MAX_TRIAL_THREADS = 4
-"""More threads than that hardly make the steps of a trial faster; more trials side by side do."""
-SMALLEST_STORE = 80 << 20
+"""More threads hardly make a trial faster; more trials at once use them better."""
+MIN_OBJECT_STORE = 80 << 20
 
 
 @dataclass(frozen=True)
@@ -51,7 +39,7 @@ class Node:
 
     Attributes:
         cpus, gpus: that Ray may use there.
-        memory: bytes that were available when Ray started; None where that is not known.
+        memory: bytes that were available when Ray started; None if unknown.
     """
 
     cpus: int
@@ -65,7 +53,7 @@ class Cluster:
 
     Attributes:
         nodes: at least one.
-        address: of the cluster; None for a Ray of our own.
+        address: of the cluster; None for a Ray that the search started.
     """
 
     nodes: tuple[Node, ...]
@@ -79,11 +67,11 @@ class Cluster:
 
 @dataclass(frozen=True)
 class TrialResources:
-    """What Ray sets aside for a trial.
+    """What Ray reserves for a trial.
 
     Attributes:
-        cpus: processors, and so threads.
-        gpus: share of a GPU, or several.
+        cpus: processors, one thread each.
+        gpus: a share of a GPU, or several.
         memory: bytes of the machine's memory.
     """
 
@@ -92,44 +80,44 @@ class TrialResources:
     memory: int = 0
 
     @property
-    def place(self) -> TrialPlace:
-        """Where such a trial runs."""
-        return TrialPlace(self.cpus, "cuda" if self.gpus else "cpu")
+    def device(self) -> str:
+        """That the trial trains on."""
+        return "cuda" if self.gpus else "cpu"
 
 
 @contextmanager
 def connect(address: str | None, n_bytes: int) -> Iterator[Cluster]:
-    """A Ray to run trials on, for as long as the block lasts.
+    """Connect to Ray until the end of the block.
 
     Args:
-        address: of a running cluster; None takes the cluster that this process is a job of, or else starts a Ray here.
+        address: of a running cluster; None for the cluster that this process is a job of, or else a new Ray here.
         n_bytes: of the data that all trials share.
 
     Raises:
-        UserError: the cluster cannot be reached.
+        UserError: the cluster cannot be reached, or Ray cannot start.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     import ray
 
     for name in ("ray", "ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    started = not ray.is_initialized()
-    if started and (address or in_a_job()):
+    is_new = not ray.is_initialized()
+    if is_new and (address or in_a_job()):
         _connect_to_cluster(address)
-    elif started:
+    elif is_new:
         try:
             ray.init(
                 address="local",
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
-                object_store_memory=max(SMALLEST_STORE, 2 * n_bytes),
+                object_store_memory=max(MIN_OBJECT_STORE, 2 * n_bytes),
                 num_cpus=count_cpus(),
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
-                f"cannot start Ray on this machine ({one_line(error)}); if its folder for temporary files is the "
-                "reason, name another, of a short path, with RAY_TMPDIR"
+                f"cannot start Ray on this machine: {one_line(error)}; RAY_TMPDIR names another folder for its "
+                "temporary files, which needs a short path"
             ) from None
     try:
         resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -139,36 +127,38 @@ def connect(address: str | None, n_bytes: int) -> Iterator[Cluster]:
         )
         yield Cluster(nodes, address or os.environ.get("RAY_ADDRESS"))
     finally:
-        if started:
+        if is_new:
             ray.shutdown()
 
 
 def count_cpus() -> int:
-    """Processors that a Ray of our own may take: as many as Ray finds, which knows the quota of a container, or those
-    that this process was bound to, of which it does not know, where they are fewer; at least one."""
+    """Processors for a new Ray, at least one: Ray knows the quota of a container, but not a process' affinity."""
     from ray._private.utils import get_num_cpus
 
-    found = int(get_num_cpus(override_docker_cpu_warning=True))
-    bound_to = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else found
-    return max(1, min(found, bound_to))
+    return max(1, min(int(get_num_cpus(override_docker_cpu_warning=True)), cores()))
 
 
 def in_a_job() -> bool:
-    """Whether this process is the entry point of a Ray job, or told of a cluster by its environment."""
+    """Whether the environment names a cluster, as it does in the entry point of a Ray job."""
     return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def _connect_to_cluster(address: str | None) -> None:
     """Connect to a running cluster.
 
-    A job brings its own runtime environment. From outside a job, our packages are sent along, for the nodes need not
-    have them, and must not have others."""
+    A job has its own runtime environment. From outside a job, our packages are sent to the nodes, which may have none,
+    or other versions.
+    """
     import ray
 
     if address and address.startswith("ray://"):
         raise UserError("address: expected HOST:PORT or auto, got a Ray Client address; or submit the search as a job")
-    if address and ":" in address:
-        _check_listening(address)  # Ray itself would try for minutes
+    if address and ":" in address:  # Ray itself would try for minutes
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except (OSError, ValueError, OverflowError) as error:
+            raise UserError(f"address: cannot reach a Ray cluster at {address!r}: {one_line(error)}") from None
     ours = [str(Path(module.__file__).parent) for module in (gru4rec, inference) if module.__file__]
     ours.append(str(Path(__file__).parents[1]))  # tune
     try:
@@ -181,19 +171,8 @@ def _connect_to_cluster(address: str | None) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = address or os.environ["RAY_ADDRESS"]
         raise UserError(
-            f"address: cannot reach a Ray cluster at {where!r} ({one_line(error)}); is it running, and is "
-            "RAY_AUTH_MODE=token set if it asks for a token?"
-        ) from None
-
-
-def _check_listening(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise UserError(
-            f"address: cannot reach a Ray cluster at {address!r} ({one_line(error)}); is it running, and may this "
-            "machine connect to it?"
+            f"address: cannot connect to the Ray cluster at {where!r}: {one_line(error)}; a cluster with tokens needs "
+            "RAY_AUTH_MODE=token"
         ) from None
 
 
@@ -202,12 +181,12 @@ def trial_resources(cluster: Cluster, *, gpus: str, cpus: int | None, n_trials: 
 
     Args:
         cluster: where they run.
-        gpus: "auto" (one where there are any), or a number: 0, a share such as 0.25, or a whole number.
-        cpus: None shares them evenly among the trials that can run at once, up to `MAX_TRIAL_THREADS` each.
+        gpus: "auto" (one if there are any), 0, a share such as 0.25, or a whole number.
+        cpus: None for an even share among the trials that can run at once, up to `MAX_TRIAL_THREADS` each.
         n_trials: of the search.
 
     Raises:
-        UserError: the cluster does not have that.
+        UserError: the cluster does not have them.
     """
     most_gpus = max(node.gpus for node in cluster.nodes)
     share = float(most_gpus > 0) if gpus == "auto" else _gpus(gpus)
@@ -243,10 +222,10 @@ def _count_on_node(node: Node, resources: TrialResources) -> int:
 
 
 def check_gpus(gpus: str, address: str | None) -> None:
-    """Fail before anything is read or started if GPUs are asked for that this machine cannot have.
+    """Check the GPUs of a trial before anything is read or started.
 
     Raises:
-        UserError: the flag is no number, or asks for a GPU where there is none.
+        UserError: the flag is no number, or this machine does not have the GPUs.
     """
     share = 0.0 if gpus == "auto" else _gpus(gpus)
     if share and not (address or in_a_job()):

@@ -1,7 +1,7 @@
-"""As many trials at once as there is memory for, and a refusal where there is not enough for one.
+"""Run as many trials at once as fit into memory, and refuse a search if not even one does.
 
-A search does not know beforehand which of its models will run side by side, so what counts is the model of its space
-that takes most. Ray is asked to set that much aside for every trial, on whichever node it runs.
+Which models of a space will run at the same time is not known beforehand, so every trial gets the memory of the largest
+one. Ray reserves it on the node that runs the trial.
 """
 
 from collections.abc import Iterator
@@ -18,16 +18,16 @@ from tune.space.dimensions import Dimension
 from tune.space.search_space import SearchSpace
 
 _TAKE_MORE = ("cosine", "adamw")
-"""Scores that need another copy of the table, and the optimiser that always has two numbers per parameter."""
+"""Scores that need a second copy of the table, and the optimiser that always has two numbers per parameter."""
 
 
 @dataclass(frozen=True)
 class ResourcePlan:
-    """What trials get, so that they fit.
+    """What trials get so that they fit.
 
     Attributes:
         resources: of each.
-        note: what was done about memory, for the user; empty if nothing had to be.
+        note: how memory limits them, for the user; empty if it does not.
     """
 
     resources: TrialResources
@@ -35,7 +35,7 @@ class ResourcePlan:
 
 
 def forecast_largest(space: SearchSpace, log: EncodedLog, device: str) -> Forecast:
-    """What the model of a space that takes most memory takes.
+    """The memory of the largest model of a space.
 
     Args:
         space: of the search.
@@ -58,7 +58,7 @@ def _largest_models(space: SearchSpace) -> Iterator[TrainConfig]:
 
 
 def _size(value: Any) -> float:
-    """What tells values that take more memory from others; a constrained embedding has no table of its own."""
+    """A number that is larger for values that take more memory; a constrained embedding has no table of its own."""
     if isinstance(value, bool):
         return float(not value)
     return float(value in _TAKE_MORE if isinstance(value, str) else value or 0)
@@ -67,17 +67,16 @@ def _size(value: Any) -> float:
 def plan_resources(
     cluster: Cluster, expected: Forecast, *, gpus: str, cpus: int | None, n_trials: int, free_gpu: int | None = None
 ) -> ResourcePlan:
-    """What each trial gets; where memory allows only a few at once, those share all processors.
+    """What each trial gets; if memory allows only a few at once, these share all processors.
 
     Args:
         cluster: where they run.
-        expected: of the model that takes most.
-        gpus, cpus, n_trials: as `tune.cluster.cluster.trial_resources` takes them.
-        free_gpu: bytes of a graphics card that are free, where trials train on one; None where that is not known, as
-            on the nodes of a cluster.
+        expected: memory of the largest model.
+        gpus, cpus, n_trials: as in `tune.cluster.cluster.trial_resources`.
+        free_gpu: bytes that are free on a graphics card; None if trials do not use one or it is in another machine.
 
     Raises:
-        UserError: the cluster does not have what is asked for, or no node has memory for a trial.
+        UserError: the cluster does not have these resources, or no node has memory for a trial.
     """
     wanted = trial_resources(cluster, gpus=gpus, cpus=cpus, n_trials=n_trials)
     host = expected.peak if expected.device.type == "cpu" else expected.resident

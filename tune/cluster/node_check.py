@@ -1,8 +1,8 @@
-"""Looking before leaping: whether every node of a cluster can run trials.
+"""Check that every node of a cluster can run trials, before the first trial.
 
-Two mistakes show late and badly. Where nodes do not share the search's storage, the trials on the others fail at their
-first checkpoint; where a node lacks a package or a plug-in, every trial on it fails. Both take a second to find out: a
-task pinned to each node looks for a marker file in the storage and imports what a trial imports.
+Two mistakes would show late. If nodes do not share the search's storage, trials fail at their first checkpoint; if a
+node lacks a package or a plug-in, every trial on it fails. So a task on each node reads a marker file in the storage
+and imports what a trial imports.
 """
 
 import importlib
@@ -17,13 +17,13 @@ from inference.shared.errors import UserError, one_line
 from tune.cluster.storage import filesystem_of
 
 MARKER = ".marker"
-"""Always of this name: what a killed search left is replaced, and told from ours by what it says."""
+"""Always the same name, so the marker of a killed search is replaced; its content differs."""
 
 SECONDS_TO_ANSWER = 900
-"""Installing the packages of a job's runtime environment, or importing torch from a slow disk, takes its time."""
+"""Long enough to install the packages of a job's runtime environment."""
 
 SECONDS_BEFORE_NOTICE = 20
-"""Until the user is told what the search is waiting for."""
+"""Until the user reads what the search waits for."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class NodeAnswer:
 
     Attributes:
         node: its address.
-        sees_storage: whether what is written to the search's storage can be read there.
-        missing: why something could not be imported; empty if all could.
+        sees_storage: whether it can read the marker in the search's storage.
+        missing: why a module could not be imported; empty if all could.
     """
 
     node: str
@@ -43,13 +43,13 @@ class NodeAnswer:
 
 @contextmanager
 def place_marker(storage: str) -> Iterator[tuple[str, str]]:
-    """A file in a storage that is there for as long as the block lasts: its location, and what it says.
+    """Write a file to a storage until the end of the block; yields its location and its content.
 
     Args:
-        storage: path or URI of the folder that the trials are to be kept in.
+        storage: path or URI of the folder for the trials.
 
     Raises:
-        UserError: it cannot be written to, or does not give back what was written.
+        UserError: it cannot be written to, or does not return what was written.
     """
     filesystem, path = filesystem_of(storage)
     token = secrets.token_hex(8)
@@ -61,9 +61,9 @@ def place_marker(storage: str) -> Iterator[tuple[str, str]]:
         with filesystem.open_input_stream(marker) as file:
             same = file.readall() == token.encode()
     except (OSError, ValueError) as error:
-        raise UserError(f"storage: cannot write to {storage} ({one_line(error)}); do you have access to it?") from None
+        raise UserError(f"storage: cannot write to {storage}: {one_line(error)}") from None
     if not same:
-        raise UserError(f"storage: {storage} does not give back what is written to it; choose another one")
+        raise UserError(f"storage: {storage} does not return what is written to it; choose another one")
     try:
         yield f"{storage}/{MARKER}", token
     finally:
@@ -71,7 +71,7 @@ def place_marker(storage: str) -> Iterator[tuple[str, str]]:
 
 
 def check_nodes(marker: str, token: str, plugins: Sequence[str]) -> None:
-    """Ask every node of the connected Ray whether it can run trials.
+    """Check on every node of the connected Ray whether it can run trials.
 
     Args:
         marker: location of a file in the search's storage.
@@ -85,28 +85,27 @@ def check_nodes(marker: str, token: str, plugins: Sequence[str]) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    look = ray.remote(num_cpus=0, max_retries=0)(_looking(marker, token, ("tune.trials.trial", *plugins)))
-    pinned = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-    asked = [look.options(scheduling_strategy=strategy).remote() for strategy in pinned]
+    probe = ray.remote(num_cpus=0, max_retries=0)(_make_probe(marker, token, ("tune.trials.trial", *plugins)))
+    strategies = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    tasks = [probe.options(scheduling_strategy=strategy).remote() for strategy in strategies]
     names = [node["NodeManagerAddress"] for node in nodes]
     try:
-        late = ray.wait(asked, num_returns=len(asked), timeout=SECONDS_BEFORE_NOTICE)[1]
+        late = ray.wait(tasks, num_returns=len(tasks), timeout=SECONDS_BEFORE_NOTICE)[1]
         if late:
             print_status(
-                f"waiting for {_late(late, asked, names)}; "
-                "what a job's runtime environment names is installed there first"
+                f"waiting for {_describe_late(late, tasks, names)}; "
+                "the packages of a job's runtime environment are installed there first"
             )
-            late = ray.wait(asked, num_returns=len(asked), timeout=SECONDS_TO_ANSWER - SECONDS_BEFORE_NOTICE)[1]
+            late = ray.wait(tasks, num_returns=len(tasks), timeout=SECONDS_TO_ANSWER - SECONDS_BEFORE_NOTICE)[1]
         if late:
             raise UserError(
-                f"address: {_late(late, asked, names)} did not answer within {SECONDS_TO_ANSWER} s; "
-                "see `ray status` for nodes that hang"
+                f"address: {_describe_late(late, tasks, names)} did not answer within {SECONDS_TO_ANSWER} s; "
+                "`ray status` shows nodes that hang"
             )
-        answers = ray.get(asked)
+        answers = ray.get(tasks)
     except ray.exceptions.RayError as error:
         raise UserError(
-            f"address: a node of the cluster could not be asked whether it can run trials ({one_line(error)}); "
-            "see `ray status`"
+            f"address: a node of the cluster could not be checked: {one_line(error)}; see `ray status`"
         ) from None
     storage = marker.rpartition("/")[0]
     check_answers([NodeAnswer(name, *answer) for name, answer in zip(names, answers, strict=True)], storage)
@@ -116,31 +115,30 @@ def check_answers(answers: Sequence[NodeAnswer], storage: str) -> None:
     """Fail if a node cannot run trials.
 
     Raises:
-        UserError: naming the node, and what to do.
+        UserError: names the node, and what to do.
     """
     for answer in answers:
         if answer.missing:
             raise UserError(
-                f"node {answer.node} cannot run trials: {answer.missing}; install it there, or ship it with the job's "
+                f"node {answer.node} cannot run trials: {answer.missing}; install it there, or add it to the job's "
                 "runtime environment"
             )
     blind = [answer.node for answer in answers if not answer.sees_storage]
     if blind:
         raise UserError(
-            f"storage: {len(blind)} of {len(answers)} nodes (first {blind[0]}) do not see {storage}; trials there "
-            "could not leave checkpoints: choose --out, or --storage, on what all nodes share"
+            f"storage: {len(blind)} of {len(answers)} nodes (first {blind[0]}) do not see {storage}, where trials save "
+            "checkpoints; choose an --out or a --storage that all nodes share"
         )
 
 
-def _late(late: Sequence[Any], asked: Sequence[Any], names: Sequence[str]) -> str:
-    """The nodes that have not answered yet, in words."""
-    return f"{len(late)} of {len(asked)} nodes (first {names[asked.index(late[0])]})"
+def _describe_late(late: Sequence[Any], tasks: Sequence[Any], names: Sequence[str]) -> str:
+    return f"{len(late)} of {len(tasks)} nodes (first {names[tasks.index(late[0])]})"
 
 
-def _looking(marker: str, token: str, modules: tuple[str, ...]) -> Any:
-    """The function that runs on the nodes; made here, it travels by value, also to nodes without our packages."""
+def _make_probe(marker: str, token: str, modules: tuple[str, ...]) -> Any:
+    """The function that runs on the nodes; a nested one travels by value, also to nodes without our packages."""
 
-    def look() -> tuple[bool, str]:
+    def probe() -> tuple[bool, str]:
         try:
             from pyarrow.fs import FileSystem
 
@@ -156,4 +154,4 @@ def _looking(marker: str, token: str, modules: tuple[str, ...]) -> Any:
                 return sees_storage, f"cannot import {module!r} ({type(error).__name__}: {error})"
         return sees_storage, ""
 
-    return look
+    return probe

@@ -1,26 +1,25 @@
-"""The folder of a search: what lies where, what it was begun with, and who is working in it.
+"""The folder of a search: its files, what the search was started with, and its lock.
 
     DIR/
-      search.json                   what the search was begun with, its rounds, what came of it
+      search.json                   what the search was started with, its rounds, its outcome
       trials/round-1/ …             Ray Tune's state, a folder per trial (TensorBoard reads them)
       results.parquet, results.csv  a row per trial
       best.toml                     the best configuration, for `gru4rec train --config`
       model/, model.onnx            the best model
 
-A search goes on by the same command: the data, the space and the versions of what computes must be those it was begun
-with, or it would mix results that cannot be compared.
+The same command resumes a search. The data, the space and the versions of the libraries must be the same, or it would
+mix results that cannot be compared.
 """
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from gru4rec.training.run import LOCK_FILE, folder_lock
+from gru4rec.training.run import folder_lock
 from inference.shared.atomic import atomic_file
 from inference.shared.errors import UserError
 from tune.cluster.storage import absolute
@@ -38,13 +37,13 @@ RESULT_FILES = ("results.parquet", "results.csv")
 
 @dataclass(frozen=True)
 class Identity:
-    """What must not change while a search goes on.
+    """What must be the same when a search is resumed.
 
     Attributes:
         data_sha256: digest of the training and validation data.
         space: the search space as plain values.
-        manner: how models are chosen from it and stopped.
-        versions: of the packages that compute.
+        manner: the search algorithm and the scheduler.
+        versions: of the libraries that compute.
     """
 
     data_sha256: str
@@ -54,7 +53,7 @@ class Identity:
 
     @classmethod
     def of(cls, space: SearchSpace, manner: Mapping[str, Any], data_sha256: str) -> "Identity":
-        """The identity of a search that begins now."""
+        """The identity of a search that starts now."""
         return cls(data_sha256, space.as_plain(), dict(manner), versions())
 
 
@@ -64,7 +63,7 @@ class Round:
 
     Attributes:
         n_trials: how many.
-        complete: whether all of them were run.
+        complete: whether all of them are finished.
     """
 
     n_trials: int
@@ -76,13 +75,13 @@ class SearchState:
     """The content of search.json.
 
     Attributes:
-        identity: what the search was begun with.
+        identity: what the search was started with.
         rounds: the first trials, and those added later.
         threads: CPU threads of a trial.
-        finals: the folders of finals that are complete.
-        outcome: what was made of the winner; empty until then.
-        storage: where the trials are kept, if not in the search's folder.
-        effort: where the time went.
+        finals: the folders of complete finals.
+        outcome: of the winner's model; empty until it is trained.
+        storage: of the trials, if not the search's folder.
+        effort: the overhead so far.
     """
 
     identity: Identity
@@ -104,7 +103,7 @@ class SearchState:
         return all(part.complete for part in self.rounds)
 
     def with_round_complete(self, number: int) -> "SearchState":
-        """The state after all trials of a round (from 1) were run."""
+        """The state after all trials of a round (from 1) are finished."""
         rounds = list(self.rounds)
         rounds[number - 1] = replace(rounds[number - 1], complete=True)
         return replace(self, rounds=tuple(rounds))
@@ -121,36 +120,28 @@ class SearchFolder:
         self.path = path
 
     def location(self, state: SearchState, experiment: str) -> str:
-        """Where Ray keeps an experiment: the trials of a round, or the runs of finals."""
+        """Where Ray saves an experiment: the trials of a round, or the runs of finals."""
         return f"{state.storage or (self.path / TRIALS_FOLDER).absolute()}/{experiment}"
 
     def read(self) -> SearchState | None:
-        """The state of the search in this folder, None where there is none.
+        """The state of the search in this folder; None if there is none.
 
         Raises:
-            UserError: it is damaged, of another release, or the folder holds results of something else.
+            UserError: it is damaged, of another release, or the folder contains results of something else.
         """
         file = self.path / STATE_FILE
         if not file.exists():
             for name in (TRIALS_FOLDER, MODEL_FOLDER, MODEL_FILE, BEST_FILE, *RESULT_FILES):
                 if (self.path / name).exists():
-                    raise UserError(f"{self.path} holds {name!r} of something else; choose another folder")
+                    raise UserError(f"{self.path} contains {name!r}, but no search; choose another folder")
             return None
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-            if content["schema_version"] != SCHEMA_VERSION:
+            if content.pop("schema_version") != SCHEMA_VERSION:
                 raise KeyError("schema_version")
-            rounds = tuple(Round(**part) for part in content["rounds"])
-            identity, finals = Identity(**content["identity"]), tuple(content["finals"])
-            return SearchState(
-                identity,
-                rounds,
-                content["threads"],
-                finals,
-                content["outcome"],
-                content["storage"],
-                Overhead(**content["effort"]),
-            )
+            content["identity"], content["effort"] = Identity(**content["identity"]), Overhead(**content["effort"])
+            content["rounds"] = tuple(Round(**part) for part in content["rounds"])
+            return SearchState(**content | {"finals": tuple(content["finals"])})
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(
                 f"{file}: expected the state of a search, schema {SCHEMA_VERSION}, got an error: {error!r}"
@@ -163,39 +154,39 @@ class SearchFolder:
             file.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
     def check_same(self, before: Identity, now: Identity) -> None:
-        """Fail if a search cannot go on because something is not as it was.
+        """Refuse to resume another search.
 
         Raises:
-            UserError: naming the first difference.
+            UserError: names the first difference.
         """
         if before.data_sha256 != now.data_sha256:
             raise UserError(
-                f"{self.path}: cannot go on: the training or validation data are not those it began with; "
-                "give the same data or choose another folder"
+                f"{self.path}: cannot resume: the training or validation data have changed; give the same data or "
+                "choose another folder"
             )
         for what, old, new in (
             ("space", before.space, now.space),
-            ("manner", before.manner, now.manner),
+            ("settings", before.manner, now.manner),
             ("version", before.versions, now.versions),
         ):
             difference = _first_difference(what, old, new)
             if difference:
-                raise UserError(f"{self.path}: cannot go on: {difference}; give the same or choose another folder")
+                raise UserError(f"{self.path}: cannot resume: {difference}; give the same or choose another folder")
 
     def check_same_storage(self, state: SearchState, storage: str | None) -> None:
-        """Fail if the trials are kept elsewhere than asked for.
+        """Refuse another storage than that of the trials.
 
         Raises:
-            UserError: naming where they are.
+            UserError: names theirs.
         """
-        kept = state.storage.rpartition("/")[0]
-        if (absolute(storage) if storage else "") != kept:
-            there = f"--storage {kept}" if kept else "no --storage"
-            raise UserError(f"storage: the search in {self.path} was begun with {there}; go on with that")
+        before = state.storage.rpartition("/")[0]
+        if (absolute(storage) if storage else "") != before:
+            flag = f"--storage {before}" if before else "no --storage"
+            raise UserError(f"storage: the search in {self.path} was started with {flag}; resume it with the same")
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that compute."""
+    """Of the libraries that compute."""
     return {name: version(name) for name in ("gru4rec", "torch", "ray", "optuna")}
 
 
@@ -221,15 +212,16 @@ def _short(value: Any) -> str:
 
 @contextmanager
 def lock_folder(path: Path) -> Iterator[SearchFolder]:
-    """Hold the folder of a search, so that no other works in it; the lock goes with the process, however it ends.
+    """Create and lock the folder of a search, so that no other uses it; the lock goes with the process.
 
     Raises:
-        UserError: another search holds it, or it cannot be written to.
+        UserError: another search uses it, or it cannot be written to.
     """
     is_new = not path.exists()
-    with folder_lock(path, user="search"):
-        try:
+    try:
+        with folder_lock(path, user="search"):
             yield SearchFolder(path)
-        finally:
-            if is_new and path.exists() and {file.name for file in path.iterdir()} <= {LOCK_FILE}:
-                shutil.rmtree(path)  # nothing came of it: the input was refused
+    finally:
+        if is_new:
+            with suppress(OSError):  # it is not empty
+                path.rmdir()  # the input was refused

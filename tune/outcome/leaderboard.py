@@ -1,4 +1,4 @@
-"""The trials of a search as tables: results.parquet and results.csv for programs, the leaderboard for people."""
+"""The trials of a search: results.parquet and results.csv for programs, the leaderboard for people."""
 
 import json
 import platform
@@ -26,7 +26,7 @@ def write_results(
     Args:
         directory: of the search.
         trials: in the order of the rows.
-        finalists: those of them that were run again with other seeds; the columns begin with "repeat".
+        finalists: trials that were run again with other seeds; their columns begin with "repeat".
         data_sha256: digest of the training and validation data.
     """
     packages = {f"version_{name}": version for name, version in versions().items()}
@@ -68,17 +68,20 @@ def _row(trial: TrialResult) -> dict[str, Any]:
 
 
 def _repeats(finalist: Finalist | None) -> dict[str, Any]:
+    if finalist is None:
+        none = dict.fromkeys(("repeat_mrr@20", "repeat_spread", "repeat_best_epoch"))
+        return {"repeats": 0, "repeats_failed": 0, **none}
     return {
-        "repeats": finalist.repeats if finalist else 0,
-        "repeats_failed": len(finalist.failures) if finalist else 0,
-        "repeat_mrr@20": finalist.mrr if finalist else None,
-        "repeat_spread": finalist.spread if finalist else None,
-        "repeat_best_epoch": finalist.best_epoch if finalist else None,
+        "repeats": finalist.repeats,
+        "repeats_failed": len(finalist.failures),
+        "repeat_mrr@20": finalist.mrr,
+        "repeat_spread": finalist.spread,
+        "repeat_best_epoch": finalist.best_epoch,
     }
 
 
 def build_leaderboard(trials: Sequence[TrialResult], finalists: Sequence[Finalist] = (), rows: int = 10) -> Table:
-    """A table of the best trials for people; finalists come first, in the order of their means."""
+    """A table of the best trials; finalists come first, in the order of their means."""
     table = Table(title=f"best of {len(trials)} trials", title_justify="left")
     again = [f"mean of {finalists[0].repeats} runs"] if finalists else []
     for name in ("trial", METRIC, *again, "recall@20", "epochs", "status", "s", "model"):

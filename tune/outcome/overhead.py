@@ -1,7 +1,7 @@
-"""What a search costs beside training and validation: starting Ray and its processes, handing trials over, waiting.
+"""What a search costs besides training and validation: starting Ray and its processes, assigning trials, waiting.
 
-Every place where a trial can run is there for as long as there are trials left to put on it. What of that time no trial
-spent in training or validation is overhead. Time of a process that was killed is in none of the figures.
+A place for a trial is available as long as there are trials left for it. The part of this time that no trial spent in
+training or validation is overhead. The time of a process that was killed is not counted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from tune.trials.results import TrialResult
 
 @dataclass(frozen=True)
 class Overhead:
-    """Where the time of a search went.
+    """How the time of a search was spent.
 
     Attributes:
-        seconds: wall-clock, of the trials and what is around them.
+        seconds: wall-clock time of the trials and everything around them.
         available: seconds of all places together.
         worked: seconds that trials spent in training and validation.
     """
@@ -30,7 +30,7 @@ class Overhead:
 
     @property
     def share(self) -> float:
-        """Share of the available time, from 0 to 1, that was neither training nor validation."""
+        """Share of the available time that was neither training nor validation, from 0 to 1."""
         return min(max(1 - self.worked / self.available, 0.0), 1.0) if self.available else 0.0
 
     def __str__(self) -> str:
@@ -40,10 +40,10 @@ class Overhead:
 def measure_overhead(
     before: Sequence[TrialResult], after: Sequence[TrialResult], *, began: float, ended: float, n_places: int
 ) -> Overhead:
-    """Where the time of some trials went.
+    """How the time of some trials was spent.
 
     Args:
-        before, after: the trials of an experiment as they were when this process began, and are now.
+        before, after: the trials of an experiment when this process began, and now.
         began, ended: seconds since the epoch.
         n_places: trials that can run at the same time.
     """
@@ -59,6 +59,6 @@ def measure_overhead(
 
 
 def _end(metrics: Mapping[str, Any], status: str, began: float, ended: float) -> float:
-    """When a trial was over: at its last report, or not yet."""
+    """When a trial ended: at its last report, or not yet."""
     last = float(metrics.get("timestamp", ended)) if status != "unfinished" else ended
     return min(max(last, began), ended)

@@ -1,10 +1,11 @@
-"""Pictures of a search: how trials learned, what they were, and what mattered.
+"""Plots of a search: how trials learned, what they were, and which parameters mattered.
 
-A loss has the same colour in all of them. Every function takes trials and gives a figure, or None where there is
-nothing to show (a parameter that was not varied, too few trials); the figures are drawn without a screen."""
+A loss has the same colour in all plots. Every function takes trials and gives a figure, or None if there is nothing to
+show (a parameter that was not varied, too few trials). No screen is needed.
+"""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,50 +22,38 @@ from tune.trials.searchers import to_optuna_trial
 from tune.trials.trial import EPOCH_METRIC
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#555555")
-"""Told apart by colour-blind readers, too (Okabe and Ito)."""
+"""Colour-blind readers can distinguish them (Okabe and Ito)."""
 WIDTH, HEIGHT = 8.0, 4.2  # inches
 FEWEST_FOR_IMPORTANCE = 10
-"""Trials; of fewer, the importance of parameters is chance."""
-Reader = Callable[[TrialResult], Any]
-
-PARAMETERS: dict[str, Reader] = {
-    "batching": lambda trial: trial.config.batching,
-    "loss": lambda trial: trial.config.loss,
-    "sampler": lambda trial: trial.config.sampler,
-    "n_sample": lambda trial: trial.config.n_sample,
-    "sample_alpha": lambda trial: trial.config.alpha,
-    "layers": lambda trial: trial.config.layers[0] if len(trial.config.layers) == 1 else str(trial.config.layers),
-    "batch_size": lambda trial: trial.config.batch_size,
-    "learning_rate": lambda trial: trial.config.learning_rate,
-    "momentum": lambda trial: trial.config.momentum,
-    "temperature": lambda trial: trial.config.temperature,
-    "dropout_p_embed": lambda trial: trial.config.dropout_p_embed,
-    "dropout_p_hidden": lambda trial: trial.config.dropout_p_hidden,
-}
+"""Trials; with fewer, the importance of parameters is chance."""
+PARAMETERS = (
+    *("batching", "loss", "sampler", "n_sample", "sample_alpha", "layers", "batch_size", "learning_rate", "momentum"),
+    *("temperature", "dropout_p_embed", "dropout_p_hidden"),
+)
 
 
 def all_plots(trials: Sequence[TrialResult], space: SearchSpace) -> dict[str, Figure]:
-    """Every picture that has something to show, by name.
+    """Every plot that has something to show, by name.
 
     Args:
         trials: of the search.
         space: that they were drawn from.
     """
-    shown = [trial for trial in trials if trial.history]
-    if not shown:
+    trials = [trial for trial in trials if trial.history]
+    if not trials:
         return {}
     figures = {
-        "learning-curves": learning_curves(shown),
-        "n-sample": quality_against(shown, "n_sample", "additional samples", lambda trial: trial.config.n_sample),
-        "sample-alpha": quality_against(shown, "sample_alpha", "sample_alpha", PARAMETERS["sample_alpha"]),
-        "importance": importance(shown, space),
-        "parallel-coordinates": parallel_coordinates(shown),
+        "learning-curves": learning_curves(trials),
+        "n-sample": quality_against(trials, "n_sample", "additional samples"),
+        "sample-alpha": quality_against(trials, "sample_alpha", "sample_alpha"),
+        "importance": importance(trials, space),
+        "parallel-coordinates": parallel_coordinates(trials),
     }
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def learning_curves(trials: Sequence[TrialResult]) -> Figure:
-    """MRR@20 of every epoch of every trial, the best one drawn bold."""
+    """MRR@20 of every epoch of every trial, the best trial in bold."""
     figure, axes = _figure()
     colours = _colours(trials)
     best = rank(trials)[0]
@@ -94,20 +83,19 @@ def learning_curves(trials: Sequence[TrialResult]) -> Figure:
     return figure
 
 
-def quality_against(trials: Sequence[TrialResult], name: str, label: str, read: Reader) -> Figure | None:
-    """Best MRR@20 of every trial against a parameter, with the best value of each loss joined by a line.
+def quality_against(trials: Sequence[TrialResult], name: str, label: str) -> Figure | None:
+    """Best MRR@20 of every trial against a parameter; a line joins the best values of each loss.
 
     Args:
         trials: that finished an epoch.
-        name: of the parameter; n_sample is drawn by magnitude, with a place of its own for 0.
+        name: of the parameter; n_sample has a log scale, with a place of its own for 0.
         label: of the axis.
-        read: gives the parameter of a trial, None where it has none.
     """
-    points = [(trial, read(trial)) for trial in trials if read(trial) is not None]
+    points = [(trial, value) for trial in trials if (value := _parameter(trial, name)) is not None]
     values = sorted({value for _, value in points})
     if len(values) < 2:
         return None
-    place = _by_magnitude(values) if name == "n_sample" else {value: float(value) for value in values}
+    place = _log_scale(values) if name == "n_sample" else {value: float(value) for value in values}
     figure, axes = _figure()
     colours = _colours(trials)
     for loss, colour in colours.items():
@@ -124,7 +112,7 @@ def quality_against(trials: Sequence[TrialResult], name: str, label: str, read: 
 
 
 def importance(trials: Sequence[TrialResult], space: SearchSpace) -> Figure | None:
-    """How much each parameter decides whether a trial is among the best (PED-ANOVA)."""
+    """How much each parameter influences whether a trial is among the best (PED-ANOVA)."""
     weights = parameter_importance(trials, space)
     if not weights:
         return None
@@ -136,7 +124,7 @@ def importance(trials: Sequence[TrialResult], space: SearchSpace) -> Figure | No
 
 
 def parameter_importance(trials: Sequence[TrialResult], space: SearchSpace) -> Mapping[str, float]:
-    """The importance of each searched parameter, the largest first; empty where nothing can be said.
+    """The importance of each searched parameter, the largest first; empty if it is unknown.
 
     Source: Watanabe et al., PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces.
     """
@@ -145,9 +133,9 @@ def parameter_importance(trials: Sequence[TrialResult], space: SearchSpace) -> M
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
     for trial in trials:
-        told = to_optuna_trial(space, trial.config, trial.mrr)
-        if told is not None:
-            study.add_trial(told)
+        optuna_trial = to_optuna_trial(space, trial.config, trial.mrr)
+        if optuna_trial is not None:
+            study.add_trial(optuna_trial)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about parameters that few trials have
         try:
@@ -162,21 +150,19 @@ def parameter_importance(trials: Sequence[TrialResult], space: SearchSpace) -> M
 
 
 def parallel_coordinates(trials: Sequence[TrialResult]) -> Figure | None:
-    """Every trial as a line through its parameters, dark where it is good."""
-    read = {name: [reader(trial) for trial in trials] for name, reader in PARAMETERS.items()}
-    varied = {
-        name: values for name, values in read.items() if len({value for value in values if value is not None}) > 1
-    }
+    """Every trial as a line through its parameters, the better the darker."""
+    columns = {name: [_parameter(trial, name) for trial in trials] for name in PARAMETERS}
+    varied = {name: values for name, values in columns.items() if len({*values} - {None}) > 1}
     if len(varied) < 2 or len(trials) < 2:
         return None
     figure, axes = _figure()
-    columns = [_heights(name, values) for name, values in varied.items()]
+    axis_places = [_heights(name, values) for name, values in varied.items()]
     scale = Normalize(min(trial.mrr for trial in trials), max(trial.mrr for trial in trials))
     for row, trial in sorted(enumerate(trials), key=lambda entry: entry[1].mrr):
         share = float(scale(trial.mrr)) if scale.vmax != scale.vmin else 1.0
-        heights = [column[row] for column, _ in columns]
-        axes.plot(heights, color=COLOURS[0], alpha=0.15 + 0.85 * share**2, linewidth=0.8 + 1.8 * share**2)
-    for place, (_, ticks) in enumerate(columns):
+        line = [heights[row] for heights, _ in axis_places]
+        axes.plot(line, color=COLOURS[0], alpha=0.15 + 0.85 * share**2, linewidth=0.8 + 1.8 * share**2)
+    for place, (_, ticks) in enumerate(axis_places):
         axes.axvline(place, color="#bbbbbb", linewidth=0.8, zorder=0)
         for height, text in ticks:
             paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
@@ -189,13 +175,20 @@ def parallel_coordinates(trials: Sequence[TrialResult]) -> Figure | None:
     return figure
 
 
+def _parameter(trial: TrialResult, name: str) -> Any:
+    """A trial's value of a parameter; None if it has none."""
+    if name == "layers":
+        return trial.config.layers[0] if len(trial.config.layers) == 1 else str(trial.config.layers)
+    return getattr(trial.config, {"sample_alpha": "alpha"}.get(name, name))
+
+
 def _heights(name: str, values: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Where values lie on an axis from 0 to 1 (NaN for none), and the labels of the axis."""
-    present = {value for value in values if value is not None}
+    """Where values are on an axis from 0 to 1 (NaN for none), and the labels of the axis."""
+    present = {*values} - {None}
     numbers = all(isinstance(value, (int, float)) for value in present)
     distinct = sorted(present) if numbers else sorted(present, key=str)
     if name in ("n_sample", "layers") and numbers:
-        place = _by_magnitude(distinct)
+        place = _log_scale(distinct)
     elif numbers:
         place = {value: float(value) for value in distinct}
     else:
@@ -207,8 +200,8 @@ def _heights(name: str, values: Sequence[Any]) -> tuple[list[float], list[tuple[
     return [height[value] if value is not None else float("nan") for value in values], ticks
 
 
-def _by_magnitude(values: Sequence[float]) -> dict[float, float]:
-    """Logarithms; 0 gets the place one step below the smallest other value."""
+def _log_scale(values: Sequence[float]) -> dict[float, float]:
+    """Places of values on a log scale; 0 is one step below the smallest other value."""
     smallest = min(value for value in values if value > 0)
     return {value: float(np.log2(value)) if value > 0 else float(np.log2(smallest)) - 1 for value in values}
 

@@ -1,7 +1,7 @@
-"""report.html: one file that tells what a search found, to be opened anywhere and sent to anyone.
+"""report.html: the results of a search in one self-contained file.
 
-It holds the winner and how to make it again, every trial, and the pictures of `tune.outcome.plots` as vector graphics;
-nothing is loaded from elsewhere and nothing runs. The same pictures lie under plots/ as PNG files.
+It shows the winner and how to train it again, every trial, and the plots of `tune.outcome.plots` as vector graphics. It
+loads nothing and contains no scripts. The same plots are in plots/ as PNG files.
 """
 
 import io
@@ -27,11 +27,11 @@ from tune.trials.results import TrialResult, describe_model, rank
 REPORT_FILE = "report.html"
 PLOTS_FOLDER = "plots"
 TITLES = {
-    "learning-curves": "How the trials learned",
-    "n-sample": "Quality and the number of additional samples",
-    "sample-alpha": "Quality and where the samples come from (0 = uniform, 1 = popularity)",
-    "importance": "Which parameters mattered",
-    "parallel-coordinates": "All trials (dark: good)",
+    "learning-curves": "Learning curves",
+    "n-sample": "Quality by number of additional samples",
+    "sample-alpha": "Quality by sampling distribution (0 = uniform, 1 = popularity)",
+    "importance": "Importance of the parameters",
+    "parallel-coordinates": "All trials (the better the darker)",
 }
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -60,9 +60,9 @@ def write_report(
         space: that the trials were drawn from.
         trials: all of them.
         finalists: those that were run again with other seeds, the winner first.
-        made: the winner's configuration, if a model was made of it.
+        made: the configuration of the winner's model, if there is one.
         test: figures of the final model on the test log; empty without one.
-        effort: where the time of the trials went.
+        effort: the overhead of the trials.
     """
     figures = all_plots(trials, space)
     _write_plots(settings.out / PLOTS_FOLDER, figures)
@@ -77,7 +77,7 @@ def write_report(
         file.write_text(page, encoding="utf-8")
 
 
-def reproduction(settings: SearchSettings) -> str:
+def train_command(settings: SearchSettings) -> str:
     """The command that trains the winner again."""
     remark = ""
     if settings.refit and settings.valid is not None:
@@ -116,7 +116,10 @@ def _winner(settings: SearchSettings, made: TrainConfig) -> str:
     rows = "".join(
         f"<tr><th>{escape(name)}</th><td>{escape(_plain(value))}</td></tr>" for name, value in values.items()
     )
-    commands = [reproduction(settings), f"gru4rec-infer --model {settings.out / 'model.onnx'} --session SESSIONS.tsv"]
+    commands = [
+        train_command(settings),
+        f"gru4rec-infer --model {settings.out / 'model.onnx'} --session SESSIONS.tsv",
+    ]
     return (
         f"<h2>The best configuration</h2><table>{rows}</table>"
         f"<p>Train it again, or use it:</p><pre>{escape(chr(10).join(commands))}</pre>"
@@ -125,10 +128,8 @@ def _winner(settings: SearchSettings, made: TrainConfig) -> str:
 
 def _table(trials: Sequence[TrialResult]) -> str:
     head = ("trial", "MRR@20", "Recall@20", "best epoch", "epochs", "seconds", "status", "model", "error")
-    numbers = range(6)
-    rows = []
-    for trial in rank(trials):
-        values = (
+    rows = [
+        (
             str(trial.number),
             f"{trial.mrr:.4f}",
             f"{trial.recall:.4f}",
@@ -139,8 +140,9 @@ def _table(trials: Sequence[TrialResult]) -> str:
             describe_model(trial.config),
             trial.error,
         )
-        rows.append(_cells("td", values, numbers))
-    return f"<h2>Trials</h2><div class=wide><table>{_cells('th', head, numbers)}{''.join(rows)}</table></div>"
+        for trial in rank(trials)
+    ]
+    return f"<h2>Trials</h2><div class=wide>{_format_table(head, rows)}</div>"
 
 
 def _finals(finalists: Sequence[Finalist]) -> str:
@@ -157,16 +159,17 @@ def _finals(finalists: Sequence[Finalist]) -> str:
         )
         for finalist in finalists
     ]
-    body = "".join(_cells("td", row, range(6)) for row in rows)
-    return f"<h2>With several seeds</h2><table>{_cells('th', head, range(6))}{body}</table>"
+    return f"<h2>Finalists, with several seeds</h2>{_format_table(head, rows)}"
 
 
-def _cells(tag: str, values: Sequence[str], numbers: range) -> str:
-    cells = [
-        f"<{tag}{' class=number' if place in numbers else ''}>{escape(value)}</{tag}>"
-        for place, value in enumerate(values)
-    ]
-    return f"<tr>{''.join(cells)}</tr>"
+def _format_table(head: Sequence[str], rows: Sequence[Sequence[str]], n_numbers: int = 6) -> str:
+    """A table whose first columns are numbers, aligned to the right."""
+    table = ""
+    for row in (head, *rows):
+        tag = "th" if row is head else "td"
+        opening = [f"<{tag} class=number>"] * n_numbers + [f"<{tag}>"] * (len(row) - n_numbers)
+        table += f"<tr>{''.join(start + escape(value) for start, value in zip(opening, row, strict=True))}</tr>"
+    return f"<table>{table}</table>"
 
 
 def _plain(value: Any) -> str:
@@ -174,7 +177,7 @@ def _plain(value: Any) -> str:
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """A figure as an element of a page; its ids are its own, for they are common to all elements of the page."""
+    """A figure as an element of a page, with ids that are unique in the page."""
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})

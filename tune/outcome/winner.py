@@ -1,8 +1,8 @@
-"""From the best trial to a model: trained again on everything, or kept as it was.
+"""From the best trial to a model: trained again on all sessions, or as it was validated.
 
-The winner's configuration is known to be good after its best number of epochs. Trained again on training and validation
-sessions together, it also learns from the latest sessions and their items, which matter most for what comes next. (With
-adamw the learning rate falls towards the last epoch, so a refit of fewer epochs than the trial had falls faster.)
+The winner is trained again for its best number of epochs, on training and validation sessions together: the latest
+sessions and their items matter most for the next clicks. (With adamw the learning rate falls towards the last epoch, so
+it falls faster in a refit of fewer epochs than the trial had.)
 """
 
 import hashlib
@@ -36,33 +36,33 @@ from tune.trials.trial import EPOCH_METRIC, METRIC, TrialData
 
 
 def refit(log: EncodedLog, config: TrainConfig, directory: Path, callback: training.Callback | None = None) -> None:
-    """Train a model directory; an interrupted refit of the same model goes on, a finished one is left as it is.
+    """Train a model directory; an interrupted refit of the same model is resumed, a finished one left as it is.
 
     Args:
         log: training and validation sessions.
         config: the winner's, with its best number of epochs.
-        directory: where the model goes; a model that is there is replaced when the new one is whole.
+        directory: of the model; an earlier model is replaced when the new one is complete.
         callback: of the training.
 
     Raises:
         UserError: the training diverged.
     """
     data = training.data_digest(log)
-    if _is_trained(directory, config, data):  # by a process that was killed, or failed, later on
+    if _is_trained(directory, config, data):  # by a process that was killed, or failed, afterwards
         _remove_leftovers(directory)
         return
-    what = json.dumps(to_mapping(config), sort_keys=True) + data
-    folder = directory.with_name(f".{directory.name}.{hashlib.sha256(what.encode()).hexdigest()[:12]}.partial")
+    identity = json.dumps(to_mapping(config), sort_keys=True) + data
+    folder = directory.with_name(f".{directory.name}.{hashlib.sha256(identity.encode()).hexdigest()[:12]}.partial")
     _remove_leftovers(directory, but=folder)
     training.train(log, config, directory=folder, resume=True, callback=callback)
     _put_in_place(folder, directory)
 
 
 def _is_trained(directory: Path, config: TrainConfig, data: str) -> bool:
-    """Whether a model directory is that of a configuration, trained on data of a digest to its last epoch."""
+    """Whether a model directory has this configuration, and was trained on this data to the last epoch."""
     try:
         model = checkpoint.load_model(directory)
-    except UserError:  # none is there, or it is damaged
+    except UserError:  # missing or damaged
         return False
     metrics = model.metrics
     return model.config == config and metrics["data_sha256"] == data and metrics["last_epoch"] == config.n_epochs
@@ -71,11 +71,11 @@ def _is_trained(directory: Path, config: TrainConfig, data: str) -> bool:
 def restore_trainer(
     data: TrialData, config: TrainConfig, trial: TrialResult
 ) -> tuple[Trainer, list[Mapping[str, float | None]]]:
-    """A trial as it stood after its best epoch, and its epochs up to there.
+    """A trial after its best epoch, with the results of its epochs so far.
 
-    It comes from a checkpoint, or is trained anew where that is gone, with a search that was killed, or never was, as
-    when another epoch is the best on average of several seeds. The same configuration gives the same parameters, bit
-    for bit, on a machine like the trial's.
+    It is loaded from a checkpoint. If there is none (after a kill, or because another epoch is the best on average of
+    several seeds) it is trained again: on a machine like the trial's, the same configuration gives the same parameters,
+    bit for bit.
 
     Args:
         data: that the trial was trained and validated on.
@@ -97,7 +97,7 @@ def restore_trainer(
 
 
 def _as_result(epoch: Mapping[str, Any]) -> training.EpochResult:
-    """What a trial reported of an epoch, as a training run reports it."""
+    """An epoch that a trial reported, in the form of a training run."""
     return training.EpochResult(
         epoch["epoch"],
         epoch["loss"],
@@ -109,12 +109,12 @@ def _as_result(epoch: Mapping[str, Any]) -> training.EpochResult:
 
 
 def save_model(trainer: Trainer, history: Sequence[Mapping[str, float | None]], directory: Path) -> None:
-    """Make a model directory of what a trainer holds.
+    """Write the model of a trainer.
 
     Args:
         trainer: after its best epoch.
         history: of its epochs.
-        directory: where the model goes; a model that is there is replaced.
+        directory: of the model; an earlier model is replaced.
     """
     log = trainer.log
     folder = directory.with_name(f".{directory.name}.kept.partial")
@@ -139,9 +139,9 @@ def save_model(trainer: Trainer, history: Sequence[Mapping[str, float | None]], 
 
 
 def _remove_leftovers(directory: Path, but: Path | None = None) -> None:
-    """Remove what was to become a model before: of another winner, of a killed process, of a refit that diverged."""
+    """Remove unfinished models: of another winner, of a killed process, of a refit that diverged."""
     for other in directory.parent.glob(f".{directory.name}.*.partial"):
-        if other != but and other.is_dir():  # files are of an export, .model.onnx.…, which removes its own
+        if other != but and other.is_dir():  # files are of an export (.model.onnx.…), which removes its own
             shutil.rmtree(other)
 
 

@@ -191,7 +191,7 @@ def run_study(
             ray_tune.with_parameters(
                 run_trial,
                 data=data,
-                place=resources.place,
+                resources=resources,
                 over={serialize_model(model): report for model, report in ended},
             ),
             {"cpu": resources.cpus, "gpu": resources.gpus, "memory": resources.memory},

@@ -1,4 +1,4 @@
-"""What a search reads: the log to train on, the sessions to validate on, and both together for the winner."""
+"""The data of a search: a log to train on, sessions to validate on, and both together for the winner."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from inference.shared.errors import UserError
 from tune.trials.trial import TrialData
 
 HELD_OUT = 0.1
-"""Share of the training sessions, the latest, that validate where no validation log is given."""
+"""Share of the training sessions, the latest, that validate if there is no validation log."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class SearchData:
     Attributes:
         trial: what each trial trains and validates on.
         everything: training and validation sessions together, with all their items.
-        test: clicks for the evaluation at the very end, None without them.
+        test: clicks for the final evaluation; None without a test log.
     """
 
     trial: TrialData
@@ -43,7 +43,7 @@ class SearchData:
 
     @property
     def n_bytes(self) -> int:
-        """Of what all trials share, roughly."""
+        """Approximate size of what all trials share."""
         sessions = (self.trial.train.sessions, self.trial.valid)
         return sum(part.items.nbytes + part.offsets.nbytes for part in sessions) + 64 * len(self.trial.train.vocabulary)
 
@@ -53,12 +53,12 @@ def read_search_data(train: Path, valid: Path | None, test: Path | None, columns
 
     Args:
         train: click log or prepared folder.
-        valid: click log to validate on; None holds the last tenth of the training sessions out.
-        test: click log for the evaluation at the end.
+        valid: click log to validate on; None for the last tenth of the training sessions.
+        test: click log for the final evaluation.
         columns: the names of their columns.
 
     Raises:
-        UserError: a log cannot be read, or has no two clicks in a row to learn from or to rank.
+        UserError: a log cannot be read, or has no session of two known items.
     """
     test_events = read_events(test, columns, part="test") if test else None
     if valid is None:
@@ -81,7 +81,7 @@ def read_search_data(train: Path, valid: Path | None, test: Path | None, columns
 
 
 def _together(train: pl.DataFrame, valid: pl.DataFrame) -> pl.DataFrame:
-    """Both logs; a session id that occurs in both stays two sessions, for ids may begin anew in each file."""
+    """Both logs; a session id in both is two sessions, because ids may start again in each file."""
     parts = [
         frame.with_columns(pl.concat_str(pl.lit(prefix), "session").alias("session"))
         for prefix, frame in (("train:", train), ("valid:", valid))

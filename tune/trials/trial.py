@@ -1,13 +1,11 @@
 """One trial: a model trained and validated epoch by epoch, reporting to Ray Tune.
 
-After every epoch the trial reports its best quality so far and this epoch's, and leaves a checkpoint from which it goes
-on exactly, wherever it is started again: the parameters come out the same, bit for bit. What went wrong with a model
-itself (it diverged, it does not fit into memory, its loss refuses the options) is reported as its result, because
-trying again would end the same way; anything else is an exception, after which Ray starts the trial again from its
-checkpoint.
+After every epoch the trial reports its best quality so far and that of the epoch, and leaves a checkpoint, from which
+it resumes anywhere with the same parameters, bit for bit. A fault of the model itself (it diverged, it does not fit
+into memory, its loss or plug-in fails) is reported as its result, because another attempt would end the same way. Any
+other exception is raised: Ray then starts the trial again from its checkpoint.
 
-The data come from Ray's object store. They are shared by all trials of a machine and read-only; nothing here writes to
-them, and torch gets copies or gathered rows.
+The data come from Ray's object store, where all trials of a machine share them read-only.
 """
 
 import ctypes
@@ -33,19 +31,19 @@ from gru4rec.training.memory import is_out_of_memory
 from gru4rec.training.plugins import import_plugins
 from gru4rec.training.trainer import Diverged, Trainer
 from inference.shared.errors import UserError, one_line
-from tune.cluster.cluster import TrialPlace
+from tune.cluster.cluster import TrialResources
 from tune.space.search_space import MODEL
 
 MOST_RISE = 100.0
-"""Times its first loss to which a training may rise in its first epoch. BPR-max with too high a learning rate rises by
-three to five orders of magnitude within a few hundred steps, and what is left recommends by chance ever after."""
+"""How many times its first value the loss may rise to in the first epoch. BPR-max with too high a learning rate rises
+by three to five orders of magnitude within a few hundred steps, and never recovers."""
 NUMBER = "number"
 """Key of a trial's number, from 1, in its configuration."""
 METRIC = "mrr@20"
-"""What is searched for: the best validation MRR@20 so far."""
+"""What a search maximises: the best validation MRR@20 so far."""
 EPOCH_METRIC = "epoch_mrr@20"
 HISTORY = "history"
-"""Key of all epochs so far, as JSON text: a report of a trial tells its whole course."""
+"""Key of all epochs so far, as JSON text."""
 HISTORY_FILE = "history.json"
 _OF_AN_EPOCH = (
     "epoch",
@@ -70,7 +68,7 @@ REPORTED = (
     "diverged_step",
     *_OF_AN_EPOCH,
 )
-"""What a trial reports, beside what Ray adds."""
+"""What a trial reports, without what Ray adds."""
 
 
 @dataclass(frozen=True)
@@ -87,29 +85,29 @@ class TrialData:
 
 
 def run_trial(
-    config: dict[str, Any], *, data: TrialData, place: TrialPlace, over: Mapping[str, dict[str, Any]]
+    config: dict[str, Any], *, data: TrialData, resources: TrialResources, over: Mapping[str, dict[str, Any]]
 ) -> None:
     """Train and validate one model, reporting after every epoch.
 
     Args:
         config: the trial's configuration; the model's is under MODEL.
-        data, place: of the search.
+        data, resources: of the search.
         over: the last report of finished trials, by their serialized model; such a trial only reports it again.
 
     Raises:
-        Exception: whatever is worth another attempt.
+        Exception: what is worth another attempt.
     """
     report = over.get(serialize_model(config[MODEL]))
     if report is not None:
         ray_tune.report(report)
         return
-    torch.set_num_threads(place.threads)
+    torch.set_num_threads(resources.cpus)
     history: list[dict[str, Any]] = []
     began = time.perf_counter()
     try:
-        _give_memory_back()
-        _forget_peak_memory(place.device)
-        settings = from_mapping(config[MODEL]).replace(device=place.device)
+        _release_memory()
+        _reset_peak_memory(resources.device)
+        settings = from_mapping(config[MODEL]).replace(device=resources.device)
         import_plugins(settings.plugins)
         trainer = Trainer(settings, data.train)
         checkpoint = ray_tune.get_checkpoint()
@@ -119,25 +117,25 @@ def run_trial(
                 load_training_state(Path(folder), trainer)
         while trainer.epoch < settings.n_epochs:
             began = time.perf_counter()
-            history.append(_epoch(trainer, data.valid, place.device))
+            history.append(_run_epoch(trainer, data.valid, resources.device))
             with tempfile.TemporaryDirectory() as folder:
                 save_training_state(Path(folder), trainer)
                 (Path(folder) / HISTORY_FILE).write_text(json.dumps(history), encoding="utf-8")
                 ray_tune.report(summary(history), checkpoint=ray_tune.Checkpoint.from_directory(folder))
     except Diverged as error:
         where = {"diverged_epoch": error.epoch, "diverged_step": error.step}
-        ray_tune.report(_ended(history, began, "diverged", str(error)) | where)
+        ray_tune.report(_final_report(history, began, "diverged", str(error)) | where)
     except UserError as error:
         trace = {"traceback": traceback.format_exc()} if error.__cause__ else {}  # of a plug-in
-        ray_tune.report(_ended(history, began, "failed", str(error)) | trace)
+        ray_tune.report(_final_report(history, began, "failed", str(error)) | trace)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        ray_tune.report(_ended(history, began, "failed", f"out of memory: {one_line(error)}"))
+        ray_tune.report(_final_report(history, began, "failed", f"out of memory: {one_line(error)}"))
 
 
 def serialize_model(model: Mapping[str, Any]) -> str:
-    """What tells a trial's model from all others."""
+    """Text that is equal for equal models, seed and number of epochs included."""
     return json.dumps(model, sort_keys=True)
 
 
@@ -157,10 +155,10 @@ def error_file(location: str | Path, trial: Any) -> str:
 
 
 def summary(history: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a trial reports: the best epoch's quality and the last one's.
+    """A trial's report: the quality of the best epoch and of the last one.
 
     Args:
-        history: one entry per epoch, as `_epoch` makes them; empty before the first one is over.
+        history: an entry per finished epoch, from `_run_epoch`.
     """
     best = max(history, key=lambda epoch: (epoch[EPOCH_METRIC], -epoch["epoch"])) if history else None
     last = history[-1] if history else {"epoch": 0}
@@ -177,18 +175,18 @@ def summary(history: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _ended(history: list[dict[str, Any]], began: float, outcome: str, error: str) -> dict[str, Any]:
-    """What a trial reports that ended within an epoch, the time since the beginning of which counts, too."""
+def _final_report(history: list[dict[str, Any]], began: float, outcome: str, error: str) -> dict[str, Any]:
+    """The report of a trial that ended within an epoch, whose time counts, too."""
     report = summary(history)
     seconds = report["seconds"] + time.perf_counter() - began
     return report | {"seconds": seconds, "outcome": outcome, "error": error}
 
 
-def _epoch(trainer: Trainer, valid: Sessions, device: str) -> dict[str, Any]:
+def _run_epoch(trainer: Trainer, valid: Sessions, device: str) -> dict[str, Any]:
     began = time.perf_counter()
     report = trainer.run_epoch(max_rise=MOST_RISE)
     quality = evaluate(trainer.network, valid, cutoffs=[20])
-    _give_memory_back()
+    _release_memory()
     return {
         "epoch": trainer.epoch,
         EPOCH_METRIC: quality.mrr[20],
@@ -201,13 +199,13 @@ def _epoch(trainer: Trainer, valid: Sessions, device: str) -> dict[str, Any]:
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The epochs that a checkpoint was written after."""
+    """The epochs before a checkpoint."""
     history: list[dict[str, Any]] = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
     return history
 
 
-def _give_memory_back() -> None:
-    """Return what is free to the system: glibc keeps it, and with every trial of a process would hold more of it."""
+def _release_memory() -> None:
+    """Return free memory to the system: glibc would keep more of it with every trial of a process."""
     gc.collect()
     try:
         ctypes.CDLL(None).malloc_trim(0)
@@ -215,19 +213,19 @@ def _give_memory_back() -> None:
         return  # not glibc
 
 
-def _forget_peak_memory(device: str) -> None:
-    """Begin to measure anew: the process may have run another trial before."""
+def _reset_peak_memory(device: str) -> None:
+    """Start a new measurement: the process may have run another trial before."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
         return
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
-        return  # not Linux, or not allowed: the peak of the process' life is reported
+        return  # not Linux, or not allowed: the peak includes earlier trials
 
 
 def _peak_memory(device: str) -> float:
-    """MiB: of the GPU where there is one, otherwise of the process."""
+    """MiB of the GPU or else of the process."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated() / 2**20
     try:

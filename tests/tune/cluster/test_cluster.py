@@ -110,7 +110,7 @@ def test_a_process_that_dies_as_its_node_is_asked_is_one_line(tmp_path, ray_here
             os._exit(1)
 
     with (
-        pytest.raises(UserError, match=r"a node of the cluster could not be asked whether it can run trials \(.*died"),
+        pytest.raises(UserError, match=r"a node of the cluster could not be checked: .*died"),
         place_marker(str(tmp_path)) as (marker, token),
     ):
         check_nodes(marker, Ending(token), [])
@@ -146,7 +146,7 @@ def test_a_storage_that_gives_back_something_else_is_refused(tmp_path, ray_here)
             "nfs://somewhere/x",
             "storage: expected a folder, or a URI such as s3://bucket/folder, got 'nfs://somewhere/x'",
         ),
-        ("/proc/no-such-folder", r"storage: cannot write to /proc/no-such-folder \(.*\); do you have access to it"),
+        ("/proc/no-such-folder", r"storage: cannot write to /proc/no-such-folder: .*No such file"),
     ],
 )
 def test_a_storage_that_cannot_be_used_is_refused(storage, message):
@@ -157,7 +157,7 @@ def test_a_storage_that_cannot_be_used_is_refused(storage, message):
 def test_a_folder_that_some_nodes_do_not_see_is_refused(tmp_path):
     answers = [NodeAnswer("10.0.0.1", True, ""), NodeAnswer("10.0.0.2", False, ""), NodeAnswer("10.0.0.3", False, "")]
     with pytest.raises(
-        UserError, match=r"2 of 3 nodes \(first 10.0.0.2\) do not see .*: choose --out, or --storage, on"
+        UserError, match=r"2 of 3 nodes \(first 10.0.0.2\) do not see .*; choose an --out or a --storage"
     ):
         check_answers(answers, str(tmp_path))
     check_answers(answers[:1], str(tmp_path))
@@ -169,7 +169,7 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path):
     frame_of(markov_sessions(20, 10, seed=6)).write_csv(log, separator="\t")
     command = [sys.executable, "-m", "tune.search", f"--train={log}", f"--out={tmp_path / 'out'}"]
     for address, message in [
-        ("127.0.0.1:1", "error: address: cannot reach a Ray cluster at '127.0.0.1:1' ("),
+        ("127.0.0.1:1", "error: address: cannot reach a Ray cluster at '127.0.0.1:1': "),
         ("ray://127.0.0.1:1", "error: address: expected HOST:PORT or auto, got a Ray Client address"),
     ]:
         search = subprocess.run([*command, f"--address={address}"], capture_output=True, text=True, timeout=100)

@@ -14,7 +14,7 @@ from gru4rec.config.train_config import from_mapping
 from inference.shared.errors import UserError
 from tune.outcome.overhead import Overhead
 from tune.outcome.plots import all_plots, parameter_importance
-from tune.outcome.report import reproduction, write_report
+from tune.outcome.report import train_command, write_report
 from tune.settings import SearchSettings
 from tune.space.builder import build_space
 from tune.space.search_space import MODEL
@@ -135,10 +135,10 @@ def test_the_parameter_that_decides_is_the_most_important():
 
 
 def test_the_command_to_train_the_winner_again_is_complete():
-    assert reproduction(SETTINGS) == (
+    assert train_command(SETTINGS) == (
         "gru4rec train --train 'my clicks.tsv' --config out/best.toml --item-column Product --out MODEL"
     )
     with_valid = replace(SETTINGS, valid=Path("valid.tsv"))
-    assert reproduction(with_valid).endswith(" --out MODEL  # with the sessions of both logs in one file")
-    assert reproduction(replace(with_valid, refit=False)).endswith(" --out MODEL")  # it was trained on this log alone
-    assert "last tenth" in reproduction(replace(SETTINGS, refit=False))
+    assert train_command(with_valid).endswith(" --out MODEL  # with the sessions of both logs in one file")
+    assert train_command(replace(with_valid, refit=False)).endswith(" --out MODEL")  # it was trained on this log alone
+    assert "last tenth" in train_command(replace(SETTINGS, refit=False))

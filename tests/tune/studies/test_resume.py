@@ -271,12 +271,15 @@ def test_the_time_left_follows_from_the_trials_of_this_process():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"layers": "16"}, "cannot go on: space.batchings.session-parallel.layers.values was [16, 24] and is now [16]"),
-        ({"loss": "bpr-max"}, "cannot go on: space.losses.top1 was "),
-        ({"epochs": "2"}, "cannot go on: space.fixed.n_epochs was 1 and is now 2"),
-        ({"seed": "1"}, "cannot go on: space.fixed.seed was 42 and is now 1"),
-        ({"search": "random"}, 'cannot go on: manner.search was "optuna" and is now "random"'),
-        ({"scheduler": "none"}, 'cannot go on: manner.scheduler was "asha" and is now "none"'),
+        (
+            {"layers": "16"},
+            "space.batchings.session-parallel.layers.values was [16, 24] and is now [16]",
+        ),
+        ({"loss": "bpr-max"}, "cannot resume: space.losses.top1 was "),
+        ({"epochs": "2"}, "cannot resume: space.fixed.n_epochs was 1 and is now 2"),
+        ({"seed": "1"}, "cannot resume: space.fixed.seed was 42 and is now 1"),
+        ({"search": "random"}, 'cannot resume: settings.search was "optuna" and is now "random"'),
+        ({"scheduler": "none"}, 'cannot resume: settings.scheduler was "asha" and is now "none"'),
         ({"trials": "1"}, "has 4 trials; give that many, or more"),
         ({"resume": "false"}, "holds a search already"),
     ],
@@ -290,14 +293,14 @@ def test_a_search_does_not_go_on_as_another(finished, capsys, changes, message):
 def test_a_search_does_not_go_on_with_other_data(finished, tmp_path, capsys):
     _, out = finished
     assert main(command_of(log_file(tmp_path, 61), out)) == 2
-    assert "the training or validation data are not those it began with" in capsys.readouterr().err
+    assert "the training or validation data have changed" in capsys.readouterr().err
 
 
 def test_a_search_does_not_go_on_with_another_version(finished, capsys, monkeypatch):
     log, out = finished
     monkeypatch.setattr("tune.outcome.folder.version", lambda name: "99.0")
     assert main(command_of(log, out)) == 2
-    assert "cannot go on: version.gru4rec was " in capsys.readouterr().err
+    assert "cannot resume: version.gru4rec was " in capsys.readouterr().err
 
 
 def test_trials_are_kept_in_a_storage_and_go_on_from_there(tmp_path, capsys, ray_here):
@@ -316,7 +319,7 @@ def test_trials_are_kept_in_a_storage_and_go_on_from_there(tmp_path, capsys, ray
 
     capsys.readouterr()
     assert main(command_of(log, out, trials=3)) == 2
-    assert f"was begun with --storage file://{storage}; go on with that" in capsys.readouterr().err
+    assert f"was started with --storage file://{storage}; resume it with the same" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"schema_version": 0}', "[1]"])
@@ -332,7 +335,7 @@ def test_results_of_something_else_are_not_overwritten(tmp_path, capsys):
     out = tmp_path / "out"
     (out / "model").mkdir(parents=True)
     assert main(command_of(log_file(tmp_path, 10), out)) == 2
-    assert "holds 'model' of something else" in capsys.readouterr().err
+    assert "contains 'model', but no search" in capsys.readouterr().err
 
 
 def out_of_time(tmp_path, capsys):
