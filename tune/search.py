@@ -83,6 +83,9 @@ def _print_outcome(settings: SearchSettings, outcome: "Outcome") -> int:
                 f"trial {finalist.trial.number}: {len(finalist.failures)} of {finalist.repeats} runs failed and count "
                 f"as 0 in its mean; the first reason: {finalist.failures[0]}"
             )
+    failed = [trial for trial in outcome.trials if trial.status == "failed"]
+    if failed:
+        print_status(f"{len(failed)} trials failed; the first is trial {failed[0].number}: {failed[0].error}")
     if outcome.test:
         test = outcome.test
         print(f"test: recall@20 {test['recall@20']:.4f}, mrr@20 {test['mrr@20']:.4f} on {test['events']:,} events")
@@ -90,8 +93,7 @@ def _print_outcome(settings: SearchSettings, outcome: "Outcome") -> int:
         print(outcome.state.effort)
     print(f"report: {settings.out / 'report.html'}")
     print(f"next: gru4rec-infer --model {settings.out / 'model.onnx'} --session SESSIONS.tsv")
-    runs_failed = any(finalist.failures for finalist in outcome.finalists)
-    return 3 if runs_failed or any(trial.status == "failed" for trial in outcome.trials) else 0
+    return 3 if failed or any(finalist.failures for finalist in outcome.finalists) else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -161,8 +161,8 @@ class SearchFolder:
         """
         if before.data_sha256 != now.data_sha256:
             raise UserError(
-                f"{self.path}: cannot resume: the training or validation data have changed; give the same data or "
-                "choose another folder"
+                f"{self.path}: cannot resume: the training or validation data are not those it started with; "
+                "give the same data or choose another folder"
             )
         for what, old, new in (
             ("space", before.space, now.space),

@@ -12,6 +12,7 @@ from tests.tune.outcome.test_report import trial_of
 from tests.tune.studies.test_resume import command_of, log_file
 from tune.search import main
 from tune.studies.finals import Finals, average_runs
+from tune.trials.recovery import write_manifest
 from tune.trials.searchers import ModelList
 
 CONFIG = TrainConfig(n_epochs=3, seed=7)
@@ -108,7 +109,7 @@ def test_a_search_with_finals_names_its_winner_by_them_and_runs_them_once(tmp_pa
     config = from_mapping(read_config(out / "best.toml"))
     assert (config.loss, config.layers) == (best["loss"], (int(best["layers"]),))
     assert (config.n_epochs, config.seed) == (best["repeat_best_epoch"], 42)
-    assert "With several seeds" in (out / "report.html").read_text()
+    assert "with several seeds" in (out / "report.html").read_text()
 
     assert main(command) == 0  # nothing is run again
     assert "once more" not in capsys.readouterr().err
@@ -122,6 +123,7 @@ def test_a_search_with_finals_names_its_winner_by_them_and_runs_them_once(tmp_pa
     )
     content["trial_data"][0][1] = metadata
     state.write_text(json.dumps(content))
+    write_manifest(state.parent, state.stem.removeprefix("experiment_state-"))
     assert main(command) == 3
     said = "1 of 2 runs failed and count as 0 in its mean; the first reason: out of memory"
     assert said in capsys.readouterr().err

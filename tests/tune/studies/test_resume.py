@@ -293,7 +293,7 @@ def test_a_search_does_not_go_on_as_another(finished, capsys, changes, message):
 def test_a_search_does_not_go_on_with_other_data(finished, tmp_path, capsys):
     _, out = finished
     assert main(command_of(log_file(tmp_path, 61), out)) == 2
-    assert "the training or validation data have changed" in capsys.readouterr().err
+    assert "the training or validation data are not those it started with" in capsys.readouterr().err
 
 
 def test_a_search_does_not_go_on_with_another_version(finished, capsys, monkeypatch):
