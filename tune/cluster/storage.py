@@ -67,6 +67,16 @@ def read_files(location: str | Path, pattern: str) -> dict[str, bytes]:
     return contents
 
 
+def write_file(location: str, text: str) -> None:
+    """Write a file, and its folder. It appears whole or not at all, and so does one that replaces another."""
+    filesystem, path = filesystem_of(location)
+    folder, _, name = path.rpartition("/")
+    filesystem.create_dir(folder)
+    with filesystem.open_output_stream(f"{folder}/.{name}.partial") as file:
+        file.write(text.encode())
+    filesystem.move(f"{folder}/.{name}.partial", path)
+
+
 def clear(location: str | Path, but: str) -> None:
     """Delete everything in a folder, except for one folder in it."""
     filesystem, path = filesystem_of(location)

@@ -28,7 +28,7 @@ from ray import tune as ray_tune
 from ray.tune.search import SearchGenerator
 
 from inference.shared.errors import UserError, one_line
-from tune.cluster.storage import filesystem_of, list_files, read_files
+from tune.cluster.storage import list_files, read_files, write_file
 from tune.space.search_space import MODEL
 from tune.trials.trial import EPOCH_METRIC, METRIC, NUMBER, REPORTED, error_file, serialize_model
 
@@ -153,24 +153,12 @@ class FinishedTrials(ray_tune.Callback):  # type: ignore[misc]  # Ray is untyped
         self._location = str(location)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        """Write the note next to its place and rename it: a trial that reports again must not destroy the first one."""
+        """Write the note, and the traceback of a plug-in to where Ray writes those of other errors."""
         report = {name: trial.last_result[name] for name in REPORTED if name in trial.last_result}
-        filesystem, path = filesystem_of(self._location)
-        if report.get("traceback"):  # where Ray writes those of other errors
-            with filesystem.open_output_stream(filesystem_of(error_file(self._location, trial))[1]) as file:
-                file.write(report["traceback"].encode())
-        folder = f"{path}/{FINISHED_FOLDER}"
-        filesystem.create_dir(folder)
-        note = {
-            "trial_id": trial.trial_id,
-            "number": trial.config[NUMBER],
-            "model": trial.config[MODEL],
-            "report": report,
-        }
-        temporary = f"{folder}/.{trial.trial_id}.partial"
-        with filesystem.open_output_stream(temporary) as file:
-            file.write(json.dumps(note).encode())
-        filesystem.move(temporary, f"{folder}/{trial.trial_id}.json")
+        if report.get("traceback"):
+            write_file(error_file(self._location, trial), report["traceback"])
+        note = {"trial_id": trial.trial_id, "number": trial.config[NUMBER], "model": trial.config[MODEL]}
+        write_file(f"{self._location}/{FINISHED_FOLDER}/{trial.trial_id}.json", json.dumps(note | {"report": report}))
 
 
 def read_finished(location: str | Path) -> list[dict[str, Any]]:

@@ -135,14 +135,12 @@ def last_error(text: str) -> str:
 
 
 def _status(ray_status: str, metrics: dict[str, Any], config: TrainConfig) -> Status:
-    if ray_status == "ERROR":
+    if ray_status == "ERROR" or metrics.get("outcome") == "failed":
         return "failed"
     if ray_status != "TERMINATED":
         return "unfinished"
     if metrics.get("outcome") == "diverged":
         return "diverged"
-    if metrics.get("outcome") == "failed":
-        return "failed"
     return "finished" if metrics.get("epoch", 0) >= config.n_epochs else "stopped"
 
 
