@@ -16,7 +16,7 @@ from pathlib import Path
 import gru4rec
 import inference
 from inference.shared.errors import UserError, one_line
-from inference.shared.system import cores
+from inference.shared.system import count_cores
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -135,7 +135,7 @@ def count_cpus() -> int:
     """Processors for a new Ray, at least one: Ray knows the quota of a container, but not a process' affinity."""
     from ray._private.utils import get_num_cpus
 
-    return max(1, min(int(get_num_cpus(override_docker_cpu_warning=True)), cores()))
+    return max(1, min(int(get_num_cpus(override_docker_cpu_warning=True)), count_cores()))
 
 
 def in_a_job() -> bool:

@@ -17,7 +17,6 @@ from the newest. A search uses that as it is and adds three things:
 
 import hashlib
 import json
-import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -90,9 +89,9 @@ class _State:
         return trials
 
     @property
-    def is_loadable(self) -> bool:
-        """Whether Ray can load every file: none is cut off, or names a class that is gone."""
-        return all(_is_loadable(content) for content in self.files.values())
+    def is_whole(self) -> bool:
+        """Whether no file is cut off: each is JSON, or ends as pickled objects do."""
+        return all(content.endswith(b".") or _is_json(content) for content in self.files.values())
 
 
 def newest_state(location: str | Path) -> str | None:
@@ -103,7 +102,7 @@ def newest_state(location: str | Path) -> str | None:
 def is_resumable(location: str | Path) -> bool:
     """Whether Ray can resume from the newest state, which is the one that it takes."""
     state = next(_read_states(location), None)
-    return state is not None and state.is_consistent and state.is_loadable and bool(state.trials)
+    return state is not None and state.is_consistent and state.is_whole and bool(state.trials)
 
 
 def _read_states(location: str | Path) -> Iterator[_State]:
@@ -114,14 +113,12 @@ def _read_states(location: str | Path) -> Iterator[_State]:
         yield _State(f"{location}/{name}", read_files(location, f"*-{session}.*"))
 
 
-def _is_loadable(content: bytes) -> bool:
-    for load in (json.loads, pickle.loads):
-        try:
-            load(content)
-        except Exception:  # what is cut off fails in any way
-            continue
-        return True
-    return False
+def _is_json(content: bytes) -> bool:
+    try:
+        json.loads(content)
+    except ValueError:
+        return False
+    return True
 
 
 @contextmanager
@@ -134,7 +131,7 @@ def storage_errors(location: str | Path) -> Iterator[None]:
     try:
         yield
         state = next(_read_states(location), None)
-        if state is not None and not (state.is_consistent and state.is_loadable):
+        if state is not None and not (state.is_consistent and state.is_whole):
             raise EOFError("Ray's last state of the search is incomplete")
     except (OSError, EOFError) as error:  # Ray raises the latter where it reads a file that is cut off
         raise UserError(

@@ -6,11 +6,9 @@ ran in another process, is read the same way.
 
 import json
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 from ray import tune as ray_tune
@@ -80,8 +78,6 @@ def _read_trials(location: str | Path) -> list[TrialResult]:
     state = newest_state(location)
     if state is None:
         return []
-    # every trial in a folder of an earlier version names this function, which nothing calls when trials are read
-    sys.modules.setdefault("tune.study", ModuleType("tune.study")).__dict__.setdefault("_trial_folder", str)
     analysis = ray_tune.ExperimentAnalysis(state)
     for trial in analysis.trials:
         trial.run_metadata.pickled_error_filename = None  # a full disk may have cut it off; error.txt says the same

@@ -34,7 +34,7 @@ from tune.trials.recovery import (
     write_manifest,
 )
 from tune.trials.results import read_trials
-from tune.trials.trial import NUMBER
+from tune.trials.trial import NUMBER, trial_folder
 
 pytestmark = pytest.mark.ray
 
@@ -198,7 +198,7 @@ def test_the_state_of_a_search_is_read_though_our_classes_have_moved(tmp_path):
     another = study_of(n_trials=9, layers="8..64").searcher([])
     another.restore(str(tmp_path / "state"))
     assert another.suggest("b") == searcher.suggest("b") != first
-    assert pickle.loads(b"ctune.study\n_trial_folder\n.").__name__ == "_trial_folder"  # in every trial's state
+    assert pickle.loads(b"ctune.study\n_trial_folder\n.") is trial_folder  # in every trial's state
 
 
 def test_a_note_that_is_written_again_is_the_old_or_the_new(tmp_path):
