@@ -17,6 +17,6 @@ SCAN_SCALE = "scan_scale"
 SCAN_BLOCK = 64
 """Items per block."""
 MINUS_INFINITY = "minus_infinity"
-"""The one constant besides the sentinel's bias that is not finite."""
+"""The only constant other than the sentinel's bias that is not finite."""
 SHORTEST_STATE = 1e-12
 """Cosine scores divide states by their length, but by no less than this: the zero state stays zero."""
