@@ -34,6 +34,8 @@ from tune.trials.trial import EPOCH_METRIC, METRIC, NUMBER, REPORTED, error_file
 STATE = "experiment_state-"
 """How the name of a state begins; the start time of the process that wrote it follows."""
 MANIFEST = "seal-"
+LAYOUT = 2
+"""Of our classes that a searcher's state holds: a state of another layout is read, but not resumed."""
 CALLBACKS = "callback-states-"
 FINISHED_FOLDER = "finished"
 
@@ -56,7 +58,8 @@ def write_manifest(folder: Path, session: str) -> None:
     """
     files = [file for file in folder.glob(f"*-{session}.*") if not file.name.startswith((MANIFEST, CALLBACKS))]
     digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    (folder / f"{MANIFEST}{session}.json").write_text(json.dumps({"sha256": digests}), encoding="utf-8")
+    manifest = json.dumps({"layout": LAYOUT, "sha256": digests})
+    (folder / f"{MANIFEST}{session}.json").write_text(manifest, encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,16 @@ class _State:
     files: Mapping[str, bytes]
 
     @property
+    def manifest(self) -> dict[str, Any]:
+        """What the manifest says; nothing without one."""
+        manifests = (json.loads(content) for name, content in self.files.items() if name.startswith(MANIFEST))
+        return next(manifests, {})
+
+    @property
     def is_consistent(self) -> bool:
         """Whether the files are those of the manifest."""
         try:
-            (manifest,) = (content for name, content in self.files.items() if name.startswith(MANIFEST))
-            digests = json.loads(manifest)["sha256"]
+            digests = self.manifest["sha256"]
             json.loads(self.files[PurePosixPath(self.location).name])  # manifests of earlier versions do not name it
             return all(hashlib.sha256(self.files[name]).hexdigest() == digest for name, digest in digests.items())
         except (ValueError, KeyError):
@@ -102,7 +110,9 @@ def newest_state(location: str | Path) -> str | None:
 def is_resumable(location: str | Path) -> bool:
     """Whether Ray can resume from the newest state, which is the one that it takes."""
     state = next(_read_states(location), None)
-    return state is not None and state.is_consistent and state.is_whole and bool(state.trials)
+    if state is None or not (state.is_consistent and state.is_whole):
+        return False
+    return state.manifest.get("layout") == LAYOUT and bool(state.trials)
 
 
 def _read_states(location: str | Path) -> Iterator[_State]:

@@ -9,7 +9,6 @@ More trials for a finished search learn from the earlier ones: these are added t
 
 import copy
 import json
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,26 +106,12 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
         finished: str = Searcher.FINISHED
         return finished
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Read the state that another process saved; the space is the one of this process."""
-        with open(checkpoint_path, "rb") as file:
-            state = _StateUnpickler(file).load()
-        self.__dict__.update({**state, "_space": self._models, "_models": self._models})
-
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Ignored: Optuna would only use an epoch to stop trials, and accepts none twice from one that is resumed."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna the result of a trial."""
         super().on_trial_complete(self._attempts.get(trial_id, trial_id), result, error)
-
-
-class _StateUnpickler(pickle.Unpickler):
-    """Reads the state of a searcher without our own classes: they may have moved since a search was interrupted."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The class of this name, or a stand-in for one of ours."""
-        return type(name, (), {}) if module.startswith("tune.") else super().find_class(module, name)
 
 
 class ModelList(Searcher):  # type: ignore[misc]  # Ray is untyped
