@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Everything that has to pass: lint, types, tests. Makes its own environment in .venv where there is none.
+# Everything that has to pass: lint, import rules, types, tests. Makes its own environment in .venv if there is none.
 #   tests/run.sh                    everything
-#   tests/run.sh fast               in a minute: no Ray, no random bytes, no documents, nothing slow
+#   tests/run.sh fast               in a minute: lint, import rules, and tests without Ray, fuzz, documents or types
 #   tests/run.sh tests/training     arguments go to pytest
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,10 +17,12 @@ fi
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-.venv/bin/lint-imports --no-cache > /dev/null || .venv/bin/lint-imports --no-cache
-.venv/bin/mypy
+.venv/bin/lint-imports --no-cache --no-logo
 if [ "${1-}" = fast ]; then
     shift
-    set -- -m "not slow and not ray and not fuzz and not documents" "$@"
+    ignored=(--ignore=tests/robustness --ignore=tests/documents --ignore=tests/examples)
+    set -- -m "not slow and not ray and not gpu" "${ignored[@]}" "$@"
+else
+    .venv/bin/mypy
 fi
 .venv/bin/python -m pytest --numprocesses 2 --dist loadfile "$@"

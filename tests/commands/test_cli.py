@@ -206,6 +206,7 @@ def test_what_is_no_model_is_one_line(folder, tmp_path, capsys):
     failing(capsys, "predict")
 
 
+@pytest.mark.slow
 def test_interrupt_ends_with_130(folder, tmp_path):
     """Ctrl-C in a real process, once the first epoch is on disk; the run can be resumed."""
 
@@ -280,6 +281,7 @@ def test_what_the_encoding_of_standard_output_lacks_is_escaped(folder):
     assert "\\u2013" in ended.stdout  # the dash of an interval
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [(2,), (0, 1, 2)])
 def test_closed_standard_streams_change_only_what_is_printed(closed, folder, tmp_path):
     def close():

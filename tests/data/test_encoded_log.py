@@ -35,6 +35,7 @@ def test_encoded_log_is_that_of_the_parquet_beside_it(folder):
     assert (mapped.sessions.items.dtype, mapped.sessions.offsets.dtype) == (np.int32, np.int64)
 
 
+@pytest.mark.slow
 def test_training_on_the_folder_and_on_its_parquet_file_gives_the_same_model(folder, tmp_path):
     for train, out in ((folder, "of-folder"), (folder / "train.parquet", "of-file")):
         assert (

@@ -538,6 +538,7 @@ def test_odd_names_come_out_as_they_went_in(infer, tmp_path, output_format):
     assert {item for _, item in found} == set(TERMS)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_input(model, tmp_path):
     program = "import resource, sys; from inference.cli import main; main(sys.argv[1:]); "
     program += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
@@ -553,6 +554,7 @@ def test_memory_does_not_grow_with_the_input(model, tmp_path):
     assert peaks[1] - peaks[0] < 20_000  # kilobytes; the longer input has 2.6 MB more
 
 
+@pytest.mark.slow
 def test_a_session_of_a_million_clicks_is_scored(infer, tmp_path):
     path = tmp_path / "bot.txt"
     path.write_text("7 007 " * 500_000)
@@ -655,6 +657,7 @@ def closed(descriptor, *arguments):
     return subprocess.run(command, input=b"", capture_output=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="closes descriptors as POSIX has them")
 def test_a_closed_standard_stream_is_one_line_where_it_is_needed(model, sessions, tmp_path):
     scored = ("--model", model, "--top-k", 1, "--session")
@@ -679,6 +682,7 @@ def test_help_has_examples_and_version_a_number(capsys):
         assert expected in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_loads_nothing_of_training_and_nothing_built_with_rust(model, sessions):
     program = """
 import importlib.metadata, sys

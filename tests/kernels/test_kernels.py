@@ -178,6 +178,7 @@ RUNS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", list(RUNS))
 def test_training_is_the_same_with_and_without_them(run, markov_log, without_kernels):
     config = TrainConfig(**({"layers": (24,), "batch_size": 16, "n_sample": 40, "n_epochs": 1} | RUNS[run]))
@@ -194,6 +195,7 @@ def test_training_is_the_same_with_and_without_them(run, markov_log, without_ker
         torch.testing.assert_close(parameters[name], expected, rtol=1e-2, atol=2e-3, msg=name)
 
 
+@pytest.mark.slow
 def test_bfloat16_products_train_alike(markov_log):
     def final_loss(precision):
         config = TrainConfig(loss="bpr-max", layers=(32,), batch_size=16, n_sample=64, n_epochs=3, precision=precision)
@@ -203,6 +205,7 @@ def test_bfloat16_products_train_alike(markov_log):
     assert final_loss("bf16") == pytest.approx(final_loss("fp32"), rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", list(RUNS))
 def test_steps_with_bfloat16_products_lose_what_those_in_float32_lose(run, markov_log):
     def step_losses(precision):
@@ -234,6 +237,7 @@ def test_divergence_is_noticed(markov_log):
         trainer.run_epoch()
 
 
+@pytest.mark.slow
 def test_training_works_without_numba(tmp_path):
     """Where numba cannot be imported, everything runs on torch alone."""
     (tmp_path / "numba.py").write_text("raise ImportError('not here')")
@@ -314,6 +318,7 @@ print(back[0], back[2], back[3], back[4], bits[1])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="asks for another x86 processor")
 def test_bfloat16_is_rounded_on_processors_without_it(tmp_path):
     """An x86 without the instruction, whatever this one has: what its code calls must be there."""

@@ -76,6 +76,7 @@ def run_epoch(trainer):
     return seen.count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 def test_steps_stay_on_their_device_and_do_not_wait(config, short_log, on_meta):
     trainer = on_meta(config, short_log)
@@ -107,6 +108,7 @@ def test_the_watch_notices_what_it_should(does, short_log, on_meta):
         run_epoch(trainer)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by torch, while compiling
 @pytest.mark.parametrize("kind", ["bpr-max, dropout, momentum", "separate, two layers", "one-hot, in-batch", "full"])
 def test_full_steps_are_one_graph_that_is_made_once(kind, short_log, monkeypatch):

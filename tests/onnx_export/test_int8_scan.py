@@ -66,6 +66,7 @@ def assert_equal_up_to_near_ties(scan, exact):
         assert (left.unknown, left.n_known) == (right.unknown, right.n_known)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [
@@ -207,6 +208,7 @@ def test_a_scan_of_another_size_than_the_catalogue_is_refused(tmp_path, name):
         Artifact.open(tmp_path / "short.onnx")
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_refused_or_changes_no_recommendation(tmp_path):
     _, scan = both(tmp_path, network_of(300, layers=(4,)), TERMS[:300])
     sessions = [TERMS[:2], []]

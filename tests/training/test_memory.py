@@ -133,6 +133,7 @@ print(len(sizes), max(sizes) - sizes[50])
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_from_step_to_step():
     ended = subprocess.run([sys.executable, "-c", LONG_RUN], capture_output=True, text=True, cwd=ROOT, check=True)
     steps, growth = map(int, ended.stdout.split())

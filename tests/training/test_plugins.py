@@ -132,6 +132,7 @@ def run(module, log, **choices):
     Trainer(TrainConfig(plugins=(module,), layers=(4,), batch_size=16, **choices), log).run_epoch()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batching", ["session-parallel", "whole-session"])
 def test_a_faulty_loss_is_one_line(module, markov_log, batching):
     for loss, message in LOSS_FAULTS.items():
@@ -142,6 +143,7 @@ def test_a_faulty_loss_is_one_line(module, markov_log, batching):
         run(module, markov_log, loss="needs-margin", loss_options={"margin": "wide"}, batching=batching, n_sample=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batching", ["session-parallel", "whole-session"])
 def test_a_faulty_sampler_is_one_line(module, markov_log, batching):
     for kind, message in SAMPLER_FAULTS.items():

@@ -76,6 +76,7 @@ def recall_of(network, sessions):
     return evaluate(network, Sessions.from_lists(sessions)).recall[20]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", BUILT_IN_LOSSES)
 def test_it_learns_order_where_there_is_order(loss, markov_log):
     config = TrainConfig(loss=loss, layers=(32,), batch_size=32, n_sample=128, learning_rate=0.1, n_epochs=6)
@@ -86,6 +87,7 @@ def test_it_learns_order_where_there_is_order(loss, markov_log):
     assert recall_of(network, test) > 0.6 > 3 * popularity
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["popularity", "in-batch", "full"])
 @pytest.mark.parametrize("loss", BUILT_IN_LOSSES)
 def test_it_learns_from_whole_sessions_with_every_loss_and_sampler(loss, sampler, markov_log):
@@ -119,6 +121,7 @@ def test_it_learns_nothing_from_shuffled_clicks(batching):
     assert recall_of(network, generator.integers(0, 200, size=(100, 8)).tolist()) < 0.2  # chance: 20 of 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 def test_resumed_training_equals_uninterrupted_training_bit_for_bit(config, markov_log, tmp_path):
     class StopsAfterTwoEpochs(Callback):
@@ -135,6 +138,7 @@ def test_resumed_training_equals_uninterrupted_training_bit_for_bit(config, mark
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_run_without_a_folder_equals_one_with_it(markov_log, tmp_path):
     config = CONFIGS["bpr-max, dropout, momentum"]
     assert_same_bits(
@@ -149,6 +153,7 @@ def test_other_seed_other_model(markov_log):
     assert not torch.equal(first.output_table, other.output_table)
 
 
+@pytest.mark.slow
 def test_killed_run_resumes_and_ends_with_the_same_model(tmp_path):
     """A real process, killed with SIGKILL once its second epoch is on disk."""
     log_file, config = tmp_path / "clicks.parquet", CONFIGS["bpr-max, dropout, momentum"].replace(n_epochs=6)
@@ -183,6 +188,7 @@ def _toml(config):
     return {key: value for key, value in to_mapping(config).items() if not isinstance(value, dict)}
 
 
+@pytest.mark.slow
 def test_best_epoch_on_validation_is_kept(markov_log, tmp_path):
     config = TrainConfig(layers=(32,), batch_size=32, n_sample=64, learning_rate=0.3, n_epochs=12, seed=2)
     valid = Sessions.from_lists(markov_sessions(50, 200, seed=8))
@@ -199,6 +205,7 @@ def test_best_epoch_on_validation_is_kept(markov_log, tmp_path):
     assert {folder.name for folder in (tmp_path / "model").glob("epoch-*")} >= {f"epoch-{n_epochs + 1:04d}"}
 
 
+@pytest.mark.slow
 def test_a_finished_run_that_cannot_resume_keeps_only_its_best_epoch(markov_log, tmp_path):
     valid = Sessions.from_lists(markov_sessions(50, 200, seed=8))
     model = train(markov_log, CONFIGS["whole-session"].replace(learning_rate=0.3), valid=valid, directory=tmp_path)
@@ -321,6 +328,7 @@ def test_a_loss_that_rises_a_hundredfold_ends_the_epoch_where_that_is_asked_for(
     assert window.mean() > 100 * losses[0]
 
 
+@pytest.mark.slow
 def test_a_step_that_was_easy_by_chance_ends_no_later_epoch(markov_log):
     config = TrainConfig(layers=(16,), n_sample=8, batch_size=1, learning_rate=0.1)
     trainer = Trainer(config, log_of([[0, 1] * 30, *markov_sessions(40, 50, seed=1)]))

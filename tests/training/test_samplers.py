@@ -26,6 +26,7 @@ def test_draws_follow_support_to_the_alpha(alpha, n_items):
     assert chi_square_p_value(drawn, support.astype(float) ** (alpha + 0.05)) < 1e-6
 
 
+@pytest.mark.slow
 def test_every_item_of_a_large_catalogue_can_be_drawn():
     """In float32 the cumulative distribution of 20M items would have steps of width zero."""
     n_items, last = 20_000_000, 2000

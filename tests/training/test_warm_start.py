@@ -231,6 +231,7 @@ def test_items_without_clicks_are_drawn_by_uniform_sampling_only():
     assert set(PopularitySampler(support, n_sample=2000, sample_alpha=0.0).draw(1, generator)[0]) == {0, 1, 2, 3, 4}
 
 
+@pytest.mark.slow
 def test_interrupted_warm_start_resumes_to_the_same_weights_and_with_the_same_init_only(models, tmp_path):
     class StopsAfterOneEpoch(Callback):
         def on_epoch_end(self, result):
@@ -258,6 +259,7 @@ def files(tmp_path) -> dict[str, Path]:
     return paths
 
 
+@pytest.mark.slow
 def test_command_starts_from_a_model_and_writes_an_ordinary_one(files, tmp_path, capsys):
     flags = ["--layers", "8", "--n-sample", "16", "--batch-size", "16", "--n-epochs", "2"]
     assert main(["train", "--train", str(files["old"]), "--out", str(tmp_path / "old"), *flags]) == 0

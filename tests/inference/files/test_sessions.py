@@ -265,6 +265,7 @@ def test_ids_in_parquet_may_be_of_every_kind_of_text_and_categories(tmp_path, ki
     assert read(tmp_path, content, group=True) == [("3", ("3", "3"), 1), ("7", ("7",), 2)]
 
 
+@pytest.mark.slow
 def test_how_much_of_a_parquet_file_has_been_read_can_be_watched(tmp_path):
     path, watched = tmp_path / "sessions.parquet", []
     n_rows = 200_000

@@ -24,6 +24,7 @@ from tests.support.small_logs import BUILT_IN_LOSSES, log_of
 session_lists = st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=9), min_size=1, max_size=40)
 
 
+@pytest.mark.slow
 @given(session_lists, st.integers(1, 30), st.integers(1, 10), st.integers(0, 3))
 @settings(max_examples=200, deadline=None)
 def test_every_pair_is_trained_once_and_states_are_carried_over_windows(sessions, batch_size, window, seed):
