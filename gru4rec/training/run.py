@@ -158,6 +158,9 @@ def folder_lock(directory: Path, user: str = "run") -> Iterator[None]:
     with write_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
     with lock(directory / LOCK_FILE, directory, user):
+        with write_errors(directory):
+            for leftover in directory.glob(".*.lock"):  # of files whose writer was killed
+                leftover.unlink(missing_ok=True)
         yield
 
 

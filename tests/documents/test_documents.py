@@ -227,8 +227,10 @@ def test_a_search_of_a_document_finds_a_model_to_recommend_with(name, search, ra
             (folder / name_of_file(block.text)).write_text(block.text)
     flags = {flag: value for flag, value in SMALL_MODELS.items() if flag not in words}
     flags |= SMALL_GRID if "--grid" in words else SMALL_SEARCH
+    out = words[words.index("--out") + 1]
+    remove(out)
     assert search_main(with_flags(words, flags)) == 0
-    model = folder / words[words.index("--out") + 1] / "model.onnx"
+    model = folder / out / "model.onnx"
     assert infer(["--model", str(model), "--session", "sessions.jsonl", "--top-k", "1"]) == 0
 
 

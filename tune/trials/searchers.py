@@ -68,7 +68,7 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
     ):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         # other random choices than in the earlier rounds; Optuna's seeds have 32 bits, ours 63
-        sampler_seed = (seed + len(experience)) % (1 << 32)
+        sampler_seed = (seed + len(experience)) % ((1 << 32) - 1)
         storage = InMemoryStorage()
         super().__init__(
             space=space,
