@@ -56,7 +56,7 @@ def write_manifest(folder: Path, session: str) -> None:
         folder: of the files.
         session: with which their names end.
     """
-    files = [file for file in folder.glob(f"*-{session}.*") if not file.name.startswith((MANIFEST, CALLBACKS))]
+    files = [file for file in folder.glob(f"*-{session}.*") if not file.name.startswith((MANIFEST, CALLBACKS, "."))]
     digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     manifest = json.dumps({"layout": LAYOUT, "sha256": digests})
     (folder / f"{MANIFEST}{session}.json").write_text(manifest, encoding="utf-8")
@@ -120,7 +120,9 @@ def _read_states(location: str | Path) -> Iterator[_State]:
     names = sorted((name for name in list_files(location) if name.startswith(STATE)), reverse=True)
     for name in names:
         session = PurePosixPath(name).stem.removeprefix(STATE)
-        yield _State(f"{location}/{name}", read_files(location, f"*-{session}.*"))
+        files = read_files(location, f"*-{session}.*")
+        whole = {name: content for name, content in files.items() if not name.startswith(".")}  # Ray's temporary ones
+        yield _State(f"{location}/{name}", whole)
 
 
 def _is_json(content: bytes) -> bool:
