@@ -91,7 +91,7 @@ def _run(arguments: argparse.Namespace) -> None:
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
     inputs = {f"--{name}": getattr(arguments, name) for name in ("model", "session", "exclude", "allow", "state")}
     check_not_input(arguments.output, inputs)
-    artifact = Artifact.open(arguments.model)
+    artifact = Artifact(arguments.model)
     if arguments.verify:
         artifact.verify()
     if arguments.mode in ("info", "verify"):

@@ -99,7 +99,7 @@ def export_with_scan(
     with write_errors(path), output_lock(path) as path, _temporary_folder(path) as folder:
         exact_path = Path(folder) / "exact.onnx"
         export(network, vocabulary, exact_path, config=config, metrics=metrics)
-        artifact = Artifact.open(exact_path)
+        artifact = Artifact(exact_path)
         exact = Scorer(artifact, artifact.create_session())
         queries = artifact.query(final_states(exact, fitting))
         weights = network.scoring_weights()
@@ -118,7 +118,7 @@ def _temporary_folder(path: Path) -> "tempfile.TemporaryDirectory[str]":
 
 
 def _open(path: Path) -> Artifact:
-    artifact = Artifact.open(path)
+    artifact = Artifact(path)
     artifact.verify()
     return artifact
 

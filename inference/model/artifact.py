@@ -8,13 +8,10 @@ the vocabulary and the weights agree. The digest of the weights takes a pass ove
 
 import hashlib
 import json
-import math
 import os
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,24 +22,24 @@ from inference.model.format import (
     OUTPUT_WEIGHT,
     RECENT_BIAS,
     RECENT_WEIGHT,
-    SCAN_BLOCK,
-    SCAN_SCALE,
-    SCAN_WEIGHT,
     SHORTEST_STATE,
 )
 from inference.model.onnx_reader import FLOAT, OnnxFile
-from inference.model.providers import create_session, load_onnxruntime
+from inference.model.providers import create_session
 from inference.shared.errors import UserError, unknown_choice
 from inference.shared.system import MOST_THREADS
 from inference.shared.vocabulary import Vocabulary
 
+Number = TypeVar("Number", int, float)
 
-@dataclass(frozen=True)
+
 class Artifact:
     """A checked model file; nothing has been run yet.
 
     Args:
         path: the file.
+
+    Attributes:
         file: its metadata and tensors.
         vocabulary: the N items and their numbers.
         layer_widths: the width of each GRU layer, first to last.
@@ -55,19 +52,85 @@ class Artifact:
         metrics: figures such as {"recall@20": …}.
         scan: None if every item is scored exactly; else how a large catalogue is scanned first, such as
             {"kind": "int8", "sessions": 1000, "agreement@20": 0.9999}.
+
+    Raises:
+        UserError: the file cannot be read, is of another origin or format version, or is damaged.
     """
 
-    path: Path
-    file: OnnxFile
-    vocabulary: Vocabulary
-    layer_widths: tuple[int, ...]
-    score_activation: str
-    temperature: float | None
-    n_recent: int
-    exporter: str
-    config: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    scan: Mapping[str, Any] | None
+    def __init__(self, path: str | Path):
+        self.path = path = Path(path)
+        if os.path.isdir(path):  # unlike Path.is_dir it accepts any name
+            inside = min(path.glob("*.onnx"), default=None)  # a search leaves one, training leaves weights to export
+            remedy = (
+                f"name the file in it, {inside}" if inside else f"write it with gru4rec export {path} --out FILE.onnx"
+            )
+            raise UserError(f"expected a model file, got the folder {path}; {remedy}")
+        self.file = OnnxFile(path)
+        if "format_version" not in self.file.metadata:
+            raise UserError(f"{path} is an ONNX file, but not one that `gru4rec export` wrote: no format_version in it")
+        version = self._text("format_version")
+        if version != str(FORMAT_VERSION):
+            raise UserError(
+                f"{path} is of format version {version!r}, this program reads version {FORMAT_VERSION}; "
+                "export the model again or update the gru4rec package"
+            )
+        if self.file.graph_sha256 != self._text("graph_sha256"):
+            raise UserError(f"{path} is damaged: its graph is not the one that was exported; copy or export it again")
+        vocabulary = self._text("vocab")
+        if hashlib.sha256(self.file.metadata["vocab"]).hexdigest() != self._text("vocab_sha256"):
+            raise self._damaged("the vocabulary does not match its digest")
+        self.vocabulary = Vocabulary.from_text(vocabulary)
+        self.layer_widths = tuple(self._numbers("layer_widths"))
+        self.score_activation = self._text("score_activation")
+        self.temperature = self._numbers("temperature", float)[0] if "temperature" in self.file.metadata else None
+        self.n_recent = self._numbers("n_recent")[0] if "n_recent" in self.file.metadata else 0
+        self.exporter = self._text("exporter")
+        self.config = self._mapping("config")
+        self.metrics = self._mapping("metrics")
+        self.scan = self._mapping("scan") if "scan" in self.file.metadata else None
+        self._check_sizes()
+
+    def _damaged(self, what: str) -> UserError:
+        return UserError(f"{self.path} is damaged: {what}; copy or export it again")
+
+    def _text(self, key: str) -> str:
+        if key not in self.file.metadata:
+            raise self._damaged(f"its metadata has no {key!r}")
+        try:
+            return str(self.file.metadata[key], "utf-8")
+        except UnicodeDecodeError as error:
+            raise self._damaged(f"metadata {key!r} is not UTF-8") from error
+
+    def _numbers(self, key: str, kind: Callable[[str], Number] = int) -> list[Number]:
+        text = self._text(key)
+        try:
+            return [kind(part) for part in text.split(",")]
+        except ValueError as error:
+            raise self._damaged(f"metadata {key!r} is {text[:40]!r} instead of numbers") from error
+
+    def _mapping(self, key: str) -> dict[str, Any]:
+        try:
+            value = json.loads(self._text(key))
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise self._damaged(f"metadata {key!r} is not a JSON object")
+        return value
+
+    def _check_sizes(self) -> None:
+        if self.score_activation != "linear":
+            raise unknown_choice("score activation", self.score_activation, ["linear"])
+        n_items, width = self.n_items, self.layer_widths[-1]
+        for key, expected in zip(("n_items", "num_layers", "hidden_size"), (n_items, *self.state_shape), strict=True):
+            if self._numbers(key) != [expected]:
+                raise self._damaged(f"{key} is {self._text(key)!r}, but the rest of the file says {expected}")
+        shapes: dict[str, tuple[int, ...]] = {OUTPUT_WEIGHT: (n_items + 1, width), OUTPUT_BIAS: (n_items + 1,)}
+        if self.n_recent:
+            shapes |= {RECENT_WEIGHT: (self.n_recent, width), RECENT_BIAS: (self.n_recent,)}
+        for name, shape in shapes.items():
+            if name not in self.file.tensors or self.file.tensors[name].shape != shape:
+                raise self._damaged(f"no tensor {name!r} of shape {list(shape)}")
+            self.file.tensors[name].floats()
 
     @property
     def n_items(self) -> int:
@@ -99,76 +162,6 @@ class Artifact:
     def _last_output(self, hidden: np.ndarray) -> np.ndarray:
         return hidden[len(self.layer_widths) - 1, :, : self.layer_widths[-1]]
 
-    @classmethod
-    def open(cls, path: str | Path) -> "Artifact":
-        """Map a model file, check it, and decode its metadata.
-
-        Raises:
-            UserError: the file cannot be read, is of another origin or format version, or is damaged.
-        """
-        path = Path(path)
-        if os.path.isdir(path):  # unlike Path.is_dir it accepts any name
-            inside = min(path.glob("*.onnx"), default=None)  # a search leaves one, training leaves weights to export
-            remedy = (
-                f"name the file in it, {inside}" if inside else f"write it with gru4rec export {path} --out FILE.onnx"
-            )
-            raise UserError(f"expected a model file, got the folder {path}; {remedy}")
-        file = OnnxFile.open(path)
-        metadata = _Metadata(path, file)
-        if "format_version" not in file.metadata:
-            raise UserError(f"{path} is an ONNX file, but not one that `gru4rec export` wrote: no format_version in it")
-        version = metadata.text("format_version")
-        if version != str(FORMAT_VERSION):
-            raise UserError(
-                f"{path} is of format version {version!r}, this program reads version {FORMAT_VERSION}; "
-                "export the model again or update the gru4rec package"
-            )
-        if file.graph_sha256 != metadata.text("graph_sha256"):
-            raise UserError(f"{path} is damaged: its graph is not the one that was exported; copy or export it again")
-        artifact = cls(
-            path=path,
-            file=file,
-            vocabulary=_read_vocabulary(metadata),
-            layer_widths=tuple(metadata.integers("layer_widths")),
-            score_activation=metadata.text("score_activation"),
-            temperature=metadata.positive_number("temperature") if "temperature" in file.metadata else None,
-            n_recent=metadata.integers("n_recent")[0] if "n_recent" in file.metadata else 0,
-            exporter=metadata.text("exporter"),
-            config=metadata.mapping("config"),
-            metrics=metadata.mapping("metrics"),
-            scan=metadata.mapping("scan") if "scan" in file.metadata else None,
-        )
-        artifact._check_sizes(metadata)
-        return artifact
-
-    def _check_sizes(self, metadata: "_Metadata") -> None:
-        n_items, widths = self.n_items, self.layer_widths
-        if self.score_activation != "linear":
-            raise unknown_choice("score activation", self.score_activation, ["linear"])
-        if not widths or min(widths) < 1:
-            raise metadata.damaged(f"layer widths {list(widths)}")
-        parts, width = self.state_shape
-        for key, expected in (("n_items", n_items), ("num_layers", parts), ("hidden_size", width)):
-            if metadata.integers(key) != [expected]:
-                raise metadata.damaged(f"{key} is {metadata.text(key)!r}, but the rest of the file says {expected}")
-        shapes: dict[str, tuple[int, ...]] = {OUTPUT_WEIGHT: (n_items + 1, widths[-1]), OUTPUT_BIAS: (n_items + 1,)}
-        if self.n_recent:
-            shapes |= {RECENT_WEIGHT: (self.n_recent, widths[-1]), RECENT_BIAS: (self.n_recent,)}
-        for name, shape in shapes.items():
-            if name not in self.file.tensors or self.file.tensors[name].shape != shape:
-                raise metadata.damaged(f"no tensor {name!r} of shape {list(shape)}")
-            self.file.tensors[name].floats()
-        if self.scan is not None:
-            self._check_scan(metadata)
-
-    def _check_scan(self, metadata: "_Metadata") -> None:
-        n_blocks = self.n_items // SCAN_BLOCK + 1
-        weight, scale = (self.file.tensors.get(name) for name in (SCAN_WEIGHT, SCAN_SCALE))
-        if weight is None or len(weight.shape) != 2 or weight.shape[1] != n_blocks * SCAN_BLOCK:
-            raise metadata.damaged(f"no tensor {SCAN_WEIGHT!r} with {n_blocks * SCAN_BLOCK} columns")
-        if scale is None or scale.shape != (n_blocks,):
-            raise metadata.damaged(f"no tensor {SCAN_SCALE!r} of shape [{n_blocks}]")
-
     def check_finite(self) -> None:
         """Check that no weight is NaN or infinite; reads the whole file.
 
@@ -191,16 +184,14 @@ class Artifact:
         Raises:
             UserError: they differ.
         """
-        metadata = _Metadata(self.path, self.file)
-        if self.file.weights_sha256() != metadata.text("weights_sha256"):
+        if self.file.weights_sha256() != self._text("weights_sha256"):
             raise UserError(
                 f"{self.path} is damaged: its weights do not match their digest; copy it again from its source"
             )
 
     def digests(self) -> dict[str, str]:
         """The digests written in the file: of the vocabulary, the weights and the graph."""
-        metadata = _Metadata(self.path, self.file)
-        return {key: metadata.text(key) for key in ("vocab_sha256", "weights_sha256", "graph_sha256")}
+        return {key: self._text(key) for key in ("vocab_sha256", "weights_sha256", "graph_sha256")}
 
     def output_weight(self) -> np.ndarray:
         """The items' output weights, float32 [N, last width]; a read-only view of the file."""
@@ -224,64 +215,4 @@ class Artifact:
         if threads is not None and not 1 <= threads <= MOST_THREADS:
             raise UserError(f"expected between 1 and {MOST_THREADS:,} threads, got {threads}")
         self.check_finite()
-        options = load_onnxruntime().SessionOptions()
-        options.log_severity_level = 4  # print nothing: errors are raised
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # costs no latency, frees the cores
-        options.intra_op_num_threads = threads or 0  # 0: onnxruntime chooses
-        return create_session(self.path, options, provider)
-
-
-def _read_vocabulary(metadata: "_Metadata") -> Vocabulary:
-    content = metadata.bytes("vocab")
-    if hashlib.sha256(content).hexdigest() != metadata.text("vocab_sha256"):
-        raise metadata.damaged("the vocabulary does not match its digest")
-    try:
-        vocabulary = Vocabulary.from_text(str(content, "utf-8"))
-    except ValueError as error:  # not UTF-8, or not sorted
-        raise metadata.damaged("the vocabulary is not sorted UTF-8 text") from error
-    if not len(vocabulary):
-        raise metadata.damaged("the vocabulary is empty")
-    return vocabulary
-
-
-@dataclass(frozen=True)
-class _Metadata:
-    """The file's key-value pairs; errors name the file and the key."""
-
-    path: Path
-    file: OnnxFile
-
-    def damaged(self, what: str) -> UserError:
-        return UserError(f"{self.path} is damaged: {what}; copy or export it again")
-
-    def bytes(self, key: str) -> memoryview:
-        if key not in self.file.metadata:
-            raise self.damaged(f"its metadata has no {key!r}")
-        return self.file.metadata[key]
-
-    def text(self, key: str) -> str:
-        try:
-            return str(self.bytes(key), "utf-8")
-        except UnicodeDecodeError as error:
-            raise self.damaged(f"metadata {key!r} is not UTF-8") from error
-
-    def integers(self, key: str) -> list[int]:
-        try:
-            return [int(part) for part in self.text(key).split(",")]
-        except ValueError as error:
-            raise self.damaged(f"metadata {key!r} is {self.text(key)[:40]!r} instead of whole numbers") from error
-
-    def positive_number(self, key: str) -> float:
-        with suppress(ValueError):
-            if 0 < (value := float(self.text(key))) < math.inf:
-                return value
-        raise self.damaged(f"metadata {key!r} is {self.text(key)[:40]!r} instead of a positive number")
-
-    def mapping(self, key: str) -> dict[str, Any]:
-        try:
-            value = json.loads(self.text(key))
-        except (ValueError, RecursionError) as error:
-            raise self.damaged(f"metadata {key!r} is not JSON") from error
-        if not isinstance(value, dict):
-            raise self.damaged(f"metadata {key!r} is not a JSON object")
-        return value
+        return create_session(self.path, provider, threads)

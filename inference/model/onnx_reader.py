@@ -18,7 +18,7 @@ import numpy as np
 
 from inference.shared.errors import UserError
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+VARINT, BYTES = 0, 2
 """Wire types of a protocol-buffer field."""
 
 FLOAT, INT64 = 1, 7
@@ -56,58 +56,45 @@ class StoredTensor:
         return np.frombuffer(self.raw, dtype="<f4").reshape(self.shape)
 
 
-@dataclass(frozen=True)
 class OnnxFile:
     """The metadata and tensors of an ONNX file.
 
     Args:
+        path: the file.
+
+    Attributes:
         metadata: the key-value pairs of `metadata_props`; values are undecoded UTF-8.
         tensors: the graph's constants by name, in the order of the file.
         graph_sha256: digest of the graph without its constants: nodes, inputs, outputs and their names.
+
+    Raises:
+        UserError: the file cannot be read, is not ONNX, or is cut short.
     """
 
-    metadata: dict[str, memoryview]
-    tensors: dict[str, StoredTensor]
-    graph_sha256: str
-
-    @classmethod
-    def open(cls, path: Path) -> "OnnxFile":
-        """Map a file and find its parts.
-
-        Raises:
-            UserError: the file cannot be read, is not ONNX, or is cut short.
-        """
+    def __init__(self, path: Path):
         content = _map_file(path)
+        self.metadata: dict[str, memoryview] = {}
+        self.tensors: dict[str, StoredTensor] = {}
+        structure = hashlib.sha256()
         try:
-            return cls._parse(content, path.parent)
+            graph = None
+            for field in _parse_fields(content):
+                if field.number == 7:
+                    graph = field.payload()
+                elif field.number == 14:
+                    key, value = _parse_entry(field.payload())
+                    self.metadata[key] = value
+            if graph is None:
+                raise _MalformedError("it holds no graph")
+            for field in _parse_fields(graph):
+                if field.number == 5:
+                    tensor = _parse_tensor(field.payload(), path.parent)
+                    self.tensors[tensor.name] = tensor
+                else:
+                    structure.update(field.encoded)
         except _MalformedError as error:
             raise UserError(f"{path} is not an ONNX file, or is cut short or damaged ({error})") from error
-
-    @classmethod
-    def _parse(cls, content: memoryview, folder: Path) -> "OnnxFile":
-        graphs: list[memoryview] = []
-        metadata: dict[str, memoryview] = {}
-        for field in _parse_fields(content):
-            if field.number == 7:
-                graphs.append(field.payload())
-            elif field.number == 14:
-                key, value = _parse_entry(field.payload())
-                if key in metadata:
-                    raise _MalformedError(f"metadata {key!r} occurs twice")
-                metadata[key] = value
-        if len(graphs) != 1:
-            raise _MalformedError(f"{len(graphs)} graphs instead of one")
-        tensors: dict[str, StoredTensor] = {}
-        structure = hashlib.sha256()
-        for field in _parse_fields(graphs[0]):
-            if field.number == 5:
-                tensor = _parse_tensor(field.payload(), folder)
-                if tensor.name in tensors:
-                    raise _MalformedError(f"tensor {tensor.name!r} occurs twice")
-                tensors[tensor.name] = tensor
-            else:
-                structure.update(field.encoded)
-        return cls(metadata, tensors, structure.hexdigest())
+        self.graph_sha256 = structure.hexdigest()
 
     def weights_sha256(self) -> str:
         """The digest of the elements of all constants, in the order of the file; reads the whole file."""
@@ -173,11 +160,7 @@ def _parse_fields(view: memoryview) -> Iterator[_Field]:
             length, at = _parse_varint(view, at)
             content = view[at : at + length]
             at += length
-        elif wire_type == FIXED64:
-            at += 8
-        elif wire_type == FIXED32:
-            at += 4
-        else:
+        else:  # the messages that are read have no other fields
             raise _MalformedError(f"wire type {wire_type}")
         if number == 0 or at > len(view):
             raise _MalformedError("it ends in the middle of a field" if number else "field number 0")
@@ -233,7 +216,7 @@ def _read_external(entries: dict[str, str], folder: Path) -> memoryview:
     """The bytes of a tensor in another file, which must be a plain file in the model's own folder."""
     location = entries.get("location", "")
     path = folder / location
-    if not location or Path(location).name != location or location in (".", "..") or path.is_symlink():
+    if location in ("", "..") or Path(location).name != location or path.is_symlink():
         raise UserError(
             f"expected weights in a file of the model's folder {folder}, got the path {location!r}; the model "
             "is damaged or was made to read other files"

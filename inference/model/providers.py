@@ -36,13 +36,13 @@ def load_onnxruntime() -> Any:
     return onnxruntime
 
 
-def create_session(path: Path, options: Any, provider: str) -> Any:
+def create_session(path: Path, provider: str, threads: int | None) -> Any:
     """An onnxruntime session that runs on a provider.
 
     Args:
         path: the model file.
-        options: onnxruntime's SessionOptions.
         provider: "cpu", "cuda", or "auto" for CUDA if it starts and else the CPU.
+        threads: how many one run may use; None leaves it to onnxruntime.
 
     Raises:
         UserError: the provider is unknown, CUDA does not start, or onnxruntime refuses the graph.
@@ -50,6 +50,10 @@ def create_session(path: Path, options: Any, provider: str) -> Any:
     if provider not in PROVIDERS:
         raise unknown_choice("provider", provider, list(PROVIDERS))
     onnxruntime = load_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # print nothing: errors are raised
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # costs no latency, frees the cores
+    options.intra_op_num_threads = threads or 0  # 0: onnxruntime chooses
     try:
         if provider != "cpu":
             obstacle = _find_cuda_obstacle(onnxruntime)

@@ -96,9 +96,9 @@ class Recommender:
             workers: how many batches `recommend` computes in parallel.
 
         Raises:
-            UserError: as `Artifact.open` and `Artifact.create_session`.
+            UserError: as `Artifact` and `Artifact.create_session`.
         """
-        artifact = Artifact.open(path)
+        artifact = Artifact(path)
         return cls(artifact, artifact.create_session(provider, threads), workers)
 
     @property
@@ -142,41 +142,30 @@ class Recommender:
         candidates = self._find_candidates(exclude, allow)
         batch_size = batch_size or max(1, min(256, SCORES_PER_BATCH // self._workers // (len(self._terms) + 1)))
         encoded = [self._encode(session, unknown) for session in sessions]
-        results: list[Recommendation | None] = [None] * len(encoded)
+        results: dict[int, Recommendation] = {}
 
         def compute(places: list[int]) -> None:
-            rows = [encoded[place] for place in places]
-            seen = [np.unique(row.numbers) for row in rows] if exclude_seen else None
-            ids, scores, _ = self._scorer.rank(
-                [row.numbers for row in rows], self._scorer.zero_state(len(rows)), k, candidates, seen
-            )
-            for place, row, row_ids, row_scores in zip(places, rows, ids, scores, strict=True):
-                results[place] = self._create_recommendation(row_ids, row_scores, row.unknown, len(row.numbers))
+            rows = [encoded[place][0] for place in places]
+            seen = [np.unique(numbers) for numbers in rows] if exclude_seen else None
+            ids, scores, _ = self._scorer.rank(rows, self._scorer.zero_state(len(rows)), k, candidates, seen)
+            for place, row_ids, row_scores in zip(places, ids, scores, strict=True):
+                numbers, missing = encoded[place]
+                results[place] = self._create_recommendation(row_ids, row_scores, missing, len(numbers))
 
-        batches = list(_split_batches([len(session.numbers) for session in encoded], batch_size))
+        batches = list(_split_batches([len(numbers) for numbers, _ in encoded], batch_size))
         if self._workers == 1 or len(batches) == 1:
             for batch in batches:
                 compute(batch)
         else:
             with ThreadPoolExecutor(self._workers) as pool:
                 list(pool.map(compute, batches))
-        return [result for result in results if result is not None]
+        return [results[place] for place in range(len(encoded))]
 
     def new_state(self) -> SessionState:
         """The state of a session before its first click."""
         return SessionState(self._scorer.zero_state(1))
 
-    def step(
-        self,
-        state: SessionState,
-        item: str,
-        k: int = 20,
-        *,
-        exclude_seen: bool = False,
-        exclude: Iterable[str] = (),
-        allow: Iterable[str] | None = None,
-        unknown: UnknownPolicy = "skip",
-    ) -> tuple[SessionState, Recommendation]:
+    def step(self, state: SessionState, item: str, k: int = 20, **options: Any) -> tuple[SessionState, Recommendation]:
         """Process one more click of a session and recommend what comes next.
 
         The recommendation equals that of `recommend` for the whole session so far, at the cost of one click.
@@ -185,8 +174,7 @@ class Recommender:
             state: of the session, from `new_state` or an earlier step; not modified.
             item: the id that was clicked; an unknown one leaves the state unchanged.
             k: how many items to recommend, 1 … the number of items.
-            exclude_seen: never recommend items of the session itself.
-            exclude, allow, unknown: as in `recommend`.
+            options: exclude_seen, exclude, allow and unknown, as in `recommend`.
 
         Returns:
             The state after the click, and the recommendation.
@@ -194,10 +182,7 @@ class Recommender:
         Raises:
             UserError: as in `recommend`, or a state that is not of this model.
         """
-        (result,) = self.steps(
-            [state], [item], k, exclude_seen=exclude_seen, exclude=exclude, allow=allow, unknown=unknown
-        )
-        return result
+        return self.steps([state], [item], k, **options)[0]
 
     def steps(
         self,
@@ -226,21 +211,21 @@ class Recommender:
             return []
         clicks = [self._encode((item,), unknown) for item in items]
         seen = [  # also without exclude_seen: a later step may exclude them
-            (*state.seen, *(number for number in click.numbers.tolist() if number not in state.seen))
-            for state, click in zip(states, clicks, strict=True)
+            (*state.seen, *(number for number in numbers.tolist() if number not in state.seen))
+            for state, (numbers, _) in zip(states, clicks, strict=True)
         ]
         ids, scores, hidden = self._scorer.rank(
-            [click.numbers for click in clicks],
+            [numbers for numbers, _ in clicks],
             np.concatenate([state.hidden for state in states], axis=1),
             k,
             candidates,
             [np.array(numbers, np.int64) for numbers in seen] if exclude_seen else None,
         )
         results = []
-        for row, (state, click) in enumerate(zip(states, clicks, strict=True)):
-            n_known = state.n_known + len(click.numbers)
+        for row, (state, (numbers, missing)) in enumerate(zip(states, clicks, strict=True)):
+            n_known = state.n_known + len(numbers)
             following = SessionState(hidden[:, row : row + 1].copy(), n_known, seen[row])
-            results.append((following, self._create_recommendation(ids[row], scores[row], click.unknown, n_known)))
+            results.append((following, self._create_recommendation(ids[row], scores[row], missing, n_known)))
         return results
 
     def _check_k(self, k: int) -> None:
@@ -256,18 +241,18 @@ class Recommender:
             self._prepared = (exclude, allow, candidates)
         return candidates
 
-    def _encode(self, session: Sequence[str], unknown: UnknownPolicy) -> "_EncodedSession":
+    def _encode(self, session: Sequence[str], unknown: UnknownPolicy) -> tuple[np.ndarray, tuple[str, ...]]:
+        """The numbers of the known items, int64, and the unknown items."""
         if isinstance(session, str):
             raise UserError(f"expected a session as a sequence of item ids, got the text {session!r}")
         if unknown not in ("skip", "error"):
             raise unknown_choice("policy for unknown items", unknown, ["skip", "error"])
-        numbers = self.vocabulary.numbers(session, missing="mark" if unknown == "skip" else "error")
-        is_missing = numbers == MISSING
-        if not is_missing.any():
-            return _EncodedSession(numbers, ())
+        numbers = self.vocabulary.numbers(session)
         # iterate, do not index: a pandas Series is indexed by labels
-        unknown_items = tuple(item for item, missing in zip(session, is_missing.tolist(), strict=True) if missing)
-        return _EncodedSession(numbers[~is_missing], unknown_items)
+        missing = tuple(item for item, number in zip(session, numbers.tolist(), strict=True) if number == MISSING)
+        if missing and unknown == "error":
+            raise UserError(f"expected items that the model knows, got {missing[0]!r}")
+        return (numbers[numbers != MISSING] if missing else numbers), missing
 
     def _create_recommendation(
         self, ids: np.ndarray, scores: np.ndarray, unknown: tuple[str, ...], n_known: int
@@ -291,9 +276,3 @@ def _split_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int
         batch.append(place)
     if batch:
         yield batch
-
-
-@dataclass(frozen=True, slots=True)
-class _EncodedSession:
-    numbers: np.ndarray  # int64 [known clicks]
-    unknown: tuple[str, ...]

@@ -71,29 +71,23 @@ class Scorer:
         self, sessions: list[np.ndarray], hidden: np.ndarray, k: int, excluded: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         assert sessions  # onnxruntime ends the process on an empty batch
-        lengths = np.fromiter(map(len, sessions), np.int64, len(sessions))
-        longest = int(lengths.max())
-        clicks = max(1, CLICKS_PER_RUN // len(sessions))
-        start = 0
-        while longest - start > clicks:  # the state alone
-            items = _pad([numbers[start : start + clicks] for numbers in sessions], clicks, self._artifact.n_items)
-            _, _, hidden = self._run_graph(items, np.clip(lengths - start, 0, clicks), hidden, excluded[:, :0], 0)
-            start += clicks
-        items = _pad([numbers[start:] for numbers in sessions], max(1, longest - start), self._artifact.n_items)
-        return self._run_graph(items, np.maximum(lengths - start, 0), hidden, excluded, k)
-
-    def _run_graph(
-        self, items: np.ndarray, lengths: np.ndarray, hidden: np.ndarray, excluded: np.ndarray, k: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        inputs = dict(zip(INPUTS, (items, lengths, hidden, excluded, np.array([k], np.int64)), strict=True))
-        try:
-            ids, scores, following = self._session.run(list(OUTPUTS), inputs)
-        except Exception as error:  # onnxruntime raises a class of its own for every status
-            raise UserError(
-                f"onnxruntime cannot compute {len(items)} sessions with {self._artifact.path}: {one_line(error)}; "
-                "if memory ran out, try a smaller batch"
-            ) from error
-        return ids, scores, following
+        longest = max(1, *map(len, sessions))
+        at_once = max(1, CLICKS_PER_RUN // len(sessions))
+        for start in range(0, longest, at_once):
+            stop = min(start + at_once, longest)
+            pieces = [numbers[start:stop] for numbers in sessions]
+            items = _pad(pieces, stop - start, self._artifact.n_items)
+            lengths = np.array([len(piece) for piece in pieces], np.int64)
+            ranks = np.array([k if stop == longest else 0], np.int64)  # before the last piece the state alone
+            inputs = dict(zip(INPUTS, (items, lengths, hidden, excluded, ranks), strict=True))
+            try:
+                ids, scores, hidden = self._session.run(list(OUTPUTS), inputs)
+            except Exception as error:  # onnxruntime raises a class of its own for every status
+                raise UserError(
+                    f"onnxruntime cannot compute {len(items)} sessions with {self._artifact.path}: {one_line(error)}; "
+                    "if memory ran out, try a smaller batch"
+                ) from error
+        return ids, scores, hidden
 
 
 def _pad(rows: Sequence[np.ndarray], width: int, sentinel: int) -> np.ndarray:

@@ -8,7 +8,6 @@ look-up is a bisection: a short-lived process builds no dictionary before its fi
 import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import numpy as np
 
@@ -64,27 +63,19 @@ class Vocabulary:
         place = bisect_left(self._terms, term)
         return place if place < len(self._terms) and self._terms[place] == term else MISSING
 
-    def numbers(self, terms: Sequence[str], missing: Literal["mark", "error"] = "mark") -> np.ndarray:
-        """The numbers of several items, int64 [len(terms)].
-
-        Args:
-            terms: item ids.
-            missing: "mark" gives `MISSING` for an unknown id, "error" raises.
+    def numbers(self, terms: Sequence[str]) -> np.ndarray:
+        """The numbers of several items, int64 [len(terms)]; `MISSING` for an unknown id.
 
         Raises:
-            UserError: an id that is not text, or, with `missing="error"`, an unknown id; names the first.
+            UserError: an id that is not text.
         """
         try:
-            numbers = np.fromiter(map(self.number, terms), dtype=np.int64, count=len(terms))
+            return np.fromiter(map(self.number, terms), dtype=np.int64, count=len(terms))
         except TypeError as error:  # text does not compare with anything else
             for term in terms:
                 if not isinstance(term, str):
                     raise UserError(f"expected item ids as text, got {term!r}; write str(id)") from error
             raise
-        if missing == "error" and (numbers == MISSING).any():
-            unknown = next(term for term, number in zip(terms, numbers.tolist(), strict=True) if number == MISSING)
-            raise UserError(f"expected items that the model knows, got {unknown!r}")
-        return numbers
 
     def term(self, number: int) -> str:
         """The id of one item.

@@ -48,7 +48,7 @@ def run(session, items, lengths, h0, exclude=None, k=N):
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES)
 def test_the_graph_computes_the_gru_as_written_in_numpy(tmp_path, architecture):
     weights = random_weights(**architecture)
-    session = Artifact.open(save_model(tmp_path / "model.onnx", weights)).create_session()
+    session = Artifact(save_model(tmp_path / "model.onnx", weights)).create_session()
     widths = architecture["widths"]
     items = np.array([[3, 1, 4, 1, 5], [9, N, N, N, N], [N, N, N, N, N]])
     ids, scores, hidden = run(session, items, [5, 1, 0], zero_state(3, **architecture))
@@ -64,7 +64,7 @@ def test_the_graph_computes_the_gru_as_written_in_numpy(tmp_path, architecture):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES)
 def test_single_clicks_with_the_state_carried_equal_the_whole_session(tmp_path, architecture):
-    session = Artifact.open(save_model(tmp_path / "model.onnx", random_weights(**architecture))).create_session()
+    session = Artifact(save_model(tmp_path / "model.onnx", random_weights(**architecture))).create_session()
     start = zero_state(1, **architecture)
     clicks = [3, 1, 4, 1, 5, 9, 2, 6]
     whole = run(session, [clicks], [len(clicks)], start)
@@ -77,7 +77,7 @@ def test_single_clicks_with_the_state_carried_equal_the_whole_session(tmp_path, 
 
 def test_an_empty_row_is_ranked_from_its_state_and_keeps_it(tmp_path):
     weights = random_weights()
-    session = Artifact.open(save_model(tmp_path / "model.onnx", weights)).create_session()
+    session = Artifact(save_model(tmp_path / "model.onnx", weights)).create_session()
     state = np.random.default_rng(1).normal(size=(1, 2, 8)).astype(np.float32)
     ids, scores, hidden = run(session, [[N], [2]], [0, 1], state)
     np.testing.assert_array_equal(hidden[0, 0], state[0, 0])
@@ -86,7 +86,7 @@ def test_an_empty_row_is_ranked_from_its_state_and_keeps_it(tmp_path):
 
 
 def test_excluded_items_score_minus_infinity(tmp_path):
-    session = Artifact.open(save_model(tmp_path / "model.onnx")).create_session()
+    session = Artifact(save_model(tmp_path / "model.onnx")).create_session()
     ids, scores, _ = run(session, [[1], [1]], [1, 1], np.zeros((1, 2, 8), np.float32), [[0, 5], [N, N]])
     assert {0, 5} == set(ids[0][np.isneginf(scores[0])])
     assert np.isfinite(scores[1]).all()
@@ -122,7 +122,7 @@ def test_an_export_keeps_vocabulary_config_and_metrics(tmp_path):
     config = {"loss": "bpr-max", "layers": [6, 4], "note": "日本"}
     parity = export(small_network(), Vocabulary(TERMS), path, config=config, metrics={"recall@20": 0.5})
     assert max(parity.scores, parity.states) < 1e-5
-    artifact = Artifact.open(path)
+    artifact = Artifact(path)
     artifact.verify()
     assert artifact.vocabulary.terms() == sorted(TERMS)
     assert artifact.layer_widths == (6, 4)
@@ -174,7 +174,7 @@ def test_a_graph_that_differs_from_the_network_is_refused_and_nothing_is_left(tm
 @pytest.mark.parametrize("mistake", ["gates swapped", "biases swapped", "state ignored", "padding walked", "NaN"])
 def test_the_comparison_notices(tmp_path, mistake):
     weights = random_weights()
-    session = Artifact.open(save_model(tmp_path / "model.onnx", weights)).create_session()
+    session = Artifact(save_model(tmp_path / "model.onnx", weights)).create_session()
     (layer,) = weights.layers
     if mistake == "gates swapped":
         layer = dataclasses.replace(layer, weight_hh=np.roll(layer.weight_hh, 8, axis=0))
@@ -199,7 +199,7 @@ def test_the_comparison_notices(tmp_path, mistake):
 
 def test_the_comparison_accepts_the_gru_as_written_in_numpy(tmp_path):
     weights = random_weights()
-    session = Artifact.open(save_model(tmp_path / "model.onnx", weights)).create_session()
+    session = Artifact(save_model(tmp_path / "model.onnx", weights)).create_session()
 
     def score(items, lengths, hidden):
         rows = [
@@ -227,7 +227,7 @@ def test_a_metric_that_is_no_number_becomes_null():
 
 
 def test_k_of_zero_gives_the_state_alone(tmp_path):
-    session = Artifact.open(save_model(tmp_path / "model.onnx", random_weights(widths=(8, 5)))).create_session()
+    session = Artifact(save_model(tmp_path / "model.onnx", random_weights(widths=(8, 5)))).create_session()
     start = np.zeros((2, 2, 8), np.float32)
     ids, scores, hidden = run(session, [[3, 1], [4, N]], [2, 1], start, k=0)
     assert (ids.shape, scores.shape) == ((2, 0), (2, 0))
@@ -245,13 +245,13 @@ def test_weights_that_do_not_fit_into_one_file_go_beside_it(tmp_path, small_file
     path = tmp_path / "model.onnx"
     export(network, Vocabulary(TERMS), path, config={}, metrics={})
     model, data = sorted(tmp_path.iterdir())
-    artifact = Artifact.open(path)
+    artifact = Artifact(path)
     assert (model, data.name) == (path, f"model.onnx.{artifact.digests()['weights_sha256'][:16]}.data")
     onnx.checker.check_model(str(path), full_check=True)
     monkeypatch.undo()
     (tmp_path / "inline").mkdir()
     export(network, Vocabulary(TERMS), tmp_path / "inline" / "model.onnx", config={}, metrics={})
-    inline = Artifact.open(tmp_path / "inline" / "model.onnx")
+    inline = Artifact(tmp_path / "inline" / "model.onnx")
     assert artifact.digests() == inline.digests()
     inputs = [[3, 1, 4]], [3], np.zeros((2, 1, 6), np.float32)
     for outside, inside in zip(
@@ -266,7 +266,7 @@ def test_an_export_replaces_the_weights_of_the_model_that_was_there(tmp_path, sm
     network = small_network()
     for _ in range(2):
         export(network, Vocabulary(TERMS), tmp_path / "model.onnx", config={}, metrics={})
-        artifact = Artifact.open(tmp_path / "model.onnx")
+        artifact = Artifact(tmp_path / "model.onnx")
         artifact.verify()
         assert len(list(tmp_path.iterdir())) == 3
         network.output_bias.add_(1)

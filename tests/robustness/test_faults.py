@@ -84,7 +84,7 @@ def check_trained(out):
 
 def check_exported(out):
     if out.exists():
-        Artifact.open(out).verify()
+        Artifact(out).verify()
 
 
 COMMANDS = {

@@ -291,13 +291,13 @@ def model(tmp_path_factory):
 @given(content=st.sampled_from([b"7\na b\n", gzip.compress(b"7\na b\n", mtime=0)]), damage=DAMAGE)
 def test_a_damaged_list_of_items_is_candidates_or_one_line(model, tmp_path, content, damage):
     (tmp_path / "items").write_bytes(damaged(content, damage))
-    valid_or_one_line(lambda: Candidates.of(Artifact.open(model), (), read_ids(str(tmp_path / "items"))))
+    valid_or_one_line(lambda: Candidates.of(Artifact(model), (), read_ids(str(tmp_path / "items"))))
 
 
 @fuzzed(60)
 @given(damage=DAMAGE)
 def test_damaged_states_are_states_or_one_line(model, damage):
-    artifact = Artifact.open(model)
+    artifact = Artifact(model)
     content = damaged(model.with_name("states").read_bytes(), damage)
     path = model.with_name("damaged-states")
     path.write_bytes(content)

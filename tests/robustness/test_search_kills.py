@@ -41,7 +41,7 @@ def check_whole(out):
         "results.parquet": pl.read_parquet,
         "best.toml": read_config,
         "model": load_model,
-        "model.onnx": lambda path: Artifact.open(path).verify(),
+        "model.onnx": lambda path: Artifact(path).verify(),
     }
     for name, read in readers.items():
         if (out / name).exists():

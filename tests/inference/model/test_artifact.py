@@ -28,7 +28,7 @@ def rewritten(path, change):
     skeleton = onnx.GraphProto()
     skeleton.CopyFrom(model.graph)
     path.write_bytes(model.SerializeToString())
-    digest = OnnxFile.open(path).graph_sha256
+    digest = OnnxFile(path).graph_sha256
     for entry in model.metadata_props:
         if entry.key == "graph_sha256":
             entry.value = digest
@@ -49,7 +49,7 @@ def with_metadata(key, value):
 
 def test_weights_are_read_as_they_were_exported(tmp_path):
     weights = random_weights(widths=(4, 3), embedding=6)
-    artifact = Artifact.open(save_model(tmp_path / "model.onnx", weights))
+    artifact = Artifact(save_model(tmp_path / "model.onnx", weights))
     np.testing.assert_array_equal(artifact.output_weight(), weights.output_table)
     np.testing.assert_array_equal(artifact.output_bias(), weights.output_bias)
 
@@ -68,22 +68,22 @@ def test_a_file_that_is_no_onnx_file_is_refused(tmp_path, content, reason):
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     with pytest.raises(UserError, match=reason):
-        Artifact.open(path)
+        Artifact(path)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
-        Artifact.open(tmp_path / "model.onnx")
+        Artifact(tmp_path / "model.onnx")
     with pytest.raises(UserError, match="folder"):
-        Artifact.open(tmp_path)
+        Artifact(tmp_path)
 
 
 def test_a_folder_in_the_place_of_a_model_file_is_told_where_the_file_is_or_how_to_make_it(tmp_path):
     with pytest.raises(UserError, match=r"got the folder .*; write it with gru4rec export .* --out FILE\.onnx$"):
-        Artifact.open(tmp_path)
+        Artifact(tmp_path)
     (tmp_path / "model.onnx").touch()
     with pytest.raises(UserError, match=r"name the file in it, .*/model\.onnx$"):
-        Artifact.open(tmp_path)
+        Artifact(tmp_path)
 
 
 def test_an_onnx_file_of_somebody_else_is_refused(tmp_path):
@@ -92,13 +92,13 @@ def test_an_onnx_file_of_somebody_else_is_refused(tmp_path):
     model = helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [value], [result]))
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match="not one that `gru4rec export` wrote"):
-        Artifact.open(tmp_path / "model.onnx")
+        Artifact(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("version", ["2", "0", "1.0", "", "one"])
 def test_another_format_version_is_refused(path, version):
     with pytest.raises(UserError, match="format version"):
-        Artifact.open(rewritten(path, with_metadata("format_version", version)))
+        Artifact(rewritten(path, with_metadata("format_version", version)))
 
 
 KEYS = """vocab vocab_sha256 weights_sha256 graph_sha256 n_items num_layers hidden_size layer_widths score_activation
@@ -111,7 +111,7 @@ def test_missing_metadata_is_an_error_that_names_it(path, key):
     with_metadata(key, None)(model)
     path.write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match=key):
-        Artifact.open(path).verify()
+        Artifact(path).verify()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_missing_metadata_is_an_error_that_names_it(path, key):
 )
 def test_metadata_that_disagree_with_the_rest_are_refused(path, key, value):
     with pytest.raises(UserError):
-        Artifact.open(rewritten(path, with_metadata(key, value)))
+        Artifact(rewritten(path, with_metadata(key, value)))
 
 
 @pytest.mark.parametrize("name", ["output_weight", "output_bias"])
@@ -149,7 +149,7 @@ def test_tables_of_another_size_are_refused(path, name):
                 tensor.CopyFrom(onnx.numpy_helper.from_array(values[:-1], name))
 
     with pytest.raises(UserError, match=name):
-        Artifact.open(rewritten(path, change))
+        Artifact(rewritten(path, change))
 
 
 def test_a_graph_with_other_inputs_is_one_error(path):
@@ -169,7 +169,7 @@ def test_a_changed_node_is_noticed_by_its_digest(path):
                 attribute.i = 0
     path.write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match="its graph is not the one that was exported"):
-        Artifact.open(path)
+        Artifact(path)
 
 
 def test_changed_weights_are_noticed_on_request(path):
@@ -177,7 +177,7 @@ def test_changed_weights_are_noticed_on_request(path):
     place = content.index(random_weights(widths=(4, 3)).output_table.tobytes())
     content[place] ^= 1
     path.write_bytes(content)
-    artifact = Artifact.open(path)
+    artifact = Artifact(path)
     with pytest.raises(UserError, match="weights do not match"):
         artifact.verify()
 
@@ -191,7 +191,7 @@ def test_a_model_that_claims_to_be_larger_than_it_is_is_refused(path, name, shap
                 tensor.dims[:] = shape
 
     with pytest.raises(UserError):
-        Artifact.open(rewritten(path, change)).create_session()
+        Artifact(rewritten(path, change)).create_session()
 
 
 @pytest.mark.parametrize("change", ["domain", "opset", "op", "cycle"])
@@ -207,7 +207,7 @@ def test_a_graph_that_onnxruntime_refuses_is_one_error(path, change):
             model.graph.node[0].input[0] = model.graph.node[-1].output[0]
 
     with pytest.raises(UserError) as caught:
-        Artifact.open(rewritten(path, alter)).create_session()
+        Artifact(rewritten(path, alter)).create_session()
     assert "\n" not in str(caught.value)
 
 
@@ -216,7 +216,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(path):
     for length in [*range(1, 200), *range(200, len(content), 37), len(content) - 1]:
         path.write_bytes(content[:length])
         with pytest.raises(UserError):
-            Artifact.open(path)
+            Artifact(path)
 
 
 def test_a_flipped_bit_is_refused_or_changes_no_recommendation(path):
@@ -244,7 +244,7 @@ def outside(path):
 
 
 def test_weights_in_another_file_are_read_and_verified(outside):
-    artifact = Artifact.open(outside)
+    artifact = Artifact(outside)
     artifact.verify()
     np.testing.assert_array_equal(artifact.output_weight(), random_weights(widths=(4, 3)).output_table)
     data = outside.parent / "weights.data"
@@ -252,7 +252,7 @@ def test_weights_in_another_file_are_read_and_verified(outside):
     content[5] ^= 1
     data.write_bytes(content)
     with pytest.raises(UserError, match="weights do not match"):
-        Artifact.open(outside).verify()
+        Artifact(outside).verify()
 
 
 @pytest.mark.parametrize("size", [None, 0, 100])
@@ -263,7 +263,7 @@ def test_a_missing_or_truncated_file_of_weights_is_refused(outside, size):
     else:
         data.write_bytes(data.read_bytes()[:size])
     with pytest.raises(UserError, match=r"weights\.data"):
-        Artifact.open(outside)
+        Artifact(outside)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_weights_outside_the_folder_of_the_model_are_refused(outside, location):
     change(model)
     outside.write_bytes(model.SerializeToString())
     with pytest.raises(UserError, match="model's folder"):
-        Artifact.open(outside)
+        Artifact(outside)
 
 
 @pytest.mark.parametrize("place", ["above", "link"])
@@ -313,7 +313,7 @@ def test_an_impossible_place_in_the_file_of_weights_is_refused(outside, entry):
                 existing.value = entry[1]
     outside.write_bytes(model.SerializeToString())
     with pytest.raises(UserError):
-        Artifact.open(outside)
+        Artifact(outside)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -322,4 +322,4 @@ def test_any_bytes_are_an_onnx_file_or_one_error(tmp_path, content):
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     with pytest.raises(UserError):
-        Artifact.open(path)
+        Artifact(path)

@@ -35,11 +35,6 @@ def test_an_unknown_id_is_missing(terms, other):
     assert (Vocabulary(terms - {other}).number(other)) == MISSING
 
 
-def test_an_unknown_id_is_an_error_where_asked_for():
-    with pytest.raises(UserError, match="'c'"):
-        Vocabulary(["a", "b"]).numbers(["a", "c"], missing="error")
-
-
 @pytest.mark.parametrize("term", [7, None, 1.5, b"a", np.int64(7)])
 def test_an_id_that_is_no_text_is_an_error(term):
     with pytest.raises(UserError, match=f"ids as text, got {re.escape(repr(term))}; write str"):
