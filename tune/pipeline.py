@@ -32,7 +32,7 @@ from tune.space.builder import build_space
 from tune.space.search_space import SearchSpace
 from tune.studies.finals import Finalist, Finals
 from tune.studies.grid import average_points, list_grid_models
-from tune.studies.study import Ending, FixedStudy, Runnable, create_study, run_study
+from tune.studies.study import Ending, Study, create_study, fixed_study, run_study
 from tune.trials.data import SearchData, read_search_data
 from tune.trials.recovery import newest_state
 from tune.trials.results import TrialResult, read_trials, winner, winning_config
@@ -199,7 +199,7 @@ def run(search: Search) -> Ending:
         )
         n_places = count_concurrent(cluster, resources)
 
-        def run_one(study: Runnable, experiment: str) -> Ending:
+        def run_one(study: Study, experiment: str) -> Ending:
             nonlocal began
             location = search.folder.location(search.state, experiment)
             before = read_trials(location)
@@ -228,7 +228,7 @@ def run(search: Search) -> Ending:
             all_runs = len(finals.finalists) * finals.repeats
             left = "" if len(missing) == all_runs else f"; {len(missing)} of these runs are missing"
             print_status(f"the best {len(finals.finalists)} once more, each with {finals.repeats} other seeds{left}")
-            ending = run_one(FixedStudy([*map(to_mapping, missing)], settings.epochs), finals.name)
+            ending = run_one(fixed_study([*map(to_mapping, missing)], settings.epochs), finals.name)
             if ending != "complete":
                 return ending
             search.update(finals=(*search.state.finals, finals.name))

@@ -10,21 +10,20 @@ The number of trials of an experiment cannot be raised later, so more trials are
 searcher and scheduler learn of the earlier trials.
 """
 
-import itertools
+import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ray import tune as ray_tune
 
-from gru4rec.config.train_config import to_mapping
 from tune.cluster.cluster import TrialResources
 from tune.cluster.storage import clear
-from tune.settings import Algorithm, Rule, SearchSettings
+from tune.settings import Rule, SearchSettings
 from tune.space.published import select_starting_points
 from tune.space.search_space import SearchSpace
 from tune.studies.grid import list_grid_models
@@ -40,8 +39,8 @@ from tune.trials.recovery import (
 )
 from tune.trials.results import TrialResult
 from tune.trials.schedulers import scheduler
-from tune.trials.searchers import DistinctSuggestions, Experience, ModelList
-from tune.trials.trial import EPOCH_METRIC, METRIC, TrialData, run_trial, serialize_model, trial_folder
+from tune.trials.searchers import DistinctSuggestions, ModelList
+from tune.trials.trial import TrialData, run_trial, trial_folder
 
 Ending = Literal["complete", "interrupted", "out of time"]
 
@@ -50,117 +49,58 @@ ATTEMPTS_AFTER_FAILURE = 3
 
 @dataclass(frozen=True)
 class Study:
-    """A round of a search, its trials suggested one after the other.
+    """Some trials: a round of a search or of a grid, or the runs of finals.
 
     Attributes:
-        space: what they may try.
-        starting_points: parameters of the space to begin with.
+        searcher: gives a searcher of Ray Tune, which begins with the models of trials that have ended already.
+        scheduler: of Ray Tune; None if no trial is to be stopped early.
         n_trials: how many, without those of earlier rounds.
         n_epochs: of a trial that is not stopped early.
-        seed: of the search.
-        experience: the trials of earlier rounds.
-        search: "optuna" learns from the trials so far, "random" does not.
-        rule: which trials are stopped early.
+        n_before: trials of earlier rounds.
     """
 
-    space: SearchSpace
-    starting_points: list[dict[str, Any]]
+    searcher: Callable[[Sequence[Mapping[str, Any]]], Any]
+    scheduler: Any
     n_trials: int
     n_epochs: int
-    seed: int
-    experience: Sequence[Experience] = ()
-    search: Algorithm = "optuna"
-    rule: Rule = "asha"
-
-    @property
-    def n_before(self) -> int:
-        """Trials of earlier rounds."""
-        return len(self.experience)
-
-    def searcher(self, ended: Sequence[Mapping[str, Any]]) -> Any:
-        """Suggestions that learn from the earlier trials; the models of trials that have ended come first."""
-        points = [point for point in map(self.space.parameters, ended) if point is not None]
-        return DistinctSuggestions(
-            self.space,
-            metric=METRIC,
-            starting_points=points + [point for point in self.starting_points if point not in points],
-            seed=self.seed + len(points),  # or a random search would draw the models of ended trials first, every time
-            experience=self.experience,
-            search=self.search,
-        )
-
-    def scheduler(self) -> Any:
-        """The rule, which measures new trials against the earlier ones."""
-        return scheduler(self.rule, self.n_epochs, self.experience)
-
-
-@dataclass(frozen=True)
-class FixedStudy:
-    """Trials whose models are known beforehand: a round of a grid, or the runs of finals.
-
-    Attributes:
-        models: configuration values of the trials.
-        n_epochs: of a trial that is not stopped early.
-        n_before: trials of earlier rounds.
-        rule: which trials are stopped early.
-    """
-
-    models: Sequence[dict[str, Any]]
-    n_epochs: int
     n_before: int = 0
-    rule: Rule = "none"
-
-    @property
-    def n_trials(self) -> int:
-        """Of this round."""
-        return len(self.models)
-
-    def searcher(self, ended: Sequence[Mapping[str, Any]] = ()) -> Any:
-        """Gives the models one after the other, those of ended trials like all others."""
-        return ModelList(self.models, first_number=self.n_before + 1)
-
-    def scheduler(self) -> Any:
-        """The rule."""
-        return scheduler(self.rule, self.n_epochs)
 
 
-Runnable = Study | FixedStudy
+def fixed_study(models: Sequence[dict[str, Any]], n_epochs: int, rule: Rule = "none", n_before: int = 0) -> Study:
+    """Trials whose models are known beforehand; those of ended trials come in their place."""
+
+    def searcher(_: Sequence[Mapping[str, Any]]) -> ModelList:
+        return ModelList(models, first_number=n_before + 1)
+
+    return Study(searcher, scheduler(rule, n_epochs), len(models), n_epochs, n_before)
 
 
-def create_study(
-    settings: SearchSettings, space: SearchSpace, n_trials: int, earlier: Sequence[TrialResult]
-) -> Runnable:
-    """What runs the next trials of a search or a grid.
+def create_study(settings: SearchSettings, space: SearchSpace, n_trials: int, earlier: Sequence[TrialResult]) -> Study:
+    """The next trials of a search or a grid.
 
     Args:
         settings: of the search.
         space: of its models.
         n_trials: of the round.
-        earlier: the trials of earlier rounds.
+        earlier: the trials of earlier rounds, from which the searcher learns and with which the scheduler compares.
     """
     if settings.grid is not None:
         models = list_grid_models(space, settings.n_repeats)[len(earlier) : len(earlier) + n_trials]
-        return FixedStudy(models, settings.epochs, len(earlier), settings.rule)
-    experience = [Experience(to_mapping(trial.config), _best_so_far(trial)) for trial in earlier]
-    points = select_starting_points(space, (n_trials + 1) // 2) if settings.seeds is not False and not earlier else []
-    return Study(
-        space,
-        points,
-        n_trials,
-        settings.epochs,
-        settings.seed,
-        experience,
-        search=settings.algorithm,
-        rule=settings.rule,
-    )
+        return fixed_study(models, settings.epochs, settings.rule, len(earlier))
+    first = select_starting_points(space, (n_trials + 1) // 2) if settings.seeds is not False and not earlier else []
 
+    def searcher(ended: Sequence[Mapping[str, Any]]) -> DistinctSuggestions:
+        points = [point for point in map(space.parameters, ended) if point is not None]
+        seed = settings.seed + len(points)  # or a random search would draw the models of ended trials first, every time
+        points += [point for point in first if point not in points]
+        return DistinctSuggestions(space, points, seed, earlier, settings.algorithm)
 
-def _best_so_far(trial: TrialResult) -> list[float]:
-    return list(itertools.accumulate((epoch[EPOCH_METRIC] for epoch in trial.history), max))
+    rule = scheduler(settings.rule, settings.epochs, earlier)
+    return Study(searcher, rule, n_trials, settings.epochs, len(earlier))
 
 
 def run_study(
-    study: Runnable,
+    study: Study,
     data: TrialData,
     resources: TrialResources,
     location: str | Path,
@@ -186,26 +126,21 @@ def run_study(
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(1, min(n_places, study.n_trials)))
     with storage_errors(location):
-        ended = read_last_reports(location)
+        over = read_last_reports(location)
         trainable = ray_tune.with_resources(
-            ray_tune.with_parameters(
-                run_trial,
-                data=data,
-                resources=resources,
-                over={serialize_model(model): report for model, report in ended},
-            ),
+            ray_tune.with_parameters(run_trial, data=data, resources=resources, over=over),
             {"cpu": resources.cpus, "gpu": resources.gpus, "memory": resources.memory},
         )
         resumes = is_resumable(location)
         if not resumes:
             clear(location, but=FINISHED_FOLDER)
-        tuner = _new_tuner(study, trainable, str(location), [model for model, _ in ended])
+        tuner = _new_tuner(study, trainable, str(location), [*map(json.loads, over)])
         if resumes:  # from the file that the new tuner has just written, for Ray's copies of it may be cut off, too
             tuner = ray_tune.Tuner.restore(str(location), trainable=trainable, resume_errored=True)
         return _fit(tuner, time_budget)
 
 
-def _new_tuner(study: Runnable, trainable: Any, location: str, ended: Sequence[Mapping[str, Any]]) -> Any:
+def _new_tuner(study: Study, trainable: Any, location: str, ended: Sequence[Mapping[str, Any]]) -> Any:
     storage, _, name = location.rpartition("/")
     return ray_tune.Tuner(
         trainable,
@@ -213,7 +148,7 @@ def _new_tuner(study: Runnable, trainable: Any, location: str, ended: Sequence[M
             num_samples=study.n_trials,
             reuse_actors=True,
             search_alg=CheckedSearchGenerator(study.searcher(ended)),
-            scheduler=study.scheduler(),
+            scheduler=study.scheduler,
             trial_dirname_creator=trial_folder,
         ),
         run_config=ray_tune.RunConfig(

@@ -19,9 +19,8 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from ray import tune as ray_tune
 from ray.tune.search import SearchGenerator
@@ -29,7 +28,7 @@ from ray.tune.search import SearchGenerator
 from inference.shared.errors import UserError, one_line
 from tune.cluster.storage import list_files, read_files, write_file
 from tune.space.search_space import MODEL
-from tune.trials.trial import EPOCH_METRIC, METRIC, NUMBER, REPORTED, error_file, serialize_model
+from tune.trials.trial import EPOCH_METRIC, METRIC, NUMBER, error_file, serialize_model, without_additions
 
 STATE = "experiment_state-"
 """How the name of a state begins; the start time of the process that wrote it follows."""
@@ -38,6 +37,8 @@ LAYOUT = 2
 """Of our classes that a searcher's state holds: a state of another layout is read, but not resumed."""
 CALLBACKS = "callback-states-"
 FINISHED_FOLDER = "finished"
+Condition = Literal["resumable", "readable", "damaged"]
+"""Of a state: `damaged` if a file is cut off, or of another moment; `readable` if only Ray cannot resume from it."""
 
 
 class CheckedSearchGenerator(SearchGenerator):  # type: ignore[misc]  # Ray is untyped
@@ -62,75 +63,46 @@ def write_manifest(folder: Path, session: str) -> None:
     (folder / f"{MANIFEST}{session}.json").write_text(manifest, encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class _State:
-    """A state of Ray's.
-
-    Attributes:
-        location: of its main file.
-        files: the contents of all its files by name.
-    """
-
-    location: str
-    files: Mapping[str, bytes]
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """What the manifest says; nothing without one."""
-        manifests = (json.loads(content) for name, content in self.files.items() if name.startswith(MANIFEST))
-        return next(manifests, {})
-
-    @property
-    def is_consistent(self) -> bool:
-        """Whether the files are those of the manifest."""
-        try:
-            digests = self.manifest["sha256"]
-            json.loads(self.files[PurePosixPath(self.location).name])  # manifests of earlier versions do not name it
-            return all(hashlib.sha256(self.files[name]).hexdigest() == digest for name, digest in digests.items())
-        except (ValueError, KeyError):
-            return False
-
-    @property
-    def trials(self) -> list[Any]:
-        """The trials in it, as Ray writes them."""
-        trials: list[Any] = json.loads(self.files[PurePosixPath(self.location).name])["trial_data"]
-        return trials
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether no file is cut off: each is JSON, or ends as pickled objects do."""
-        return all(content.endswith(b".") or _is_json(content) for content in self.files.values())
-
-
 def newest_state(location: str | Path) -> str | None:
-    """The location of the newest consistent state of an experiment; None without one."""
-    return next((state.location for state in _read_states(location) if state.is_consistent), None)
+    """The location of the newest whole state of an experiment; None without one."""
+    return next((state for state, condition in _read_states(location) if condition != "damaged"), None)
 
 
 def is_resumable(location: str | Path) -> bool:
     """Whether Ray can resume from the newest state, which is the one that it takes."""
-    state = next(_read_states(location), None)
-    if state is None or not (state.is_consistent and state.is_whole):
-        return False
-    return state.manifest.get("layout") == LAYOUT and bool(state.trials)
+    return _newest_condition(location) == "resumable"
 
 
-def _read_states(location: str | Path) -> Iterator[_State]:
-    """The states of an experiment, the newest first."""
+def _newest_condition(location: str | Path) -> Condition | None:
+    return next((condition for _, condition in _read_states(location)), None)
+
+
+def _read_states(location: str | Path) -> Iterator[tuple[str, Condition]]:
+    """The locations of an experiment's states, the newest first, and what each is good for."""
     names = sorted((name for name in list_files(location) if name.startswith(STATE)), reverse=True)
     for name in names:
         session = PurePosixPath(name).stem.removeprefix(STATE)
-        files = read_files(location, f"*-{session}.*")
-        whole = {name: content for name, content in files.items() if not name.startswith(".")}  # Ray's temporary ones
-        yield _State(f"{location}/{name}", whole)
+        yield f"{location}/{name}", _judge(name, session, read_files(location, f"*-{session}.*"))
 
 
-def _is_json(content: bytes) -> bool:
+def _judge(name: str, session: str, files: Mapping[str, bytes]) -> Condition:
+    """What a state is good for.
+
+    Args:
+        name: of its main file.
+        session: with which the names of its files end.
+        files: the contents of all its files by name.
+    """
     try:
-        json.loads(content)
-    except ValueError:
-        return False
-    return True
+        manifest = json.loads(files[f"{MANIFEST}{session}.json"])
+        trials = json.loads(files[name])["trial_data"]  # manifests of earlier versions do not name this file
+        of_one_moment = all(hashlib.sha256(files[part]).hexdigest() == sha for part, sha in manifest["sha256"].items())
+    except (ValueError, KeyError):
+        return "damaged"
+    callbacks = files.get(f"{CALLBACKS}{session}.pkl", b".")
+    if not (of_one_moment and callbacks.endswith(b".")):  # the last byte of pickled objects
+        return "damaged"
+    return "resumable" if trials and manifest.get("layout") == LAYOUT else "readable"
 
 
 @contextmanager
@@ -142,8 +114,7 @@ def storage_errors(location: str | Path) -> Iterator[None]:
     """
     try:
         yield
-        state = next(_read_states(location), None)
-        if state is not None and not (state.is_consistent and state.is_whole):
+        if _newest_condition(location) == "damaged":
             raise EOFError("Ray's last state of the search is incomplete")
     except (OSError, EOFError) as error:  # Ray raises the latter where it reads a file that is cut off
         raise UserError(
@@ -163,7 +134,7 @@ class FinishedTrials(ray_tune.Callback):  # type: ignore[misc]  # Ray is untyped
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Write the note, and the traceback of a plug-in to where Ray writes those of other errors."""
-        report = {name: trial.last_result[name] for name in REPORTED if name in trial.last_result}
+        report = without_additions(trial.last_result)
         if report.get("traceback"):
             write_file(error_file(self._location, trial), report["traceback"])
         note = {"trial_id": trial.trial_id, "number": trial.config[NUMBER], "model": trial.config[MODEL]}
@@ -175,11 +146,10 @@ def read_finished(location: str | Path) -> list[dict[str, Any]]:
     return [json.loads(text) for text in read_files(f"{location}/{FINISHED_FOLDER}", "*.json").values()]
 
 
-def read_last_reports(location: str | Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every model of an experiment whose trial is finished, with its last report, in the order of the trials."""
+def read_last_reports(location: str | Path) -> dict[str, dict[str, Any]]:
+    """The last report of every finished trial of an experiment, by its serialized model, in the order of the trials."""
     notes = sorted(read_finished(location), key=lambda note: note.get("number", 0))
-    by_model = {serialize_model(note["model"]): note for note in notes}
-    return [(note["model"], note["report"]) for note in by_model.values()]
+    return {serialize_model(note["model"]): note["report"] for note in notes}
 
 
 class CheckpointSweeper(ray_tune.Callback):  # type: ignore[misc]  # Ray is untyped

@@ -67,23 +67,18 @@ def read_trials(location: str | Path) -> list[TrialResult]:
         UserError: the location cannot be reached.
     """
     try:
-        return _read_trials(location)
+        state = newest_state(location)
+        if state is None:
+            return []
+        analysis = ray_tune.ExperimentAnalysis(state)
+        for trial in analysis.trials:
+            trial.run_metadata.pickled_error_filename = None  # a full disk may have cut it off; error.txt says the same
+        pairs = zip(analysis.trials, ray_tune.ResultGrid(analysis), strict=True)
+        return sorted((_trial_result(location, trial, result) for trial, result in pairs), key=lambda row: row.number)
     except OSError as error:
         raise UserError(
             f"cannot read the trials in {location}: {one_line(error)}; make it readable and run the same command again"
         ) from error
-
-
-def _read_trials(location: str | Path) -> list[TrialResult]:
-    state = newest_state(location)
-    if state is None:
-        return []
-    analysis = ray_tune.ExperimentAnalysis(state)
-    for trial in analysis.trials:
-        trial.run_metadata.pickled_error_filename = None  # a full disk may have cut it off; error.txt says the same
-    grid = ray_tune.ResultGrid(analysis)
-    pairs = zip(analysis.trials, grid, strict=True)
-    return sorted((_trial_result(location, trial, result) for trial, result in pairs), key=lambda row: row.number)
 
 
 def _trial_result(location: str | Path, trial: Any, result: Any) -> TrialResult:

@@ -1,5 +1,6 @@
 """Which trials are stopped early: those that fall behind what others reached after the same number of epochs."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +9,11 @@ from typing import Any
 from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule
 
 from tune.settings import Rule
-from tune.trials.searchers import Experience
-from tune.trials.trial import METRIC
+from tune.trials.results import TrialResult
+from tune.trials.trial import EPOCH_METRIC, METRIC
 
 REDUCTION_FACTOR = 3
-"""Of the trials that get as far as 1, 3, 9 … epochs, about one in three goes on."""
+"""Of the trials that get as far as 1, 3, 9 … epochs, about one in three continues."""
 FEWEST_FOR_MEDIAN = 3
 """Trials to compare with; the median of fewer says little."""
 
@@ -24,14 +25,14 @@ class _EarlierTrial:
     trial_id: str
 
 
-def scheduler(rule: Rule, n_epochs: int, experience: Sequence[Experience] = ()) -> Any:
+def scheduler(rule: Rule, n_epochs: int, earlier: Sequence[TrialResult] = ()) -> Any:
     """A scheduler of Ray Tune; None if no trial is to be stopped.
 
     Args:
-        rule: "asha": after 1, 3, 9 … epochs about one in three trials goes on; "median": a trial is stopped when its
+        rule: "asha": after 1, 3, 9 … epochs about one in three trials continues; "median": a trial is stopped when its
             best is below the median of the others' means up to that epoch.
         n_epochs: of a trial that is not stopped.
-        experience: trials of earlier rounds, with which new ones are compared.
+        earlier: trials of earlier rounds, with which new ones are compared.
     """
     if rule == "none":
         return None
@@ -54,10 +55,11 @@ def scheduler(rule: Rule, n_epochs: int, experience: Sequence[Experience] = ()) 
             grace_period=1,
             reduction_factor=REDUCTION_FACTOR,
         )
-    for number, trial in enumerate(experience):
-        earlier = _EarlierTrial(f"earlier-{number}")
-        made.on_trial_add(None, earlier)
-        for epoch, value in enumerate(trial.values, start=1):
-            made.on_trial_result(None, earlier, {"epoch": epoch, METRIC: value})
-        made.on_trial_remove(None, earlier)
+    for result in earlier:
+        trial = _EarlierTrial(f"earlier-{result.number}")
+        made.on_trial_add(None, trial)
+        best_so_far = itertools.accumulate((epoch[EPOCH_METRIC] for epoch in result.history), max)
+        for epoch, value in enumerate(best_so_far, start=1):
+            made.on_trial_result(None, trial, {"epoch": epoch, METRIC: value})
+        made.on_trial_remove(None, trial)
     return made

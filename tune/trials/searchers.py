@@ -10,7 +10,6 @@ More trials for a finished search learn from the earlier ones: these are added t
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +20,15 @@ from optuna.trial import FixedTrial, FrozenTrial, create_trial
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
+from gru4rec.config.train_config import TrainConfig, to_mapping
 from tune.settings import Algorithm
 from tune.space.search_space import MODEL, SearchSpace, model_key
-from tune.trials.trial import NUMBER
+from tune.trials.results import TrialResult
+from tune.trials.trial import METRIC, NUMBER
 
 STUDY = "search"
 REPEATS_BY_TPE = 10
 REPEATS_AT_RANDOM = 200
-
-
-@dataclass(frozen=True)
-class Experience:
-    """A trial that an earlier round of the search ran.
-
-    Attributes:
-        model: its configuration values.
-        values: its best metric so far after each epoch; empty if it finished none.
-    """
-
-    model: Mapping[str, Any]
-    values: Sequence[float]
 
 
 class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
@@ -49,30 +36,27 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
 
     Args:
         space: to search.
-        metric: the key of a trial's reports to maximise.
         starting_points: parameters to begin with.
         seed: of the search.
-        experience: earlier trials; their models are not suggested again.
+        earlier: trials of earlier rounds; their models are not suggested again.
         search: "optuna" for its TPE, "random" for suggestions that do not depend on the trials so far.
     """
 
     def __init__(
         self,
         space: SearchSpace,
-        *,
-        metric: str,
         starting_points: list[dict[str, Any]],
         seed: int,
-        experience: Sequence[Experience] = (),
+        earlier: Sequence[TrialResult] = (),
         search: Algorithm = "optuna",
     ):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         # other random choices than in the earlier rounds; Optuna's seeds have 32 bits, ours 63
-        sampler_seed = (seed + len(experience)) % ((1 << 32) - 1)
+        sampler_seed = (seed + len(earlier)) % ((1 << 32) - 1)
         storage = InMemoryStorage()
         super().__init__(
             space=space,
-            metric=metric,
+            metric=METRIC,
             mode="max",
             points_to_evaluate=starting_points,
             sampler=(TPESampler if search == "optuna" else RandomSampler)(seed=sampler_seed),
@@ -80,16 +64,16 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
             storage=storage,
         )
         self._models = space
-        self._seen = {model_key(trial.model) for trial in experience}
+        self._seen = {model_key(to_mapping(trial.config)) for trial in earlier}
         self._attempts: dict[str, str] = {}  # the id under which Ray's searcher knows a trial
         self._study = optuna.load_study(study_name=STUDY, storage=storage)
         self._random_study = optuna.create_study(sampler=RandomSampler(seed=sampler_seed + 1))
-        for trial in experience:
-            known = to_optuna_trial(space, from_mapping(trial.model), trial.values[-1]) if trial.values else None
+        for trial in earlier:
+            known = to_optuna_trial(space, trial.config, trial.mrr) if trial.history else None
             if known is not None:
                 self._study.add_trial(known)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration: its number, its model and the parameters that led there."""
         for attempt in range(REPEATS_BY_TPE + REPEATS_AT_RANDOM):
             if attempt >= REPEATS_BY_TPE:
@@ -103,8 +87,7 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
                 self._seen.add(key)
                 return {NUMBER: len(self._seen), **copy.deepcopy(suggested)}
             super().on_trial_complete(self._attempts[trial_id], error=True)  # withdrawn: TPE ignores failed trials
-        finished: str = Searcher.FINISHED
-        return finished
+        return Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Ignored: Optuna would only use an epoch to stop trials, and accepts none twice from one that is resumed."""
@@ -128,12 +111,11 @@ class ModelList(Searcher):  # type: ignore[misc]  # Ray is untyped
         self._first_number = first_number
         self._n_suggested = 0
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration: its number and its model."""
         place = self._n_suggested
         if place == len(self._models):
-            finished: str = Searcher.FINISHED
-            return finished
+            return Searcher.FINISHED
         self._n_suggested += 1
         return {NUMBER: self._first_number + place, MODEL: dict(self._models[place])}
 

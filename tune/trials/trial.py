@@ -45,30 +45,6 @@ EPOCH_METRIC = "epoch_mrr@20"
 HISTORY = "history"
 """Key of all epochs so far, as JSON text."""
 HISTORY_FILE = "history.json"
-_OF_AN_EPOCH = (
-    "epoch",
-    EPOCH_METRIC,
-    "epoch_recall@20",
-    "loss",
-    "events_per_second",
-    "epoch_seconds",
-    "memory_mib",
-)
-REPORTED = (
-    METRIC,
-    "recall@20",
-    "best_epoch",
-    "seconds",
-    "peak_memory_mib",
-    "outcome",
-    "error",
-    "traceback",
-    HISTORY,
-    "diverged_epoch",
-    "diverged_step",
-    *_OF_AN_EPOCH,
-)
-"""What a trial reports, without what Ray adds."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +89,7 @@ def run_trial(
         checkpoint = ray_tune.get_checkpoint()
         if checkpoint is not None:
             with checkpoint.as_directory() as folder:
-                history = read_history(Path(folder))
+                history = json.loads((Path(folder) / HISTORY_FILE).read_text(encoding="utf-8"))
                 load_training_state(Path(folder), trainer)
         while trainer.epoch < settings.n_epochs:
             began = time.perf_counter()
@@ -175,6 +151,12 @@ def summary(history: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def without_additions(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trial reported last, without what Ray adds to it."""
+    names = (*summary(json.loads(result.get(HISTORY, "[]"))), "traceback", "diverged_epoch", "diverged_step")
+    return {name: result[name] for name in names if name in result}
+
+
 def _final_report(history: list[dict[str, Any]], began: float, outcome: str, error: str) -> dict[str, Any]:
     """The report of a trial that ended within an epoch, whose time counts, too."""
     report = summary(history)
@@ -196,12 +178,6 @@ def _run_epoch(trainer: Trainer, valid: Sessions, device: str) -> dict[str, Any]
         "epoch_seconds": time.perf_counter() - began,
         "memory_mib": _peak_memory(device),
     }
-
-
-def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The epochs before a checkpoint."""
-    history: list[dict[str, Any]] = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
-    return history
 
 
 def _release_memory() -> None:

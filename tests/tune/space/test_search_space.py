@@ -1,5 +1,7 @@
 """The search space: what it holds, what it never holds twice, and how it is narrowed."""
 
+from pathlib import Path
+
 import optuna
 import pytest
 
@@ -9,12 +11,13 @@ from gru4rec.config.train_config import TrainConfig, from_mapping, merge
 from gru4rec.training.trainer import Trainer
 from inference.shared.errors import UserError
 from tests.support.small_logs import log_of, markov_sessions
+from tune.settings import SearchSettings
 from tune.space.builder import build_space
 from tune.space.dimensions import choice, ladder, read_dimension, span
 from tune.space.flags import SpaceFlags
 from tune.space.published import PUBLISHED, select_starting_points
 from tune.space.search_space import MODEL, model_key
-from tune.studies.study import Study
+from tune.studies.study import create_study
 from tune.trials.searchers import NUMBER, DistinctSuggestions
 
 pytestmark = pytest.mark.usefixtures("plugged_in")
@@ -313,15 +316,21 @@ def small_space():
 
 
 def test_no_model_is_suggested_twice_and_an_exhausted_space_ends_the_search():
-    searcher = DistinctSuggestions(small_space(), metric="mrr@20", starting_points=[], seed=1)
+    searcher = DistinctSuggestions(small_space(), starting_points=[], seed=1)
     suggested = [searcher.suggest(f"trial-{place}") for place in range(5)]
     assert suggested[4] == "FINISHED"
     assert len({model_key(trial[MODEL]) for trial in suggested[:4]}) == 4
     assert [trial[NUMBER] for trial in suggested[:4]] == [1, 2, 3, 4]
 
 
+def study_of(n_trials, **settings):
+    return create_study(
+        SearchSettings(train=Path("log"), out=Path("out"), epochs=3, seed=1, **settings), space_of(), n_trials, []
+    )
+
+
 def test_a_round_that_starts_again_suggests_the_models_of_ended_trials_first():
-    study = Study(space_of(), select_starting_points(space_of(), 2), n_trials=20, n_epochs=3, seed=1)
+    study = study_of(n_trials=3)
     searcher = study.searcher([])
     models = [searcher.suggest(f"trial-{place}")[MODEL] for place in range(15)]
     ended = [models[14], models[0], models[7]]
@@ -332,7 +341,7 @@ def test_a_round_that_starts_again_suggests_the_models_of_ended_trials_first():
 
 
 def test_a_random_round_that_starts_again_does_not_draw_the_models_of_ended_trials():
-    study = Study(space_of(), [], n_trials=250, n_epochs=3, seed=1, search="random")
+    study = study_of(n_trials=250, seeds=False, search="random")
     searcher = study.searcher([])
     ended = [searcher.suggest(f"trial-{place}")[MODEL] for place in range(230)]  # more than it would try in vain
     again = study.searcher(ended)
@@ -342,13 +351,13 @@ def test_a_random_round_that_starts_again_does_not_draw_the_models_of_ended_tria
 
 
 def test_a_seed_of_more_bits_than_optuna_takes_is_a_seed():
-    searcher = DistinctSuggestions(small_space(), metric="mrr@20", starting_points=[], seed=(1 << 63) - 1)
+    searcher = DistinctSuggestions(small_space(), starting_points=[], seed=(1 << 63) - 1)
     assert searcher.suggest("trial-0")[NUMBER] == 1
 
 
 def test_a_random_search_does_not_depend_on_what_came_of_its_trials():
     def suggested(search, quality):
-        searcher = DistinctSuggestions(space_of(), metric="mrr@20", starting_points=[], seed=1, search=search)
+        searcher = DistinctSuggestions(space_of(), starting_points=[], seed=1, search=search)
         models = []
         for place in range(25):
             models.append(searcher.suggest(f"trial-{place}")[MODEL])
@@ -361,6 +370,6 @@ def test_a_random_search_does_not_depend_on_what_came_of_its_trials():
 
 def test_published_parameters_are_suggested_first():
     space = space_of()
-    searcher = DistinctSuggestions(space, metric="mrr@20", starting_points=select_starting_points(space, 2), seed=1)
+    searcher = DistinctSuggestions(space, starting_points=select_starting_points(space, 2), seed=1)
     layers = [searcher.suggest(f"trial-{place}")[MODEL]["layers"] for place in range(2)]
     assert layers == [[224], [100]]  # retailrocket, rsc15

@@ -2,10 +2,10 @@
 
 import pytest
 
+from tests.tune.studies.test_finals import run_with
 from tune.trials.schedulers import scheduler
-from tune.trials.searchers import Experience
 
-EARLIER = [Experience({}, curve) for curve in ([0.2, 0.3, 0.4], [0.3, 0.4, 0.5], [0.4, 0.5, 0.6])]
+EARLIER = [run_with(number, *curve) for number, curve in enumerate(([0.2, 0.3, 0.4], [0.3, 0.4, 0.5], [0.4, 0.5, 0.6]))]
 
 
 class Trial:
@@ -14,8 +14,8 @@ class Trial:
     trial_id = "new"
 
 
-def decisions(rule, curve, experience=EARLIER):
-    made, trial = scheduler(rule, 3, experience), Trial()
+def decisions(rule, curve, earlier=EARLIER):
+    made, trial = scheduler(rule, 3, earlier), Trial()
     made.on_trial_add(None, trial)
     return [
         made.on_trial_result(None, trial, {"epoch": epoch, "mrr@20": best}) for epoch, best in enumerate(curve, start=1)

@@ -17,8 +17,9 @@ from gru4rec.training import run as training
 from tests.support.ray_fixture import PLUGIN
 from tests.support.small_logs import log_of, markov_sessions
 from tune.cluster.cluster import TrialResources
+from tune.settings import SearchSettings
 from tune.space.builder import build_space
-from tune.studies.study import Study, run_study
+from tune.studies.study import create_study, run_study
 from tune.trials.results import read_trials
 from tune.trials.trial import TrialData, summary
 
@@ -48,7 +49,8 @@ def study_of(n_trials=1, n_epochs=3, **narrowed):
     if narrowed.get("loss", "bpr-max") == "bpr-max":
         fixed |= {"bpreg": "0.5", "elu_param": "0.5"}
     space = build_space({**fixed, **narrowed}, n_epochs=n_epochs, seed=5, plugins=(PLUGIN,))
-    return Study(space, [], n_trials, n_epochs, seed=5)
+    settings = SearchSettings(train=Path("log"), out=Path("out"), epochs=n_epochs, seed=5, seeds=False)
+    return create_study(settings, space, n_trials, [])
 
 
 def run(study, data, folder):
