@@ -22,7 +22,7 @@ from tune.cluster.cluster import Cluster, TrialResources, check_gpus, connect, c
 from tune.cluster.memory_fit import forecast_largest, plan_resources
 from tune.cluster.node_check import check_nodes, place_marker
 from tune.cluster.storage import new_location
-from tune.outcome.folder import Identity, Round, SearchFolder, SearchState, lock_folder, round_name
+from tune.outcome import folder
 from tune.outcome.leaderboard import write_results
 from tune.outcome.overhead import measure_overhead
 from tune.outcome.report import write_report
@@ -52,7 +52,7 @@ class Outcome:
     """
 
     ending: Ending
-    state: SearchState
+    state: folder.SearchState
     trials: Sequence[TrialResult]
     finalists: Sequence[Finalist]
     test: Mapping[str, Any] = field(default_factory=dict)
@@ -83,7 +83,6 @@ class Search:
         space: of the models.
         n_trials: planned, those of earlier calls included.
         data: that the search reads.
-        folder: where everything is kept.
         state: content of search.json.
     """
 
@@ -91,13 +90,16 @@ class Search:
     space: SearchSpace
     n_trials: int
     data: SearchData
-    folder: SearchFolder
-    state: SearchState
+    state: folder.SearchState
 
     def update(self, **changes: Any) -> None:
         """Change the state, on disk too."""
         self.state = replace(self.state, **changes)
-        self.folder.write(self.state)
+        folder.write_state(self.settings.out, self.state)
+
+    def location(self, experiment: str) -> str:
+        """Where Ray saves an experiment: the trials of a round, or the runs of finals."""
+        return f"{self.state.storage or (self.settings.out / folder.TRIALS_FOLDER).absolute()}/{experiment}"
 
     def trials(self, n_rounds: int | None = None) -> list[TrialResult]:
         """The trials of the first rounds, or of all.
@@ -107,7 +109,7 @@ class Search:
         """
         trials: list[TrialResult] = []
         for number, part in enumerate(self.state.rounds[:n_rounds], start=1):
-            location = self.folder.location(self.state, round_name(number))
+            location = self.location(folder.round_name(number))
             found = read_trials(location)
             if part.complete and not found and newest_state(location) is None:
                 raise UserError(
@@ -118,7 +120,7 @@ class Search:
 
     def finals(self) -> Finals:
         """The finals of the settings, those of earlier calls included; empty without --finalists."""
-        known = [run for name in self.state.finals for run in read_trials(self.folder.location(self.state, name))]
+        known = [run for name in self.state.finals for run in read_trials(self.location(name))]
         return Finals.of(self.trials(), self.settings.finalists, self.settings.n_repeats, known)
 
 
@@ -129,8 +131,8 @@ def run_search(settings: SearchSettings) -> Outcome:
         UserError: the settings or the input are wrong, the folder holds another search, or no trial finished an epoch.
     """
     space = read_settings(settings)
-    with lock_folder(settings.out) as folder:
-        search = prepare(settings, space, folder)
+    with folder.lock_folder(settings.out):
+        search = prepare(settings, space)
         ending = run(search)
         outcome = choose(search, ending)
         if ending == "interrupted":
@@ -154,21 +156,20 @@ def read_settings(settings: SearchSettings) -> SearchSpace:
     return space
 
 
-def prepare(settings: SearchSettings, space: SearchSpace, folder: SearchFolder) -> Search:
+def prepare(settings: SearchSettings, space: SearchSpace) -> Search:
     """Stage 1: read the data, and the state of the search in the folder, which has to be the same search."""
-    state = folder.read()
+    state = folder.read_state(settings.out)
     if state is not None and not settings.resume:
         raise UserError(f"{settings.out} holds a search already; resume it (--resume) or choose another folder")
     data = read_search_data(settings.train, settings.valid, settings.test, settings.columns)
     grid = settings.grid_keys
     method: dict[str, Any] = {"search": settings.algorithm} if grid is None else {"grid": sorted(grid)}
-    identity = Identity.of(space, {**method, "scheduler": settings.rule}, data.sha256)
+    identity = folder.Identity(data.sha256, space.as_plain(), {**method, "scheduler": settings.rule})
     n_trials = (settings.trials or 20) if grid is None else len(list_grid_models(space, settings.n_repeats))
     if state is None:
-        state = SearchState(identity, storage=new_location(settings.storage) if settings.storage else "")
+        state = folder.SearchState(identity, storage=new_location(settings.storage) if settings.storage else "")
     else:
-        folder.check_same(state.identity, identity)
-        folder.check_same_storage(state, settings.storage)
+        folder.check_same(settings.out, state, identity, settings.storage)
         if n_trials < state.n_trials:
             raise UserError(f"the search in {settings.out} has {state.n_trials} trials; give that many, or more")
     train = data.trial.train
@@ -176,13 +177,13 @@ def prepare(settings: SearchSettings, space: SearchSpace, folder: SearchFolder) 
         f"{settings.train}: {train.sessions.n_clicks:,} clicks, {train.sessions.n_sessions:,} sessions, "
         f"{len(train.vocabulary):,} items to train on; {data.trial.valid.n_pairs:,} events to validate"
     )
-    return Search(settings, space, n_trials, data, folder, state)
+    return Search(settings, space, n_trials, data, state)
 
 
 def run(search: Search) -> Ending:
     """Stage 2: run the trials and finals that are missing."""
     settings, added = search.settings, search.n_trials - search.state.n_trials
-    rounds = (*search.state.rounds, Round(added)) if added else search.state.rounds
+    rounds = [*search.state.rounds, *([folder.Round(added)] if added else [])]
     if not added and search.state.trials_complete and not search.finals().missing:
         return "complete"
     began = time.time()
@@ -192,7 +193,7 @@ def run(search: Search) -> Ending:
         with place_marker(search.state.storage or str(settings.out.absolute())) as (marker, token):
             if cluster.address or settings.plugins:
                 check_nodes(marker, token, settings.plugins)
-        search.update(rounds=rounds, threads=resources.cpus)
+        search.update(rounds=tuple(rounds), threads=resources.cpus)
         print_status(
             f"{search.n_trials} trials of up to {settings.epochs} epochs, each on {resources.cpus} CPU"
             + (f" and {resources.gpus:g} GPU" if resources.gpus else "")
@@ -201,7 +202,7 @@ def run(search: Search) -> Ending:
 
         def run_one(study: Study, experiment: str) -> Ending:
             nonlocal began
-            location = search.folder.location(search.state, experiment)
+            location = search.location(experiment)
             before = read_trials(location)
             left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
             ending = run_study(study, search.data.trial, resources, location, left, n_places)
@@ -215,11 +216,12 @@ def run(search: Search) -> Ending:
             if part.complete:
                 continue
             study = create_study(settings, search.space, part.n_trials, search.trials(number - 1))
-            ending = run_one(study, round_name(number))
+            ending = run_one(study, folder.round_name(number))
             if ending != "complete":
                 return ending
-            search.update(rounds=search.state.with_round_complete(number).rounds)
-            not_run = part.n_trials - len(read_trials(search.folder.location(search.state, round_name(number))))
+            rounds[number - 1] = replace(part, complete=True)
+            search.update(rounds=tuple(rounds))
+            not_run = part.n_trials - len(read_trials(search.location(folder.round_name(number))))
             if not_run:
                 print_status(f"the search space holds no more models: {not_run} of {part.n_trials} trials were not run")
         finals = search.finals()
@@ -236,16 +238,13 @@ def run(search: Search) -> Ending:
 
 
 def _resources(search: Search, cluster: Cluster) -> TrialResources:
-    """What each trial gets; tells the user where memory limits how many run at once."""
+    """What each trial gets."""
     settings = search.settings
     limits: dict[str, Any] = {"gpus": settings.gpus_per_trial, "cpus": settings.cpus_per_trial}
     on_gpu_here = cluster.address is None and trial_resources(cluster, **limits, n_trials=1).gpus > 0
     expected = forecast_largest(search.space, search.data.trial.train, "cuda" if on_gpu_here else "cpu")
     free_gpu = free_memory(expected.device) if on_gpu_here else None
-    plan = plan_resources(cluster, expected, **limits, n_trials=search.n_trials, free_gpu=free_gpu)
-    if plan.note:
-        print_status(plan.note)
-    return plan.resources
+    return plan_resources(cluster, expected, **limits, n_trials=search.n_trials, free_gpu=free_gpu)
 
 
 def choose(search: Search, ending: Ending) -> Outcome:

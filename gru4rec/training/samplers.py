@@ -226,7 +226,7 @@ def _describe_array(value: object) -> str:
     return type(value).__name__
 
 
-register_sampler("popularity", search_ranges={"sample_alpha": (0.0, 1.0)})(PopularitySampler)
+register_sampler("popularity")(PopularitySampler)
 register_sampler("full")(FullSampler)
 
 

@@ -31,7 +31,7 @@ from inference.model.recommender import Recommender
 from inference.shared.errors import UserError
 from inference.streaming.states import SessionStates
 from tests.support.tiny_models import random_weights, save_model
-from tune.outcome.folder import Identity, Round, SearchFolder, SearchState
+from tune.outcome.folder import Identity, Round, SearchState, read_state, write_state
 from tune.space.builder import build_space
 from tune.space.dimensions import choice, read_dimension, span
 
@@ -198,7 +198,7 @@ def folder(tmp_path_factory):
         assert main(["prepare", str(folder / "log.parquet"), "--out", str(folder / "data")]) == 0
     train(read_training_log(folder / "data"), QUICK, directory=folder / "model")
     state = SearchState(Identity("abc", {"a": 1}, {"b": 2}, {"torch": "1"}), (Round(3, True),))
-    SearchFolder(folder).write(state)
+    write_state(folder, state)
     return folder
 
 
@@ -247,7 +247,7 @@ def test_a_damaged_model_goes_on_or_one_line(folder, name, damage):
 @given(damage=DAMAGE)
 @example(damage=[("insert", 0, 1, b"[" * 3000)])
 def test_a_damaged_state_of_a_search_is_read_or_one_line(folder, damage):
-    read_damaged(folder / "search.json", damage, SearchFolder(folder).read)
+    read_damaged(folder / "search.json", damage, lambda: read_state(folder))
 
 
 SESSIONS = [

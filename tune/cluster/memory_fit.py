@@ -5,9 +5,10 @@ one. Ray reserves it on the node that runs the trial.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from gru4rec.commands.terminal import print_status
 from gru4rec.config.train_config import TrainConfig, from_mapping
 from gru4rec.data.sessions import EncodedLog
 from gru4rec.model.device import choose_device
@@ -19,19 +20,6 @@ from tune.space.search_space import SearchSpace
 
 _TAKE_MORE = ("cosine", "adamw")
 """Scores that need a second copy of the table, and the optimiser that always has two numbers per parameter."""
-
-
-@dataclass(frozen=True)
-class ResourcePlan:
-    """What trials get so that they fit.
-
-    Attributes:
-        resources: of each.
-        note: how memory limits them, for the user; empty if it does not.
-    """
-
-    resources: TrialResources
-    note: str
 
 
 def forecast_largest(space: SearchSpace, log: EncodedLog, device: str) -> Forecast:
@@ -66,8 +54,8 @@ def _size(value: Any) -> float:
 
 def plan_resources(
     cluster: Cluster, expected: Forecast, *, gpus: str, cpus: int | None, n_trials: int, free_gpu: int | None = None
-) -> ResourcePlan:
-    """What each trial gets; if memory allows only a few at once, these share all processors.
+) -> TrialResources:
+    """What each trial gets; if memory allows only a few at once, these share all processors, and the user is told.
 
     Args:
         cluster: where they run.
@@ -92,13 +80,13 @@ def plan_resources(
         plan = replace(plan, gpus=max(wanted.gpus, int(10_000 / fit) / 10_000))  # Ray counts ten-thousandths
     before, at_once = count_concurrent(cluster, wanted), count_concurrent(cluster, plan)
     if at_once >= min(before, n_trials):
-        return ResourcePlan(plan, "")
+        return plan
     shared = trial_resources(cluster, gpus=f"{plan.gpus:g}", cpus=cpus, n_trials=at_once)
-    return ResourcePlan(
-        replace(plan, cpus=shared.cpus),
+    print_status(
         f"memory: a trial may take {_gib(max(host, expected.needed))}, so {at_once} run at once "
-        f"instead of {min(before, n_trials)}",
+        f"instead of {min(before, n_trials)}"
     )
+    return replace(plan, cpus=shared.cpus)
 
 
 def _too_large(expected: Forecast, found: str) -> UserError:

@@ -9,12 +9,11 @@ import importlib
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from gru4rec.commands.terminal import print_status
 from inference.shared.errors import UserError, one_line
-from tune.cluster.storage import filesystem_of
+from tune.cluster.storage import filesystem_of, write_file
 
 MARKER = ".marker"
 """Always the same name, so the marker of a killed search is replaced; its content differs."""
@@ -26,21 +25,6 @@ SECONDS_BEFORE_NOTICE = 20
 """Until the user reads what the search waits for."""
 
 
-@dataclass(frozen=True)
-class NodeAnswer:
-    """What a node found.
-
-    Attributes:
-        node: its address.
-        sees_storage: whether it can read the marker in the search's storage.
-        missing: why a module could not be imported; empty if all could.
-    """
-
-    node: str
-    sees_storage: bool
-    missing: str
-
-
 @contextmanager
 def place_marker(storage: str) -> Iterator[tuple[str, str]]:
     """Write a file to a storage until the end of the block; yields its location and its content.
@@ -49,25 +33,18 @@ def place_marker(storage: str) -> Iterator[tuple[str, str]]:
         storage: path or URI of the folder for the trials.
 
     Raises:
-        UserError: it cannot be written to, or does not return what was written.
+        UserError: it cannot be written to.
     """
-    filesystem, path = filesystem_of(storage)
-    token = secrets.token_hex(8)
-    marker = f"{path}/{MARKER}"
+    token, marker = secrets.token_hex(8), f"{storage}/{MARKER}"
+    filesystem, path = filesystem_of(marker)
     try:
-        filesystem.create_dir(path)
-        with filesystem.open_output_stream(marker) as file:
-            file.write(token.encode())
-        with filesystem.open_input_stream(marker) as file:
-            same = file.readall() == token.encode()
+        write_file(marker, token)
     except (OSError, ValueError) as error:
         raise UserError(f"storage: cannot write to {storage}: {one_line(error)}") from None
-    if not same:
-        raise UserError(f"storage: {storage} does not return what is written to it; choose another one")
     try:
-        yield f"{storage}/{MARKER}", token
+        yield marker, token
     finally:
-        filesystem.delete_file(marker)
+        filesystem.delete_file(path)
 
 
 def check_nodes(marker: str, token: str, plugins: Sequence[str]) -> None:
@@ -108,22 +85,27 @@ def check_nodes(marker: str, token: str, plugins: Sequence[str]) -> None:
             f"address: a node of the cluster could not be checked: {one_line(error)}; see `ray status`"
         ) from None
     storage = marker.rpartition("/")[0]
-    check_answers([NodeAnswer(name, *answer) for name, answer in zip(names, answers, strict=True)], storage)
+    check_answers([(name, *answer) for name, answer in zip(names, answers, strict=True)], storage)
 
 
-def check_answers(answers: Sequence[NodeAnswer], storage: str) -> None:
+def check_answers(answers: Sequence[tuple[str, bool, str]], storage: str) -> None:
     """Fail if a node cannot run trials.
+
+    Args:
+        answers: of every node: its address, whether it can read the marker in the search's storage, and why it could
+            not import a module, empty if it could import all.
+        storage: for the message.
 
     Raises:
         UserError: names the node, and what to do.
     """
-    for answer in answers:
-        if answer.missing:
+    for node, _, missing in answers:
+        if missing:
             raise UserError(
-                f"node {answer.node} cannot run trials: {answer.missing}; install it there, or add it to the job's "
+                f"node {node} cannot run trials: {missing}; install it there, or add it to the job's "
                 "runtime environment"
             )
-    blind = [answer.node for answer in answers if not answer.sees_storage]
+    blind = [node for node, sees_storage, _ in answers if not sees_storage]
     if blind:
         raise UserError(
             f"storage: {len(blind)} of {len(answers)} nodes (first {blind[0]}) do not see {storage}, where trials save "

@@ -14,9 +14,10 @@ mix results that cannot be compared.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from gru4rec.training.run import folder_lock
@@ -24,7 +25,6 @@ from inference.shared.atomic import atomic_file
 from inference.shared.errors import UserError
 from tune.cluster.storage import absolute
 from tune.outcome.overhead import Overhead
-from tune.space.search_space import SearchSpace
 
 SCHEMA_VERSION = 1
 STATE_FILE = "search.json"
@@ -33,6 +33,11 @@ MODEL_FOLDER = "model"
 MODEL_FILE = "model.onnx"
 BEST_FILE = "best.toml"
 RESULT_FILES = ("results.parquet", "results.csv")
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that compute."""
+    return {name: version(name) for name in ("gru4rec", "torch", "ray", "optuna")}
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,7 @@ class Identity:
     data_sha256: str
     space: Mapping[str, Any]
     manner: Mapping[str, Any]
-    versions: Mapping[str, str]
-
-    @classmethod
-    def of(cls, space: SearchSpace, manner: Mapping[str, Any], data_sha256: str) -> "Identity":
-        """The identity of a search that starts now."""
-        return cls(data_sha256, space.as_plain(), dict(manner), versions())
+    versions: Mapping[str, str] = field(default_factory=versions)
 
 
 @dataclass(frozen=True)
@@ -102,92 +102,68 @@ class SearchState:
         """Whether all trials were run."""
         return all(part.complete for part in self.rounds)
 
-    def with_round_complete(self, number: int) -> "SearchState":
-        """The state after all trials of a round (from 1) are finished."""
-        rounds = list(self.rounds)
-        rounds[number - 1] = replace(rounds[number - 1], complete=True)
-        return replace(self, rounds=tuple(rounds))
+
+def read_state(out: Path) -> SearchState | None:
+    """The state of the search in a folder; None if there is none.
+
+    Raises:
+        UserError: it is damaged, of another release, or the folder contains results of something else.
+    """
+    file = out / STATE_FILE
+    if not file.exists():
+        for name in (TRIALS_FOLDER, MODEL_FOLDER, MODEL_FILE, BEST_FILE, *RESULT_FILES):
+            if (out / name).exists():
+                raise UserError(f"{out} contains {name!r}, but no search; choose another folder")
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content.pop("schema_version") != SCHEMA_VERSION:
+            raise KeyError("schema_version")
+        content["identity"], content["effort"] = Identity(**content["identity"]), Overhead(**content["effort"])
+        content["rounds"] = tuple(Round(**part) for part in content["rounds"])
+        return SearchState(**content | {"finals": tuple(content["finals"])})
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{file}: expected the state of a search, schema {SCHEMA_VERSION}, got an error: {error!r}"
+        ) from None
 
 
-class SearchFolder:
-    """A search on disk.
+def write_state(out: Path, state: SearchState) -> None:
+    """Replace the state of the search in a folder."""
+    content = {"schema_version": SCHEMA_VERSION, **asdict(state)}
+    with atomic_file(out / STATE_FILE) as file:
+        file.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def check_same(out: Path, before: SearchState, now: Identity, storage: str | None) -> None:
+    """Refuse to resume another search, or with another storage than that of the trials.
 
     Args:
-        path: of the folder.
+        out: folder of the search.
+        before: its state.
+        now: the identity of the search that is to resume it.
+        storage: of that search, as the user gave it.
+
+    Raises:
+        UserError: names the first difference.
     """
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def location(self, state: SearchState, experiment: str) -> str:
-        """Where Ray saves an experiment: the trials of a round, or the runs of finals."""
-        return f"{state.storage or (self.path / TRIALS_FOLDER).absolute()}/{experiment}"
-
-    def read(self) -> SearchState | None:
-        """The state of the search in this folder; None if there is none.
-
-        Raises:
-            UserError: it is damaged, of another release, or the folder contains results of something else.
-        """
-        file = self.path / STATE_FILE
-        if not file.exists():
-            for name in (TRIALS_FOLDER, MODEL_FOLDER, MODEL_FILE, BEST_FILE, *RESULT_FILES):
-                if (self.path / name).exists():
-                    raise UserError(f"{self.path} contains {name!r}, but no search; choose another folder")
-            return None
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            if content.pop("schema_version") != SCHEMA_VERSION:
-                raise KeyError("schema_version")
-            content["identity"], content["effort"] = Identity(**content["identity"]), Overhead(**content["effort"])
-            content["rounds"] = tuple(Round(**part) for part in content["rounds"])
-            return SearchState(**content | {"finals": tuple(content["finals"])})
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(
-                f"{file}: expected the state of a search, schema {SCHEMA_VERSION}, got an error: {error!r}"
-            ) from None
-
-    def write(self, state: SearchState) -> None:
-        """Replace the state."""
-        content = {"schema_version": SCHEMA_VERSION, **asdict(state)}
-        with atomic_file(self.path / STATE_FILE) as file:
-            file.write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-    def check_same(self, before: Identity, now: Identity) -> None:
-        """Refuse to resume another search.
-
-        Raises:
-            UserError: names the first difference.
-        """
-        if before.data_sha256 != now.data_sha256:
-            raise UserError(
-                f"{self.path}: cannot resume: the training or validation data are not those it started with; "
-                "give the same data or choose another folder"
-            )
-        for what, old, new in (
-            ("space", before.space, now.space),
-            ("settings", before.manner, now.manner),
-            ("version", before.versions, now.versions),
-        ):
-            difference = _first_difference(what, old, new)
-            if difference:
-                raise UserError(f"{self.path}: cannot resume: {difference}; give the same or choose another folder")
-
-    def check_same_storage(self, state: SearchState, storage: str | None) -> None:
-        """Refuse another storage than that of the trials.
-
-        Raises:
-            UserError: names theirs.
-        """
-        before = state.storage.rpartition("/")[0]
-        if (absolute(storage) if storage else "") != before:
-            flag = f"--storage {before}" if before else "no --storage"
-            raise UserError(f"storage: the search in {self.path} was started with {flag}; resume it with the same")
-
-
-def versions() -> dict[str, str]:
-    """Of the libraries that compute."""
-    return {name: version(name) for name in ("gru4rec", "torch", "ray", "optuna")}
+    if before.identity.data_sha256 != now.data_sha256:
+        raise UserError(
+            f"{out}: cannot resume: the training or validation data are not those it started with; "
+            "give the same data or choose another folder"
+        )
+    for what, old, new in (
+        ("space", before.identity.space, now.space),
+        ("settings", before.identity.manner, now.manner),
+        ("version", before.identity.versions, now.versions),
+    ):
+        difference = _first_difference(what, old, new)
+        if difference:
+            raise UserError(f"{out}: cannot resume: {difference}; give the same or choose another folder")
+    first = before.storage.rpartition("/")[0]
+    if (absolute(storage) if storage else "") != first:
+        flag = f"--storage {first}" if first else "no --storage"
+        raise UserError(f"storage: the search in {out} was started with {flag}; resume it with the same")
 
 
 def round_name(number: int) -> str:
@@ -202,16 +178,12 @@ def _first_difference(path: str, before: Any, now: Any) -> str:
             if difference:
                 return difference
         return ""
-    return "" if before == now else f"{path} was {_short(before)} and is now {_short(now)}"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "…"
+    old, new = (shorten(json.dumps(value), 80, placeholder=" …") for value in (before, now))
+    return "" if before == now else f"{path} was {old} and is now {new}"
 
 
 @contextmanager
-def lock_folder(path: Path) -> Iterator[SearchFolder]:
+def lock_folder(path: Path) -> Iterator[None]:
     """Create and lock the folder of a search, so that no other uses it; the lock goes with the process.
 
     Raises:
@@ -220,7 +192,7 @@ def lock_folder(path: Path) -> Iterator[SearchFolder]:
     is_new = not path.exists()
     try:
         with folder_lock(path, user="search"):
-            yield SearchFolder(path)
+            yield
     finally:
         if is_new:
             with suppress(OSError):  # it is not empty

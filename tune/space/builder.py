@@ -11,11 +11,10 @@ training.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gru4rec.config.train_config import (
-    CHOICES,
     DEFAULT_TEMPERATURE,
     FIELD_NAMES,
     LOSS_OPTION_FIELDS,
@@ -27,7 +26,7 @@ from gru4rec.config.train_config import (
 )
 from gru4rec.model.losses import LOSSES, get_loss
 from gru4rec.training.samplers import SAMPLERS, get_sampler
-from inference.shared.errors import UserError, unknown_choice
+from inference.shared.errors import UserError
 from tune.space.dimensions import Dimension, choice, ladder, read_dimension, read_registered, span
 from tune.space.flags import FIXED_FIELDS
 from tune.space.search_space import Alternative, SearchSpace
@@ -96,11 +95,11 @@ def build_space(
     """
     user = _UserValues(values, grid)
     usual = TrainConfig()
-    names = user.names("batching", [SESSION_PARALLEL], usual.batching, _check_batching)
+    names = user.names("batching", [SESSION_PARALLEL], usual.batching)
     batchings = tuple(_batching(name, user) for name in names)
-    losses = tuple(_loss(name, user) for name in user.names("loss", LOSSES, usual.loss, get_loss))
+    losses = tuple(_loss(name, user) for name in user.names("loss", LOSSES, usual.loss))
     by_default = [name for name in SAMPLERS if name not in ONLY_WHEN_NAMED]
-    sampler_names = user.names("sampler", by_default, usual.sampler, get_sampler)
+    sampler_names = user.names("sampler", by_default, usual.sampler)
     samplers = _distinct_samplers([_sampler(name, names, user) for name in sampler_names])
     dimensions = {
         name: user.take(name, ANY_BATCHING[name], getattr(usual, name))
@@ -142,12 +141,9 @@ class _UserValues:
     def __contains__(self, key: str) -> bool:
         return key in self._values or key in self._grid
 
-    def names(self, key: str, default: Iterable[str], usual: str, check: Callable[[str], object]) -> tuple[str, ...]:
-        """The user's names of alternatives, or the default ones; `check` raises for unknown ones."""
-        names = tuple(map(str, self.take(key, choice(default), usual).bounds))
-        for name in names:
-            check(name)
-        return names
+    def names(self, key: str, default: Iterable[str], usual: str) -> tuple[str, ...]:
+        """The user's names of alternatives, or the default ones."""
+        return tuple(map(str, self.take(key, choice(default), usual).bounds))
 
     def take(self, key: str, default: Dimension | None, usual: Any = None) -> Dimension:
         """The user's dimension of a key, its values checked, or the default.
@@ -201,11 +197,6 @@ class _UserValues:
             raise UserError(f"{key}: no {kind} of this search has such an option")
 
 
-def _check_batching(name: str) -> None:
-    if name not in RANGES:
-        raise unknown_choice("batching", name, list(CHOICES["batching"]))
-
-
 def _batching(name: str, user: _UserValues) -> Alternative:
     config = TrainConfig(batching=name)
     usual = {**vars(config), "layers": config.layers[0], "temperature": DEFAULT_TEMPERATURE}
@@ -224,23 +215,20 @@ def _batching(name: str, user: _UserValues) -> Alternative:
 
 def _loss(name: str, user: _UserValues) -> Alternative:
     loss = get_loss(name)
-    options: dict[str, Dimension] = {}
-    only_for_dot = []
-    for option in (*loss.options, *(["logq"] if loss.corrects_sampling else [])):
-        key = option if option in LOSS_OPTION_FIELDS else f"loss_options.{option}"
-        if _is_searched(key, option, loss.search_ranges, user):
-            options[key] = user.take(key, _registered(option, loss.search_ranges))
-            if option in loss.cosine_defaults and key not in user:
-                only_for_dot.append(key)
-    return Alternative(name, options, only_for_dot=tuple(only_for_dot))
+    names = (*loss.options, *(["logq"] if loss.corrects_sampling else []))
+    keys = {name if name in LOSS_OPTION_FIELDS else f"loss_options.{name}": name for name in names}
+    options = _own_options(keys, loss.search_ranges, user)
+    only_for_dot = tuple(key for key in options if keys[key] in loss.cosine_defaults and key not in user)
+    return Alternative(name, options, only_for_dot=only_for_dot)
 
 
-def _is_searched(key: str, option: str, ranges: Mapping[str, Any], user: _UserValues) -> bool:
-    return key in user or (option in ranges and not user.is_grid)
-
-
-def _registered(option: str, ranges: Mapping[str, Any]) -> Dimension | None:
-    return read_registered(ranges[option]) if option in ranges else None
+def _own_options(keys: Mapping[str, str], ranges: Mapping[str, Any], user: _UserValues) -> dict[str, Dimension]:
+    """The options of a loss or a sampler that are searched: the user's, and those that it registered with a range."""
+    return {
+        key: user.take(key, read_registered(ranges[option]) if option in ranges else None)
+        for key, option in keys.items()
+        if key in user or (option in ranges and not user.is_grid)
+    }
 
 
 def _sampler(name: str, batchings: Sequence[str], user: _UserValues) -> Alternative:
@@ -252,15 +240,11 @@ def _sampler(name: str, batchings: Sequence[str], user: _UserValues) -> Alternat
     parameters = list(inspect.signature(sampler.factory).parameters)[1:]  # the first is the support
     for option in SAMPLING:  # n_sample before sample_alpha, which depends on it
         if option in parameters:
-            default = _registered(option, sampler.search_ranges) or defaults[option]
-            if option == "sample_alpha" and not default.values:
-                low, high = default.bounds
-                default = ladder(float(low), float(high), 0.1)
+            ranges = sampler.search_ranges
+            default = read_registered(ranges[option]) if option in ranges else defaults[option]
             options[option] = user.take(option, default, getattr(usual, option))
-    for option in parameters:
-        key = f"sampler_options.{option}"
-        if option not in SAMPLING and _is_searched(key, option, sampler.search_ranges, user):
-            options[key] = user.take(key, _registered(option, sampler.search_ranges))
+    keys = {f"sampler_options.{option}": option for option in parameters if option not in SAMPLING}
+    options |= _own_options(keys, sampler.search_ranges, user)
     n_sample = options.get("n_sample")
     if "sample_alpha" in user and "sample_alpha" in options and n_sample is not None and n_sample.values == (0,):
         raise UserError("sample_alpha: without additional samples it has no effect; raise n_sample or leave it out")

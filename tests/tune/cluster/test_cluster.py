@@ -11,7 +11,7 @@ import pytest
 from inference.shared.errors import UserError
 from tests.support.small_logs import frame_of, markov_sessions
 from tune.cluster.cluster import Cluster, Node, TrialResources, count_cpus, trial_resources
-from tune.cluster.node_check import NodeAnswer, check_answers, check_nodes, place_marker
+from tune.cluster.node_check import check_answers, check_nodes, place_marker
 
 pytestmark = pytest.mark.ray
 
@@ -155,7 +155,7 @@ def test_a_storage_that_cannot_be_used_is_refused(storage, message):
 
 
 def test_a_folder_that_some_nodes_do_not_see_is_refused(tmp_path):
-    answers = [NodeAnswer("10.0.0.1", True, ""), NodeAnswer("10.0.0.2", False, ""), NodeAnswer("10.0.0.3", False, "")]
+    answers = [("10.0.0.1", True, ""), ("10.0.0.2", False, ""), ("10.0.0.3", False, "")]
     with pytest.raises(
         UserError, match=r"2 of 3 nodes \(first 10.0.0.2\) do not see .*; choose an --out or a --storage"
     ):

@@ -36,32 +36,31 @@ def fit(cluster, expected, gpus="0", cpus=None, n_trials=20, **free):
     return plan_resources(cluster, expected, gpus=gpus, cpus=cpus, n_trials=n_trials, **free)
 
 
-def test_where_all_fit_nothing_changes_and_nothing_is_said():
-    plan = fit(here(8, 17), taking(2))
-    assert plan.resources == TrialResources(1, 0, 2 * GIB)
-    assert plan.note == ""
-    assert fit(here(8, 5), taking(2), n_trials=2).note == ""  # more are not to be run
+def test_where_all_fit_nothing_changes_and_nothing_is_said(capsys):
+    assert fit(here(8, 17), taking(2)) == TrialResources(1, 0, 2 * GIB)
+    fit(here(8, 5), taking(2), n_trials=2)  # more are not to be run
+    assert capsys.readouterr().err == ""
 
 
-def test_fewer_at_once_share_the_processors():
+def test_fewer_at_once_share_the_processors(capsys):
     cluster = here(8, 5)
-    plan = fit(cluster, taking(2))
-    assert count_concurrent(cluster, plan.resources) == 2
-    assert plan.resources.cpus == 4
-    assert plan.note == "memory: a trial may take 2.0 GiB, so 2 run at once instead of 8"
-    assert fit(cluster, taking(2), cpus=1).resources.cpus == 1  # as asked for
+    resources = fit(cluster, taking(2))
+    assert count_concurrent(cluster, resources) == 2
+    assert resources.cpus == 4
+    assert capsys.readouterr().err == "memory: a trial may take 2.0 GiB, so 2 run at once instead of 8\n"
+    assert fit(cluster, taking(2), cpus=1).cpus == 1  # as asked for
 
 
 def test_every_node_runs_as_many_as_fit_on_it():
     cluster = Cluster((Node(8, 0, 5 * GIB), Node(8, 0, 1 * GIB), Node(2, 0, 64 * GIB)), "head:6379")
-    plan = fit(cluster, taking(2), cpus=1)
-    assert count_concurrent(cluster, plan.resources) == 2 + 0 + 2
+    resources = fit(cluster, taking(2), cpus=1)
+    assert count_concurrent(cluster, resources) == 2 + 0 + 2
 
 
 def test_a_share_of_a_graphics_card_is_raised_until_its_trials_fit():
-    plan = fit(here(16, 64, gpus=2), taking(2, "cuda"), gpus="0.1", free_gpu=5 * GIB)
-    assert plan.resources.gpus == 0.3333  # 1.5 GiB each on the card
-    assert count_concurrent(here(16, 64, gpus=2), plan.resources) == 6
+    resources = fit(here(16, 64, gpus=2), taking(2, "cuda"), gpus="0.1", free_gpu=5 * GIB)
+    assert resources.gpus == 0.3333  # 1.5 GiB each on the card
+    assert count_concurrent(here(16, 64, gpus=2), resources) == 6
     with pytest.raises(UserError, match=r"the graphics card has 1\.0 GiB available"):
         fit(here(16, 64, gpus=2), taking(2, "cuda"), gpus="1", free_gpu=GIB)
 
@@ -81,7 +80,7 @@ def test_memory_of_a_node_that_cannot_run_a_trial_does_not_count(gpus, idle):
     small = Node(8, 1, 2 * GIB)
     with pytest.raises(UserError, match=r"the cluster at head:6379 has 2\.0 GiB on a node available"):
         fit(Cluster((idle, small), "head:6379"), taking(4), gpus=gpus)
-    assert fit(Cluster((idle, small), "head:6379"), taking(1), gpus=gpus).resources.memory == GIB
+    assert fit(Cluster((idle, small), "head:6379"), taking(1), gpus=gpus).memory == GIB
 
 
 @pytest.mark.parametrize(
