@@ -26,7 +26,7 @@ from tune.outcome import folder
 from tune.outcome.leaderboard import write_results
 from tune.outcome.overhead import measure_overhead
 from tune.outcome.report import write_report
-from tune.outcome.winner import make_model, model_exists
+from tune.outcome.winner import make_model
 from tune.settings import SearchSettings
 from tune.space.builder import build_space
 from tune.space.search_space import SearchSpace
@@ -56,11 +56,6 @@ class Outcome:
     trials: Sequence[TrialResult]
     finalists: Sequence[Finalist]
     test: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def n_ended(self) -> int:
-        """Trials that will not be resumed."""
-        return sum(trial.status != "unfinished" for trial in self.trials)
 
     @property
     def best(self) -> TrialResult:
@@ -121,7 +116,7 @@ class Search:
     def finals(self) -> Finals:
         """The finals of the settings, those of earlier calls included; empty without --finalists."""
         known = [run for name in self.state.finals for run in read_trials(self.location(name))]
-        return Finals.of(self.trials(), self.settings.finalists, self.settings.n_repeats, known)
+        return Finals(self.trials(), self.settings.finalists, self.settings.n_repeats, known)
 
 
 def run_search(settings: SearchSettings) -> Outcome:
@@ -271,7 +266,8 @@ def train_winner(search: Search, outcome: Outcome) -> tuple[TrainConfig, Mapping
         "refit": settings.refit,
         "test_sha256": search.data.test_sha256,
     }
-    if model_exists(settings.out) and state.outcome.get("made") == made:
+    is_there = all((settings.out / name).exists() for name in folder.WINNER_FILES)
+    if is_there and state.outcome.get("made") == made:
         return config, state.outcome["test"]
     try:
         figures = make_model(settings, search.data, best, config, state.threads)

@@ -66,9 +66,10 @@ def _print_outcome(settings: SearchSettings, outcome: "Outcome") -> int:
 
     from tune.outcome.leaderboard import build_leaderboard
 
-    progress = f"after {outcome.n_ended} of {outcome.state.n_trials} trials; the same command resumes it"
+    n_ended = sum(trial.status != "unfinished" for trial in outcome.trials)
+    progress = f"after {n_ended} of {outcome.state.n_trials} trials; the same command resumes it"
     if outcome.state.trials_complete:
-        progress = f"in the finals, after all {outcome.n_ended} trials; the same command resumes them"
+        progress = f"in the finals, after all {n_ended} trials; the same command resumes them"
     if outcome.ending == "interrupted":
         print_status(f"interrupted {progress}")
         return 130

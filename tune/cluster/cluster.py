@@ -11,10 +11,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from importlib.resources import files
+from typing import Any
 
-import gru4rec
-import inference
 from inference.shared.errors import UserError, one_line
 from inference.shared.system import count_cores
 
@@ -102,30 +101,16 @@ def connect(address: str | None, n_bytes: int) -> Iterator[Cluster]:
     for name in ("ray", "ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     is_new = not ray.is_initialized()
-    if is_new and (address or in_a_job()):
-        _connect_to_cluster(address)
-    elif is_new:
-        try:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.CRITICAL,
-                object_store_memory=max(MIN_OBJECT_STORE, 2 * n_bytes),
-                num_cpus=count_cpus(),
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"cannot start Ray on this machine: {one_line(error)}; RAY_TMPDIR names another folder for its "
-                "temporary files, which needs a short path"
-            ) from None
+    where = address or os.environ.get("RAY_ADDRESS") or None  # the entry point of a Ray job has it
+    if is_new:
+        _init_ray(where, n_bytes, sends_packages=address is not None)
     try:
         resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         nodes = tuple(
             Node(int(node.get("CPU", 0)), float(node.get("GPU", 0)), int(node["memory"]) if "memory" in node else None)
             for node in resources
         )
-        yield Cluster(nodes, address or os.environ.get("RAY_ADDRESS"))
+        yield Cluster(nodes, where)
     finally:
         if is_new:
             ray.shutdown()
@@ -138,42 +123,40 @@ def count_cpus() -> int:
     return max(1, min(int(get_num_cpus(override_docker_cpu_warning=True)), count_cores()))
 
 
-def in_a_job() -> bool:
-    """Whether the environment names a cluster, as it does in the entry point of a Ray job."""
-    return bool(os.environ.get("RAY_ADDRESS"))
-
-
-def _connect_to_cluster(address: str | None) -> None:
-    """Connect to a running cluster.
+def _init_ray(where: str | None, n_bytes: int, *, sends_packages: bool) -> None:
+    """Start Ray on this machine, or connect to a running cluster.
 
     A job has its own runtime environment. From outside a job, our packages are sent to the nodes, which may have none,
     or other versions.
     """
     import ray
 
-    if address and address.startswith("ray://"):
+    if where is None:
+        failure = "cannot start Ray on this machine"
+        remedy = "RAY_TMPDIR names another folder for its temporary files, which needs a short path"
+        store = max(MIN_OBJECT_STORE, 2 * n_bytes)
+        options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": store, "num_cpus": count_cpus()}
+    else:
+        _check_address(where)
+        failure = f"address: cannot connect to the Ray cluster at {where!r}"
+        remedy = "a cluster with tokens needs RAY_AUTH_MODE=token"
+        ours = [str(files(name)) for name in ("gru4rec", "inference", "tune")]
+        options = {"runtime_env": {"py_modules": ours}} if sends_packages else {}
+    try:
+        ray.init(where or "local", log_to_driver=False, logging_level=logging.CRITICAL, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{failure}: {one_line(error)}; {remedy}") from None
+
+
+def _check_address(where: str) -> None:
+    if where.startswith("ray://"):
         raise UserError("address: expected HOST:PORT or auto, got a Ray Client address; or submit the search as a job")
-    if address and ":" in address:  # Ray itself would try for minutes
-        host, _, port = address.rpartition(":")
+    host, colon, port = where.rpartition(":")
+    if colon:  # Ray itself would try for minutes
         try:
             socket.create_connection((host, int(port)), timeout=10).close()
         except (OSError, ValueError, OverflowError) as error:
-            raise UserError(f"address: cannot reach a Ray cluster at {address!r}: {one_line(error)}") from None
-    ours = [str(Path(module.__file__).parent) for module in (gru4rec, inference) if module.__file__]
-    ours.append(str(Path(__file__).parents[1]))  # tune
-    try:
-        ray.init(
-            address=address or os.environ["RAY_ADDRESS"],
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            runtime_env={"py_modules": ours} if address else None,
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        where = address or os.environ["RAY_ADDRESS"]
-        raise UserError(
-            f"address: cannot connect to the Ray cluster at {where!r}: {one_line(error)}; a cluster with tokens needs "
-            "RAY_AUTH_MODE=token"
-        ) from None
+            raise UserError(f"address: cannot reach a Ray cluster at {where!r}: {one_line(error)}") from None
 
 
 def trial_resources(cluster: Cluster, *, gpus: str, cpus: int | None, n_trials: int) -> TrialResources:
@@ -228,7 +211,7 @@ def check_gpus(gpus: str, address: str | None) -> None:
         UserError: the flag is no number, or this machine does not have the GPUs.
     """
     share = 0.0 if gpus == "auto" else _gpus(gpus)
-    if share and not (address or in_a_job()):
+    if share and not (address or os.environ.get("RAY_ADDRESS")):
         import torch
 
         trial_resources(Cluster((Node(1, torch.cuda.device_count()),), None), gpus=gpus, cpus=1, n_trials=1)

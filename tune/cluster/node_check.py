@@ -36,7 +36,7 @@ def place_marker(storage: str) -> Iterator[tuple[str, str]]:
         UserError: it cannot be written to.
     """
     token, marker = secrets.token_hex(8), f"{storage}/{MARKER}"
-    filesystem, path = filesystem_of(marker)
+    filesystem, path = filesystem_of(storage)
     try:
         write_file(marker, token)
     except (OSError, ValueError) as error:
@@ -44,7 +44,7 @@ def place_marker(storage: str) -> Iterator[tuple[str, str]]:
     try:
         yield marker, token
     finally:
-        filesystem.delete_file(path)
+        filesystem.delete_file(f"{path}/{MARKER}")
 
 
 def check_nodes(marker: str, token: str, plugins: Sequence[str]) -> None:

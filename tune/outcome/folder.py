@@ -32,7 +32,7 @@ TRIALS_FOLDER = "trials"
 MODEL_FOLDER = "model"
 MODEL_FILE = "model.onnx"
 BEST_FILE = "best.toml"
-RESULT_FILES = ("results.parquet", "results.csv")
+WINNER_FILES = (MODEL_FOLDER, MODEL_FILE, BEST_FILE)
 
 
 def versions() -> dict[str, str]:
@@ -111,7 +111,7 @@ def read_state(out: Path) -> SearchState | None:
     """
     file = out / STATE_FILE
     if not file.exists():
-        for name in (TRIALS_FOLDER, MODEL_FOLDER, MODEL_FILE, BEST_FILE, *RESULT_FILES):
+        for name in (TRIALS_FOLDER, *WINNER_FILES, "results.parquet", "results.csv"):
             if (out / name).exists():
                 raise UserError(f"{out} contains {name!r}, but no search; choose another folder")
         return None

@@ -68,15 +68,12 @@ def _row(trial: TrialResult) -> dict[str, Any]:
 
 
 def _repeats(finalist: Finalist | None) -> dict[str, Any]:
-    if finalist is None:
-        none = dict.fromkeys(("repeat_mrr@20", "repeat_spread", "repeat_best_epoch"))
-        return {"repeats": 0, "repeats_failed": 0, **none}
     return {
-        "repeats": finalist.repeats,
-        "repeats_failed": len(finalist.failures),
-        "repeat_mrr@20": finalist.mrr,
-        "repeat_spread": finalist.spread,
-        "repeat_best_epoch": finalist.best_epoch,
+        "repeats": finalist.repeats if finalist else 0,
+        "repeats_failed": len(finalist.failures) if finalist else 0,
+        "repeat_mrr@20": finalist and finalist.mrr,
+        "repeat_spread": finalist and finalist.spread,
+        "repeat_best_epoch": finalist and finalist.best_epoch,
     }
 
 

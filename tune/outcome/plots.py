@@ -18,7 +18,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from tune.space.search_space import SearchSpace
 from tune.trials.results import TrialResult, rank
-from tune.trials.searchers import to_optuna_trial
+from tune.trials.searchers import add_trials
 from tune.trials.trial import EPOCH_METRIC
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#555555")
@@ -132,10 +132,7 @@ def parameter_importance(trials: Sequence[TrialResult], space: SearchSpace) -> M
         return {}
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
-    for trial in trials:
-        optuna_trial = to_optuna_trial(space, trial.config, trial.mrr)
-        if optuna_trial is not None:
-            study.add_trial(optuna_trial)
+    add_trials(study, space, trials)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about parameters that few trials have
         try:

@@ -8,6 +8,7 @@ import io
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -85,14 +86,10 @@ def train_command(settings: SearchSettings) -> str:
     elif not settings.refit and settings.valid is None:
         remark = "  # also on the last tenth of the sessions, which the model of this search has not seen"
     command = ["gru4rec", "train", "--train", str(settings.train), "--config", str(settings.out / "best.toml")]
-    columns = settings.columns
-    for flag, name, usual in (
-        ("--session-column", columns.session, "SessionId"),
-        ("--item-column", columns.item, "ItemId"),
-        ("--time-column", columns.time, "Time"),
-    ):
-        if name != usual:
-            command += [flag, name]
+    for column in fields(settings.columns):
+        name = getattr(settings.columns, column.name)
+        if name != column.default:
+            command += [f"--{column.name}-column", name]
     return shlex.join([*command, "--out", "MODEL"]) + remark
 
 

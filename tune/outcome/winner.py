@@ -89,23 +89,18 @@ def restore_trainer(
     if trial.best_epoch in trial.checkpoints:
         with trial.checkpoints[trial.best_epoch].as_directory() as saved:
             checkpoint.load_training_state(Path(saved), trainer)
-        return trainer, [_as_result(epoch).as_dict() for epoch in trial.history[: trial.best_epoch]]
+        return trainer, [_rename(epoch) for epoch in trial.history[: trial.best_epoch]]
     history: list[Mapping[str, float | None]] = []
     while trainer.epoch < trial.best_epoch:
         history.append(training.EpochResult.of(trainer.run_epoch(), trainer, data.valid).as_dict())
     return trainer, history
 
 
-def _as_result(epoch: Mapping[str, Any]) -> training.EpochResult:
+def _rename(epoch: Mapping[str, Any]) -> dict[str, Any]:
     """An epoch that a trial reported, in the form of a training run."""
-    return training.EpochResult(
-        epoch["epoch"],
-        epoch["loss"],
-        epoch["epoch_seconds"],
-        epoch["events_per_second"],
-        epoch["epoch_recall@20"],
-        epoch[EPOCH_METRIC],
-    )
+    names = {"epoch_seconds": "seconds", "events_per_second": "pairs_per_second", "epoch_recall@20": "recall@20"}
+    names[EPOCH_METRIC] = METRIC
+    return {names.get(name, name): value for name, value in epoch.items() if name != "memory_mib"}
 
 
 def save_model(trainer: Trainer, history: Sequence[Mapping[str, float | None]], directory: Path) -> None:
@@ -149,15 +144,9 @@ def _put_in_place(folder: Path, directory: Path) -> None:
     before = directory.with_name(f".{directory.name}.before.partial")
     with write_errors(directory):
         if directory.exists():
-            shutil.rmtree(before, ignore_errors=True)
             os.replace(directory, before)
         os.replace(folder, directory)
     shutil.rmtree(before, ignore_errors=True)
-
-
-def model_exists(out: Path) -> bool:
-    """Whether all files of a winner are in the folder of a search."""
-    return all((out / name).exists() for name in (BEST_FILE, MODEL_FOLDER, MODEL_FILE))
 
 
 def make_model(

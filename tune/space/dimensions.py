@@ -47,18 +47,13 @@ class Dimension:
         """All values of a list, or the two ends of a range."""
         return self.values or (self.distribution.low, self.distribution.high)
 
-    @property
-    def is_numeric(self) -> bool:
-        """Whether the values are numbers."""
-        return not isinstance(self.distribution, CategoricalDistribution)
-
     def suggest(self, trial: BaseTrial, name: str) -> Any:
         """A value, as an Optuna trial suggests it."""
         if len(self.values) == 1:
             return self.values[0]
-        if not self.is_numeric:
-            return trial.suggest_categorical(name, self.values)
         ends = self.distribution
+        if isinstance(ends, CategoricalDistribution):
+            return trial.suggest_categorical(name, self.values)
         suggest = trial.suggest_int if isinstance(ends, IntDistribution) else trial.suggest_float
         number = suggest(name, ends.low, ends.high, log=ends.log)
         return self.values[number] if self.values else number
@@ -74,7 +69,7 @@ class Dimension:
                 raise LookupError(value)
             if len(self.values) == 1:
                 return None
-            return self.values.index(value) if self.is_numeric else value
+            return value if isinstance(self.distribution, CategoricalDistribution) else self.values.index(value)
         low, high = self.bounds
         if not _is_number(value) or not low <= value <= high:
             raise LookupError(value)

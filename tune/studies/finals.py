@@ -17,26 +17,22 @@ from tune.trials.results import TrialResult, rank
 from tune.trials.trial import EPOCH_METRIC, serialize_model
 
 
-@dataclass(frozen=True)
 class Finals:
-    """The runs of the finalists.
+    """The runs of the finalists: the best trials of a search that finished an epoch, the best first.
 
-    Attributes:
-        finalists: trials of the search, the best first.
+    Args:
+        trials: of the search.
+        n_finalists: how many of them.
         repeats: runs of each, with the seeds that follow its own.
         known: runs of earlier finals, which are not run again.
     """
 
-    finalists: tuple[TrialResult, ...]
-    repeats: int
-    known: Sequence[TrialResult] = ()
-
-    @classmethod
-    def of(
-        cls, trials: Sequence[TrialResult], n_finalists: int, repeats: int, known: Sequence[TrialResult] = ()
-    ) -> "Finals":
-        """The finals of the best trials of a search that finished an epoch."""
-        return cls(tuple(trial for trial in rank(trials) if trial.best_epoch)[:n_finalists], repeats, known)
+    def __init__(
+        self, trials: Sequence[TrialResult], n_finalists: int, repeats: int, known: Sequence[TrialResult] = ()
+    ):
+        self.finalists = [trial for trial in rank(trials) if trial.best_epoch][:n_finalists]
+        self.repeats = repeats
+        self._known = {_key(run.config): run for run in known}
 
     def configs_of(self, trial: TrialResult) -> list[TrainConfig]:
         """Of all runs of a finalist."""
@@ -45,9 +41,8 @@ class Finals:
     @property
     def missing(self) -> list[TrainConfig]:
         """Of the runs that are not known, finalist after finalist."""
-        known = {_key(run.config) for run in self.known}
         configs = [config for trial in self.finalists for config in self.configs_of(trial)]
-        return [config for config in configs if _key(config) not in known]
+        return [config for config in configs if _key(config) not in self._known]
 
     @property
     def name(self) -> str:
@@ -56,9 +51,9 @@ class Finals:
 
     def results(self) -> list["Finalist"]:
         """The results of the finalists, the best first, when no run is missing."""
-        known = {_key(run.config): run for run in self.known}
         results = [
-            average_runs(trial, [known[_key(config)] for config in self.configs_of(trial)]) for trial in self.finalists
+            average_runs(trial, [self._known[_key(config)] for config in self.configs_of(trial)])
+            for trial in self.finalists
         ]
         return sorted(results, key=lambda finalist: -finalist.mrr)
 

@@ -6,7 +6,6 @@ By default every point is trained to its last epoch, since a grid compares final
 points before the next one begins, so a grid that is interrupted, or gets more seeds later, is complete up to there.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -56,11 +55,8 @@ def average_points(trials: Sequence[TrialResult]) -> list[Finalist]:
     Args:
         trials: of the grid, in their order.
     """
-    keyed = sorted(trials, key=lambda trial: (_key(trial), trial.number))
-    groups = [list(group) for _, group in itertools.groupby(keyed, key=_key)]
-    means = [average_runs(group[0], group) for group in groups if len(group) > 1]
+    points: dict[str, list[TrialResult]] = {}
+    for trial in trials:
+        points.setdefault(model_key(to_mapping(trial.config)), []).append(trial)
+    means = [average_runs(runs[0], runs) for runs in points.values() if len(runs) > 1]
     return sorted(means, key=lambda mean: (-mean.mrr, mean.trial.number))
-
-
-def _key(trial: TrialResult) -> str:
-    return model_key(to_mapping(trial.config))

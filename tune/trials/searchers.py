@@ -16,11 +16,11 @@ from typing import Any
 import optuna
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages import InMemoryStorage
-from optuna.trial import FixedTrial, FrozenTrial, create_trial
+from optuna.trial import FixedTrial, create_trial
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from gru4rec.config.train_config import TrainConfig, to_mapping
+from gru4rec.config.train_config import to_mapping
 from tune.settings import Algorithm
 from tune.space.search_space import MODEL, SearchSpace, model_key
 from tune.trials.results import TrialResult
@@ -68,10 +68,7 @@ class DistinctSuggestions(OptunaSearch):  # type: ignore[misc]  # Ray is untyped
         self._attempts: dict[str, str] = {}  # the id under which Ray's searcher knows a trial
         self._study = optuna.load_study(study_name=STUDY, storage=storage)
         self._random_study = optuna.create_study(sampler=RandomSampler(seed=sampler_seed + 1))
-        for trial in earlier:
-            known = to_optuna_trial(space, trial.config, trial.mrr) if trial.history else None
-            if known is not None:
-                self._study.add_trial(known)
+        add_trials(self._study, space, [trial for trial in earlier if trial.history])
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration: its number, its model and the parameters that led there."""
@@ -131,17 +128,17 @@ class ModelList(Searcher):  # type: ignore[misc]  # Ray is untyped
         self._n_suggested = json.loads(Path(checkpoint_path).read_text(encoding="utf-8"))
 
 
-def to_optuna_trial(space: SearchSpace, config: TrainConfig, value: float) -> FrozenTrial | None:
-    """A finished trial in Optuna's form; None if the space does not contain the model.
+def add_trials(study: optuna.Study, space: SearchSpace, trials: Sequence[TrialResult]) -> None:
+    """Add trials to a study of Optuna, except for those whose model the space does not hold.
 
     Args:
-        space: that the model was drawn from.
-        config: of the model.
-        value: its metric.
+        study: that learns from them.
+        space: that their models were drawn from.
+        trials: that finished an epoch.
     """
-    parameters = space.parameters(to_mapping(config))
-    if parameters is None:
-        return None
-    fixed = FixedTrial(parameters)
-    space(fixed)
-    return create_trial(params=fixed.params, distributions=fixed.distributions, value=value)
+    for trial in trials:
+        parameters = space.parameters(to_mapping(trial.config))
+        if parameters is not None:
+            fixed = FixedTrial(parameters)
+            space(fixed)
+            study.add_trial(create_trial(params=fixed.params, distributions=fixed.distributions, value=trial.mrr))

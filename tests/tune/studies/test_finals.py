@@ -44,14 +44,14 @@ def test_finalists_are_the_best_that_finished_an_epoch_and_their_seeds_are_new()
     trials = [
         replace(run_with(number, 0.1 * number), config=replace(CONFIG, momentum=0.1 * number)) for number in (1, 2, 3)
     ]
-    finals = Finals.of([*trials, replace(run_with(4), best_epoch=0, mrr=0.9)], n_finalists=2, repeats=2)
+    finals = Finals([*trials, replace(run_with(4), best_epoch=0, mrr=0.9)], n_finalists=2, repeats=2)
     assert [(config.momentum, config.seed) for config in finals.missing] == [
         (pytest.approx(0.3), 8),
         (pytest.approx(0.3), 9),
         (pytest.approx(0.2), 8),
         (pytest.approx(0.2), 9),
     ]
-    assert finals.name == Finals.of(trials, 2, 2).name != Finals.of(trials, 2, 3).name
+    assert finals.name == Finals(trials, 2, 2).name != Finals(trials, 2, 3).name
 
 
 def final_of(trial, repeat, *curve):
@@ -60,19 +60,21 @@ def final_of(trial, repeat, *curve):
 
 def test_finalists_are_ranked_by_their_means_alone():
     first, second = run_with(1, 0.9), replace(run_with(2, 0.8), config=replace(CONFIG, momentum=0.1))
-    finals = Finals((first, second), repeats=1, known=[final_of(first, 1, 0.1), final_of(second, 1, 0.2)])
+    finals = Finals(
+        [first, second], n_finalists=2, repeats=1, known=[final_of(first, 1, 0.1), final_of(second, 1, 0.2)]
+    )
     assert [finalist.trial.number for finalist in finals.results()] == [2, 1]
 
 
 def test_finals_that_are_enlarged_run_only_what_is_missing():
     first, second = run_with(1, 0.9), replace(run_with(2, 0.8), config=replace(CONFIG, momentum=0.1))
     known = [final_of(first, 1, 0.1), final_of(first, 2, 0.3)]
-    more = Finals.of([first, second], 2, 3, known)
+    more = Finals([first, second], 2, 3, known)
     assert [(config.momentum, config.seed) for config in more.missing] == [
         (0.0, 10),
         *((pytest.approx(0.1), seed) for seed in (8, 9, 10)),
     ]
-    (fewer,) = Finals.of([first, second], 1, 2, known).results()
+    (fewer,) = Finals([first, second], 1, 2, known).results()
     assert (fewer.mrr, fewer.repeats) == (pytest.approx(0.2), 2)
 
 
