@@ -103,7 +103,7 @@ def connect(address: str | None, n_bytes: int) -> Iterator[Cluster]:
     is_new = not ray.is_initialized()
     where = address or os.environ.get("RAY_ADDRESS") or None  # the entry point of a Ray job has it
     if is_new:
-        _init_ray(where, n_bytes, sends_packages=address is not None)
+        _init_ray(where, n_bytes, sends_packages=bool(address))
     try:
         resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         nodes = tuple(
