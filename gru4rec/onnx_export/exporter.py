@@ -22,18 +22,17 @@ import onnx
 
 from gru4rec.model.network import Network, ScoringWeights
 from gru4rec.onnx_export.graph import scoring_graph
-from gru4rec.onnx_export.int8_scan import quantize
-from gru4rec.onnx_export.onnx_writer import assemble, draft_model
-from gru4rec.onnx_export.parity import Parity, check_parity
+from gru4rec.onnx_export.int8_scan import Scan, quantize
+from gru4rec.onnx_export.onnx_writer import draft_model
+from gru4rec.onnx_export.parity import check_parity
 from gru4rec.onnx_export.scan_report import ScanReport, compare, final_states, take_evenly
 from inference.model.artifact import Artifact
-from inference.model.format import FORMAT_VERSION, RECENT_BIAS
+from inference.model.format import FORMAT_VERSION
 from inference.model.scorer import Scorer
 from inference.shared.atomic import output_lock, write_errors
 from inference.shared.errors import UserError
 from inference.shared.vocabulary import Vocabulary
 
-SCORE_ACTIVATION = "linear"
 LARGEST_CATALOGUE = 1 << 24
 """The state holds recent items as float32 numbers, which are exact below this."""
 
@@ -45,7 +44,7 @@ def export(
     *,
     config: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
-) -> Parity:
+) -> float:
     """Write a network as an ONNX file, and compare that very file with the network before it gets its name.
 
     Args:
@@ -56,18 +55,15 @@ def export(
         metrics: figures to keep with the model, such as {"recall@20": …}; JSON values, NaN becomes null.
 
     Returns:
-        The largest differences between file and network.
+        The largest difference between file and network: of scores, relative to the largest score or 1, and of states.
 
     Raises:
         UserError: weights are not finite or do not match the vocabulary, the file computes something else than the
             network, or it cannot be written. Nothing is left behind.
     """
-    weights = network.scoring_weights()
-    _check_weights(weights, vocabulary)
-    graph, tensors = scoring_graph(weights)
-    properties = _metadata(graph, tensors, vocabulary, config or {}, metrics or {})
-    with write_errors(path), output_lock(path) as path, draft_model(path, graph, tensors, properties) as (draft, _):
-        return _compare_with_network(_open(draft), network)
+    parts = model_parts(network.scoring_weights(), vocabulary, config or {}, metrics or {})
+    with write_errors(path), output_lock(path) as path, draft_model(path, *parts) as (draft, _):
+        return check_parity(_open(draft).create_session(), network)
 
 
 def export_with_scan(
@@ -96,7 +92,11 @@ def export_with_scan(
         raise UserError("cannot export with --scan int8: expected sessions with items that the model knows, got none")
     sessions = take_evenly(calibration)
     fitting, test = sessions[::2], sessions[1::2] or sessions
-    with write_errors(path), output_lock(path) as path, _temporary_folder(path) as folder:
+    with (
+        write_errors(path),
+        output_lock(path) as path,
+        tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".partial", dir=path.parent) as folder,
+    ):
         exact_path = Path(folder) / "exact.onnx"
         export(network, vocabulary, exact_path, config=config, metrics=metrics)
         artifact = Artifact(exact_path)
@@ -104,17 +104,13 @@ def export_with_scan(
         queries = artifact.query(final_states(exact, fitting))
         weights = network.scoring_weights()
         scan = quantize(weights.output_table, weights.output_bias, float(np.abs(queries).max()))
-        graph, tensors = scoring_graph(weights, scan)
-        properties = _metadata(graph, tensors, vocabulary, config, metrics)
-        properties["scan"] = _to_json("scan", {"kind": "int8"})
+        graph, tensors, properties = model_parts(weights, vocabulary, config, metrics, scan)
+        properties["scan"] = json.dumps({"kind": "int8"})
         with draft_model(path, graph, tensors, properties) as (draft, rewrite):
             report = _compare_with_exact(draft, exact, network, test)
-            rewrite(properties | {"scan": _to_json("scan", {"kind": "int8", **report.as_dict()})})
+            found = {"sessions": report.sessions, f"agreement@{report.ranks}": report.agreement}
+            rewrite(properties | {"scan": json.dumps({"kind": "int8"} | found)})
     return report
-
-
-def _temporary_folder(path: Path) -> "tempfile.TemporaryDirectory[str]":
-    return tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
 
 
 def _open(path: Path) -> Artifact:
@@ -123,62 +119,68 @@ def _open(path: Path) -> Artifact:
     return artifact
 
 
-def _compare_with_network(artifact: Artifact, network: Network, *, every_rank: bool = True) -> Parity:
-    return check_parity(
-        artifact.create_session(),
-        network.score,
-        n_items=artifact.n_items,
-        state_shape=network.state_shape,
-        device=network.dense.device,
-        every_rank=every_rank,
-    )
-
-
 def _compare_with_exact(draft: Path, exact: Scorer, network: Network, sessions: Sequence[np.ndarray]) -> ScanReport:
     """Run a scanning graph; it is closed again at the end, so that its file can be written again."""
     artifact = _open(draft)
-    _compare_with_network(artifact, network, every_rank=False)
-    report = compare(exact, Scorer(artifact, artifact.create_session()), sessions, artifact.n_items)
-    report.check()
-    return report
+    check_parity(artifact.create_session(), network, every_rank=False)
+    return compare(exact, Scorer(artifact, artifact.create_session()), sessions, artifact.n_items)
 
 
-def build_model(
-    weights: ScoringWeights, vocabulary: Vocabulary, *, config: Mapping[str, Any], metrics: Mapping[str, Any]
-) -> onnx.ModelProto:
-    """The ONNX model of a network's weights as one message, without comparing it with a network.
+def model_parts(
+    weights: ScoringWeights,
+    vocabulary: Vocabulary,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    scan: Scan | None = None,
+) -> tuple[onnx.GraphProto, dict[str, np.ndarray], dict[str, str]]:
+    """The graph without its constants, the constants by name, and the metadata.
 
     Args:
         weights: tables [N, E] and [N, last width], bias [N], and the GRU layers.
         vocabulary: the N items.
         config: the training configuration; JSON values.
         metrics: figures to keep with the model; JSON values.
+        scan: the rounded output table; None scores every item exactly.
 
     Raises:
         UserError: weights are not finite or do not match the vocabulary.
     """
     _check_weights(weights, vocabulary)
-    graph, tensors = scoring_graph(weights)
-    return assemble(graph, tensors, _metadata(graph, tensors, vocabulary, config, metrics), None)
+    graph, tensors = scoring_graph(weights, scan)
+    n_recent = len(weights.recent_bias)
+    widths = [layer.weight_hh.shape[1] for layer in weights.layers]
+    digest = hashlib.sha256()
+    for values in tensors.values():
+        digest.update(np.ascontiguousarray(values).data)
+    metadata = {
+        "format_version": str(FORMAT_VERSION),
+        "exporter": f"gru4rec {version('gru4rec')}",
+        "n_items": str(len(vocabulary)),
+        "num_layers": str(len(widths) + bool(n_recent)),
+        "hidden_size": str(max(*widths, n_recent)),
+        "layer_widths": ",".join(map(str, widths)),
+        **({"n_recent": str(n_recent)} if n_recent else {}),
+        "score_activation": "linear",
+        **({} if weights.temperature is None else {"temperature": str(weights.temperature)}),
+        "config": _to_json(config),
+        "metrics": _to_json(metrics),
+        "vocab": vocabulary.to_text(),
+        "vocab_sha256": vocabulary.sha256(),
+        "weights_sha256": digest.hexdigest(),
+        "graph_sha256": hashlib.sha256(graph.SerializeToString()).hexdigest(),
+    }
+    return graph, tensors, metadata
 
 
 def _check_weights(weights: ScoringWeights, vocabulary: Vocabulary) -> None:
-    named = {
-        "input embedding": weights.input_table,
-        "output weights": weights.output_table,
-        "output bias": weights.output_bias,
-        "weights of recent clicks": weights.recent_weight,
-        "biases of recent clicks": weights.recent_bias,
-    }
-    for number, layer in enumerate(weights.layers):
-        named |= {f"{name} of GRU layer {number}": values for name, values in vars(layer).items()}
-    for name, values in named.items():
-        n_bad = int(values.size - np.isfinite(values).sum())
-        if n_bad:
-            raise UserError(
-                f"cannot export: {n_bad} of {values.size} values of the {name} are NaN or infinite; the training "
-                "diverged, try a lower learning rate"
-            )
+    for part in (weights, *weights.layers):
+        for name, values in vars(part).items():
+            n_bad = int((~np.isfinite(values)).sum()) if isinstance(values, np.ndarray) else 0
+            if n_bad:
+                raise UserError(
+                    f"cannot export: {n_bad} of {values.size} values of {name} are NaN or infinite; the training "
+                    "diverged, try a lower learning rate"
+                )
     if len(weights.recent_bias) and len(vocabulary) >= LARGEST_CATALOGUE:
         raise UserError(
             f"cannot export: with n_recent, expected fewer than {LARGEST_CATALOGUE:,} items, got {len(vocabulary):,}; "
@@ -189,42 +191,6 @@ def _check_weights(weights: ScoringWeights, vocabulary: Vocabulary) -> None:
             raise UserError(f"cannot export: expected {len(vocabulary)} rows, one per item, got {len(table)}")
 
 
-def _metadata(
-    graph: onnx.GraphProto,
-    tensors: Mapping[str, np.ndarray],
-    vocabulary: Vocabulary,
-    config: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-) -> dict[str, str]:
-    """Everything that describes the model; `graph` is still without its constants."""
-    n_parts, _, hidden_size = (size.dim_value for size in graph.output[-1].type.tensor_type.shape.dim)
-    n_recent = len(tensors[RECENT_BIAS]) if RECENT_BIAS in tensors else 0
-    widths = [tensors[f"gru_{number}_R"].shape[-1] for number in range(n_parts - bool(n_recent))]
-    weights = hashlib.sha256()
-    for values in tensors.values():
-        weights.update(np.ascontiguousarray(values).data)
-    return {
-        "format_version": str(FORMAT_VERSION),
-        "exporter": f"gru4rec {version('gru4rec')}",
-        "n_items": str(len(vocabulary)),
-        "num_layers": str(n_parts),
-        "hidden_size": str(hidden_size),
-        "layer_widths": ",".join(map(str, widths)),
-        **({"n_recent": str(n_recent)} if n_recent else {}),
-        "score_activation": SCORE_ACTIVATION,
-        **({"temperature": str(float(tensors["temperature"]))} if "temperature" in tensors else {}),
-        "config": _to_json("config", config),
-        "metrics": _to_json("metrics", metrics),
-        "vocab": vocabulary.to_text(),
-        "vocab_sha256": vocabulary.sha256(),
-        "weights_sha256": weights.hexdigest(),
-        "graph_sha256": hashlib.sha256(graph.SerializeToString()).hexdigest(),
-    }
-
-
-def _to_json(what: str, values: Mapping[str, Any]) -> str:
-    try:
-        finite = json.loads(json.dumps(dict(values)), parse_constant=lambda _: None)  # JSON has no NaN
-        return json.dumps(finite, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"cannot export: expected a {what} of JSON values, got {error}") from error
+def _to_json(values: Mapping[str, Any]) -> str:
+    finite = json.loads(json.dumps(dict(values)), parse_constant=lambda _: None)  # JSON has no NaN
+    return json.dumps(finite, ensure_ascii=False)

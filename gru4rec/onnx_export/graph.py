@@ -189,7 +189,7 @@ def _recent(weights: ScoringWeights, widest: int) -> tuple[list[onnx.NodeProto],
 
 
 def _ranking(scan: Scan | None, *, has_recent: bool) -> onnx.GraphProto:
-    nodes = _exact_ranking(has_recent) if scan is None else ranking_nodes(scan.has_bias, has_recent=has_recent)
+    nodes = _exact_ranking(has_recent) if scan is None else ranking_nodes(has_recent)
     if has_recent:
         nodes.insert(0, node("Gemm", ["session", RECENT_WEIGHT, RECENT_BIAS], ["bonus"], transB=1))
     return make_graph(nodes, "ranking", [], _rankings("ranked_ids", "ranked_scores"))

@@ -51,23 +51,20 @@ class Scan:
     """The output table in 8 bits.
 
     Attributes:
-        weight: int8 [last width (+ BIAS_COLUMNS + 1), blocks × SCAN_BLOCK]; a column for each item and the sentinel,
+        weight: int8 [last width + BIAS_COLUMNS + 1, blocks × SCAN_BLOCK]; a column for each item and the sentinel,
             and padding of the last block.
         scale: float32 [blocks]; a block's integer scores times its scale approximate its scores.
         query_scale: a query is divided by it before it is rounded.
         n_items: N.
-        has_bias: whether the last rows of `weight` hold biases.
     """
 
     weight: np.ndarray
     scale: np.ndarray
     query_scale: float
     n_items: int
-    has_bias: bool
 
     def tensors(self, *, has_recent: bool) -> dict[str, np.ndarray]:
         """The constants of `ranking_nodes` that an exact graph does not have."""
-        bias_query = np.array([[ZERO + LARGEST_QUERY] * BIAS_COLUMNS + [ZERO + 1]], np.uint8)
         n_columns = self.weight.shape[1]
         limits_of_bonus = {
             "least_bonus": np.array(-LARGEST_BONUS, np.float32),
@@ -80,7 +77,7 @@ class Scan:
             "query_zero": np.array(ZERO, np.uint8),
             "query_smallest": np.array(ZERO - LARGEST_QUERY, np.uint8),
             "query_largest": np.array(ZERO + LARGEST_QUERY, np.uint8),
-            **({"bias_query": bias_query} if self.has_bias else {}),
+            "bias_query": np.array([[ZERO + LARGEST_QUERY] * BIAS_COLUMNS + [ZERO + 1]], np.uint8),
             "beyond": np.arange(self.n_items, n_columns, dtype=np.int64)[None],  # sentinel and padding
             "barred": np.array(EXCLUDED, np.int32),
             "in_blocks": np.array([0, -1, SCAN_BLOCK], np.int64),
@@ -105,26 +102,20 @@ def quantize(table: np.ndarray, bias: np.ndarray, largest_query: float) -> Scan:
     """
     n_items, width = table.shape
     query_scale = max(float(largest_query), SMALLEST_STEP) / LARGEST_QUERY
-    has_bias = bool(bias.any())
     n_blocks = n_items // SCAN_BLOCK + 1  # of N + 1 rows, the last block padded
-    weight = np.zeros((width + (BIAS_COLUMNS + 1) * has_bias, n_blocks * SCAN_BLOCK), np.int8)
-    scale = np.empty(n_blocks, np.float32)
+    n_padding = n_blocks * SCAN_BLOCK - n_items
+    rows = np.pad(table, ((0, n_padding), (0, 0))).reshape(n_blocks, SCAN_BLOCK, width)
+    biases = np.pad(bias, (0, n_padding)).reshape(n_blocks, SCAN_BLOCK)
+    step = np.abs(rows).max(axis=(1, 2)) / LARGEST_WEIGHT
+    bias_step = np.abs(biases).max(axis=1) / (LARGEST_BIAS * query_scale)
+    step = np.maximum(np.maximum(step, bias_step), SMALLEST_STEP).astype(np.float64)  # (blocks,)
+    weight = np.empty((width + BIAS_COLUMNS + 1, n_blocks * SCAN_BLOCK), np.int8)
     for first in range(0, n_blocks, BLOCKS_AT_ONCE):
-        blocks = slice(first, min(first + BLOCKS_AT_ONCE, n_blocks))
-        columns = slice(blocks.start * SCAN_BLOCK, min(blocks.stop * SCAN_BLOCK, n_items))
-        n_padding = (blocks.stop - blocks.start) * SCAN_BLOCK - (columns.stop - columns.start)
-        rows = np.pad(table[columns], ((0, n_padding), (0, 0)))
-        biases = np.pad(bias[columns], (0, n_padding))
-        step = np.abs(rows).reshape(-1, SCAN_BLOCK * width).max(axis=1) / LARGEST_WEIGHT
-        bias_step = np.abs(biases).reshape(-1, SCAN_BLOCK).max(axis=1) / (LARGEST_BIAS * query_scale)
-        step = np.maximum(np.maximum(step, bias_step), SMALLEST_STEP).astype(np.float64)  # (blocks,)
-        by_row = np.repeat(step, SCAN_BLOCK)
-        here = slice(columns.start, blocks.stop * SCAN_BLOCK)
-        weight[:width, here] = np.rint(rows / by_row[:, None]).T
-        if has_bias:
-            weight[width:, here] = _bias_columns(np.rint(biases / (by_row * query_scale)).astype(np.int64))
-        scale[blocks] = step * query_scale
-    return Scan(weight, scale, query_scale, n_items, has_bias)
+        last = first + BLOCKS_AT_ONCE
+        rounded = np.rint(rows[first:last] / step[first:last, None, None])
+        weight[:width, first * SCAN_BLOCK : last * SCAN_BLOCK] = rounded.reshape(-1, width).T
+    weight[width:] = _bias_columns(np.rint(biases / (step[:, None] * query_scale)).astype(np.int64).ravel())
+    return Scan(weight, (step * query_scale).astype(np.float32), query_scale, n_items)
 
 
 def _bias_columns(bias: np.ndarray) -> np.ndarray:
@@ -138,11 +129,10 @@ def _bias_columns(bias: np.ndarray) -> np.ndarray:
     return np.array([*columns, fine])
 
 
-def ranking_nodes(has_bias: bool, *, has_recent: bool) -> list[onnx.NodeProto]:
+def ranking_nodes(has_recent: bool) -> list[onnx.NodeProto]:
     """From `query` [batch, last width], `exclude` and `k` to `ranked_ids` and `ranked_scores` [batch, k].
 
     Args:
-        has_bias: of the `Scan`.
         has_recent: whether there is a `bonus` [batch, K] for the items `recent` [batch, K].
     """
     return [
@@ -150,7 +140,8 @@ def ranking_nodes(has_bias: bool, *, has_recent: bool) -> list[onnx.NodeProto]:
         node("Clip", ["rounded_query", "query_smallest", "query_largest"], ["cut_query"]),
         node("Shape", ["query"], ["rows_of_batch"], end=1),
         node("Concat", ["rows_of_batch", "axis_1"], ["one_column"], axis=0),  # [batch, 1]
-        *_with_bias(has_bias),
+        node("Expand", ["bias_query", "one_column"], ["bias_query_by_row"]),
+        node("Concat", ["cut_query", "bias_query_by_row"], ["whole_query"], axis=1),
         node("MatMulInteger", ["whole_query", SCAN_WEIGHT, "query_zero"], ["every_product"]),  # int32 [batch, columns]
         *_with_recent(has_recent),
         node("Expand", ["beyond", "one_column"], ["beyond_by_row"]),
@@ -175,15 +166,6 @@ def _with_recent(has_recent: bool) -> list[onnx.NodeProto]:
         node("Round", ["bonus_cut"], ["bonus_rounded"]),
         node("Cast", ["bonus_rounded"], ["bonus_int32"], to=TensorProto.INT32),
         node("ScatterElements", ["every_product", "recent", "bonus_int32"], ["every_score"], axis=1, reduction="add"),
-    ]
-
-
-def _with_bias(has_bias: bool) -> list[onnx.NodeProto]:
-    if not has_bias:
-        return [node("Identity", ["cut_query"], ["whole_query"])]
-    return [
-        node("Expand", ["bias_query", "one_column"], ["bias_query_by_row"]),
-        node("Concat", ["cut_query", "bias_query_by_row"], ["whole_query"], axis=1),
     ]
 
 

@@ -6,13 +6,12 @@ Where two scores nearly tie, rounding may swap the two items. So lists of ids ar
 returned item must agree, and the score at every rank.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from gru4rec.model.network import Network
 from gru4rec.model.precision import float32_products
 from inference.model.format import INPUTS, OUTPUTS
 from inference.shared.errors import UserError
@@ -23,52 +22,34 @@ TOLERANCE = 1e-4
 BATCHES = ((0, 1, 2, 7), (1,), (0,), (19, 1, 0, 3, 3), (40,))
 """Clicks of each session, for each batch."""
 
-Score = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
-
-@dataclass(frozen=True)
-class Parity:
-    """The largest differences seen: of scores, relative to the largest score or 1, and of states."""
-
-    scores: float
-    states: float
-
-
-def check_parity(
-    session: Any,
-    score: Score,
-    *,
-    n_items: int,
-    state_shape: tuple[int, int],
-    device: torch.device | str = "cpu",
-    every_rank: bool = True,
-) -> Parity:
+def check_parity(session: Any, network: Network, *, every_rank: bool = True) -> float:
     """Run graph and network on the same inputs.
 
     Args:
         session: an onnxruntime session of the exported graph.
-        score: the network: items int64 [B, T] padded with N, lengths int64 [B] and hidden float32 [parts, B, H] give
-            scores [B, N] and hidden [parts, B, H].
-        n_items: size of the catalogue, N.
-        state_shape: parts and H of the state.
-        device: of the tensors for `score`.
+        network: what it was exported from.
         every_rank: whether the graph must find the best items. One that scans may miss some on random sessions;
             `scan_report` measures how many it misses on real ones.
+
+    Returns:
+        The largest difference: of scores, relative to the largest score or 1, and of states.
 
     Raises:
         UserError: a difference is larger than `TOLERANCE`, an item is excluded or repeated, or a value is not finite
             where it should be.
     """
     generator = np.random.default_rng(0)
-    scores, states = 0.0, 0.0
+    n_items, (parts, width) = network.n_items, network.state_shape
+    largest = 0.0
     with float32_products("ieee"):  # whatever precision the user has set
         for lengths in BATCHES:
-            carried = np.zeros((state_shape[0], len(lengths), state_shape[1]), np.float32)
+            carried = np.zeros((parts, len(lengths), width), np.float32)
             for k in sorted({1, min(20, n_items), min(n_items, 64)}):
                 inputs = _draw_inputs(generator, lengths, carried, k, n_items)
-                difference, carried = _compare(session, score, inputs, n_items, device, every_rank)
-                scores, states = max(scores, difference.scores), max(states, difference.states)
-    return Parity(scores, states)
+                difference, carried = _compare(session, network, inputs, every_rank)
+                largest = max(largest, difference)
+    return largest
 
 
 def _draw_inputs(
@@ -86,22 +67,15 @@ def _draw_inputs(
 
 
 def _compare(
-    session: Any,
-    score: Score,
-    inputs: dict[str, np.ndarray],
-    n_items: int,
-    device: torch.device | str,
-    every_rank: bool,
-) -> tuple[Parity, np.ndarray]:
-    """The differences for one batch, and its states."""
+    session: Any, network: Network, inputs: dict[str, np.ndarray], every_rank: bool
+) -> tuple[float, np.ndarray]:
+    """The largest difference for one batch, and its states."""
     ids, scores, hidden = session.run(list(OUTPUTS), inputs)
-    expected, expected_hidden = (
-        tensor.float().cpu().numpy()
-        for tensor in score(*(torch.from_numpy(values).to(device) for values in list(inputs.values())[:3]))
-    )
+    clicks = (torch.from_numpy(inputs[name]).to(network.dense.device) for name in INPUTS[:3])
+    expected, expected_hidden = (tensor.float().cpu().numpy() for tensor in network.score(*clicks))
     if not (np.isfinite(expected).all() and np.isfinite(hidden).all() and np.isfinite(expected_hidden).all()):
         raise UserError("cannot export: a score or state of the network or its graph is NaN or infinite")
-    open_items = np.ones((len(ids), n_items + 1), bool)
+    open_items = np.ones((len(ids), network.n_items + 1), bool)
     np.put_along_axis(open_items, inputs["exclude"], False, axis=1)
     open_items[:, -1] = False
     k = int(inputs["k"][0])
@@ -115,7 +89,8 @@ def _compare(
         own = scores[row, : n_finite[row]]
         if not np.isfinite(own).all():
             raise UserError("the exported graph gives fewer items than it should; please report this")
-        ranked = _best(expected[row][open_items[row, :-1]], int(n_finite[row]))
+        everything = np.partition(expected[row][open_items[row, :-1]], -len(own))
+        ranked = np.sort(everything[-len(own) :])[::-1]
         for reference in (expected[row][returned], ranked if every_rank else own):
             difference = max(difference, float(np.abs(own - reference).max(initial=0.0)) / scale)
     state_difference = float(np.abs(hidden - expected_hidden).max(initial=0.0))
@@ -124,10 +99,4 @@ def _compare(
             f"the exported graph differs from the network: scores by {difference:.2g} of the largest score, states by "
             f"{state_difference:.2g}, expected at most {TOLERANCE:g}; please report this"
         )
-    return Parity(difference, state_difference), hidden
-
-
-def _best(values: np.ndarray, count: int) -> np.ndarray:
-    """The largest values, largest first."""
-    place = len(values) - count
-    return np.sort(np.partition(values, place)[place:])[::-1] if count else values[:0]
+    return max(difference, state_difference), hidden

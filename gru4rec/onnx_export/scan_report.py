@@ -53,28 +53,11 @@ class ScanReport:
     agreement: float
     speeds: tuple[Speed, ...]
 
-    def as_dict(self) -> dict[str, int | float]:
-        """For the model file: what holds on any machine."""
-        return {"sessions": self.sessions, f"agreement@{self.ranks}": self.agreement}
-
-    def check(self) -> None:
-        """Refuse a scan that loses items.
-
-        Raises:
-            UserError: the agreement is below `MIN_AGREEMENT`.
-        """
-        if self.agreement < MIN_AGREEMENT:
-            raise UserError(
-                f"cannot export with --scan int8: {self.agreement:.4f} of the top {self.ranks} items of "
-                f"{self.sessions} sessions agree with exact scores, expected at least {MIN_AGREEMENT}; leave --scan out"
-            )
-
 
 def take_evenly(sessions: Sequence[np.ndarray]) -> list[np.ndarray]:
     """At most `MAX_SESSIONS` of the sessions, from all parts of them."""
-    if len(sessions) <= MAX_SESSIONS:
-        return list(sessions)
-    return [sessions[place] for place in np.linspace(0, len(sessions) - 1, MAX_SESSIONS).astype(int)]
+    count = min(len(sessions), MAX_SESSIONS)
+    return [sessions[place] for place in np.linspace(0, len(sessions) - 1, count).astype(int)]
 
 
 def final_states(scorer: Scorer, sessions: Sequence[np.ndarray]) -> np.ndarray:
@@ -94,6 +77,9 @@ def compare(exact: Scorer, scan: Scorer, sessions: Sequence[np.ndarray], n_items
         scan: runs the graph that scans first.
         sessions: item numbers of each session; at least one session.
         n_items: the size of the catalogue.
+
+    Raises:
+        UserError: the agreement is below `MIN_AGREEMENT`, so the scan would lose items.
     """
     ranks = min(RANKS, n_items)
     n_right = 0
@@ -104,8 +90,14 @@ def compare(exact: Scorer, scan: Scorer, sessions: Sequence[np.ndarray], n_items
         )
         scale = np.maximum(1.0, np.abs(right).max(axis=1, keepdims=True))
         n_right += int((scores >= right[:, -1:] - ROUNDING * scale).sum())
+    agreement = n_right / (ranks * len(sessions))
+    if agreement < MIN_AGREEMENT:
+        raise UserError(
+            f"cannot export with --scan int8: {agreement:.4f} of the top {ranks} items of {len(sessions)} sessions "
+            f"agree with exact scores, expected at least {MIN_AGREEMENT}; leave --scan out"
+        )
     speeds = tuple(_speed(exact, scan, sessions, batch, ranks) for batch in TIMED_BATCH_SIZES)
-    return ScanReport(len(sessions), ranks, n_right / (ranks * len(sessions)), speeds)
+    return ScanReport(len(sessions), ranks, agreement, speeds)
 
 
 def _speed(exact: Scorer, scan: Scorer, sessions: Sequence[np.ndarray], batch: int, ranks: int) -> Speed:

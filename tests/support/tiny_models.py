@@ -1,11 +1,14 @@
 """Small models for tests, and the GRU written out in numpy to check them against."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from gru4rec.model.network import LayerWeights, ScoringWeights
-from gru4rec.onnx_export.exporter import build_model
+from gru4rec.onnx_export.exporter import model_parts
+from gru4rec.onnx_export.onnx_writer import assemble
 from inference.shared.vocabulary import Vocabulary
 
 TERMS = ("007", "7", "a b", 'qu"ote', "semi;colon", "tab\there", "with,comma", "zürich", "日本", "🛒")
@@ -44,13 +47,17 @@ def random_weights(
     )
 
 
+def build_model(weights: ScoringWeights, terms: Iterable[str] = TERMS, **contents: dict) -> onnx.ModelProto:
+    """A model as one message, without the comparison that `export` makes."""
+    description = {"config": {}, "metrics": {}} | contents
+    return assemble(*model_parts(weights, Vocabulary(terms), **description), data_file=None)
+
+
 def save_model(
     path: Path, weights: ScoringWeights | None = None, terms: tuple[str, ...] | list[str] = TERMS, **contents: dict
 ) -> Path:
     """Write a model file without the comparison that `export` makes."""
-    description = {"config": {}, "metrics": {}} | contents
-    model = build_model(weights or random_weights(), Vocabulary(terms), **description)
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(build_model(weights or random_weights(), terms, **contents).SerializeToString())
     return path
 
 
