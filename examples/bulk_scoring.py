@@ -24,7 +24,8 @@ from typing import Any
 import pyarrow as pa
 
 from inference import Recommender, UserError
-from inference.files.sessions import FORMATS, check_beginning, read_sessions
+from inference.files.sessions import FORMATS, read_sessions
+from inference.files.table import group_rows, join_adjacent, separate_rows
 from inference.shared.atomic import atomic_folder
 from inference.shared.columns import Columns
 from tune.cluster.cluster import connect
@@ -51,7 +52,8 @@ def read_batches(sources: pa.Table, columns: Columns, input_format: str | None, 
     """Yield the sessions of the files in the column `path`, a batch at a time."""
     for path in sources["path"].to_pylist():
         rows: list[dict[str, Any]] = []
-        for session in read_sessions(path, input_format=input_format, columns=columns, group=group):
+        join = group_rows if group else join_adjacent
+        for session in read_sessions(path, input_format=input_format, columns=columns, join=join):
             rows.append({"session": session.name, "items": session.items})
             if len(rows) == SESSIONS_PER_BATCH:
                 yield pa.Table.from_pylist(rows, SESSIONS)
@@ -97,11 +99,14 @@ def score(arguments: argparse.Namespace) -> None:
     if not os.path.isfile(arguments.session):
         raise UserError(f"expected a file of sessions, found none at {arguments.session}")
     Recommender.load(arguments.model, threads=1).recommend([], **options)
-    check_beginning(
-        arguments.session,
-        input_format=arguments.input_format,
-        columns=columns,
-        remark=lambda line: print(line, file=sys.stderr),
+    next(
+        read_sessions(
+            arguments.session,
+            input_format=arguments.input_format,
+            columns=columns,
+            join=separate_rows,
+            remark=lambda line: print(line, file=sys.stderr),
+        )
     )
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     with atomic_folder(arguments.out) as folder, connect(arguments.address, OBJECT_STORE) as cluster:

@@ -22,7 +22,7 @@ def read_clicks(path: str) -> Iterator[tuple[str, str]]:
     with open_input(path) as file:
         text = list(read_lines(file, path))
     delimiter = find_delimiter(text[0].text if text else "")
-    for row in sorted(read_table(text, path, Columns(), delimiter), key=lambda row: row.time or 0):
+    for row in sorted(read_table(text, path, Columns(), delimiter), key=lambda row: row.time):
         yield row.session, row.item
 
 

@@ -2,8 +2,8 @@
 
 Sessions are read, scored and written in chunks, in their order, so memory does not grow with the input. A mistake in
 the input ends the run with one line on standard error and exit code 2. A file named by --output then does not appear,
-except that of a stream, which holds the answers given so far. Modules are loaded when they are needed, because most of
-a short run is start-up.
+except that of a stream, which holds the answers given so far. Modules that only some runs need are loaded late, because
+most of a short run is start-up.
 """
 
 import argparse
@@ -12,20 +12,21 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from inference.command.arguments import PROGRAM, TOP_K, parse_arguments
 from inference.command.output import check_not_input, open_output
+from inference.files.sessions import read_sessions
+from inference.files.table import Session, group_rows, join_adjacent
+from inference.files.text import read_ids
+from inference.model.artifact import Artifact
+from inference.model.recommender import Recommendation, Recommender, SessionState
+from inference.shared.columns import Columns
 from inference.shared.errors import UserError, unknown_item
 from inference.shared.system import count_cores, replace_closed_streams
-
-if TYPE_CHECKING:
-    from inference.files.table import Session
-    from inference.model.artifact import Artifact
-    from inference.model.recommender import Recommendation, Recommender, SessionState
 
 SESSIONS_PER_CHUNK = 4096
 CLICKS_PER_CHUNK = 1 << 20
@@ -37,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0 done, 2 bad arguments or input, 130 interrupted."""
     replace_closed_streams()
     try:
-        with _exit_on_signals():
-            _run(parse_arguments(argv))
-            if sys.stdout is not None:
-                sys.stdout.flush()
+        _exit_on_signals()
+        _run(parse_arguments(argv))
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader left; the interpreter must not flush into the pipe when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
@@ -63,30 +64,20 @@ def _say(remark: str) -> None:
     print(f"{PROGRAM}: {remark}", file=sys.stderr)
 
 
-@contextmanager
-def _exit_on_signals() -> Iterator[None]:
+def _exit_on_signals() -> None:
     """On SIGTERM and SIGHUP unwind the stack, so that states are saved and no partial file is left."""
 
     def leave(number: int, _: object) -> NoReturn:
         raise SystemExit(128 + number)
 
-    before: dict[int, Any] = {}
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
             with suppress(ValueError):  # only the main thread may do this
-                before[number] = signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+                signal.signal(number, leave)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from inference.model.artifact import Artifact
-    from inference.model.recommender import Recommender
-
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
     inputs = {f"--{name}": getattr(arguments, name) for name in ("model", "session", "exclude", "allow", "state")}
@@ -107,7 +98,7 @@ def _run(arguments: argparse.Namespace) -> None:
         (_stream if arguments.mode == "stream" else _recommend)(recommender, arguments)
 
 
-def _choose_threads(artifact: "Artifact", arguments: argparse.Namespace) -> tuple[int | None, int]:
+def _choose_threads(artifact: Artifact, arguments: argparse.Namespace) -> tuple[int | None, int]:
     """How many threads compute one batch, and how many batches are computed in parallel."""
     if arguments.stream:
         is_small = artifact.output_weight().nbytes < SMALL_WEIGHTS
@@ -117,7 +108,7 @@ def _choose_threads(artifact: "Artifact", arguments: argparse.Namespace) -> tupl
     return arguments.threads, 1
 
 
-def _describe(artifact: "Artifact", arguments: argparse.Namespace) -> None:
+def _describe(artifact: Artifact, arguments: argparse.Namespace) -> None:
     from inference.model.describe import MATCHING_DIGESTS, describe, format_text
 
     if arguments.mode == "verify":
@@ -130,7 +121,7 @@ def _describe(artifact: "Artifact", arguments: argparse.Namespace) -> None:
         file.write(text)
 
 
-def _find_similar(artifact: "Artifact", arguments: argparse.Namespace) -> None:
+def _find_similar(artifact: Artifact, arguments: argparse.Namespace) -> None:
     from inference.files.recommendations import write_similar
     from inference.model.similar import find_similar
 
@@ -139,18 +130,16 @@ def _find_similar(artifact: "Artifact", arguments: argparse.Namespace) -> None:
         write_similar(arguments.format, file, arguments.similar, items)
 
 
-def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> None:
+def _recommend(recommender: Recommender, arguments: argparse.Namespace) -> None:
     from inference.command.progress import report_progress
     from inference.files.recommendations import create_writer
-    from inference.files.sessions import read_sessions
-    from inference.shared.columns import Columns
 
     source: list[BinaryIO] = []
     sessions = read_sessions(
         arguments.session,
         input_format=arguments.input_format,
         columns=Columns(arguments.session_column, arguments.item_column, arguments.time_column),
-        group=arguments.group,
+        join=group_rows if arguments.group else join_adjacent,
         on_open=source.append,
         remark=_say,
     )
@@ -162,11 +151,11 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
     ):
         write = create_writer(arguments.format, file)
         for chunk in _chunks(sessions):
-            if arguments.unknown == "error":
-                _check_known(recommender, chunk)
             items = [session.items for session in chunk]
             recommendations = recommender.recommend(items, **options, batch_size=arguments.batch_size)
             for session, recommendation in zip(chunk, recommendations, strict=True):
+                if recommendation.unknown and arguments.unknown == "error":
+                    raise unknown_item(f"session {session.name!r} (line {session.line})", recommendation.unknown[0])
                 write(session, recommendation)
                 n_sessions += 1
                 n_clicks += len(session.items)
@@ -181,7 +170,7 @@ def _recommend(recommender: "Recommender", arguments: argparse.Namespace) -> Non
         )
 
 
-def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
+def _stream(recommender: Recommender, arguments: argparse.Namespace) -> None:
     from inference.files.recommendations import format_json
     from inference.shared.atomic import output_lock
     from inference.streaming.clicks import answer_clicks, read_clicks
@@ -189,7 +178,7 @@ def _stream(recommender: "Recommender", arguments: argparse.Namespace) -> None:
 
     options = _ranking_options(recommender, arguments)
 
-    def steps(states: Sequence["SessionState"], items: Sequence[str]) -> list[tuple["SessionState", "Recommendation"]]:
+    def steps(states: Sequence[SessionState], items: Sequence[str]) -> list[tuple[SessionState, Recommendation]]:
         return recommender.steps(states, items, **options)
 
     steps([], [])  # so that impossible options are reported before the first click
@@ -227,9 +216,7 @@ def _top_k(arguments: argparse.Namespace, most: int) -> int:
     return min(TOP_K, max(1, most)) if arguments.top_k is None else arguments.top_k
 
 
-def _ranking_options(recommender: "Recommender", arguments: argparse.Namespace) -> dict[str, Any]:
-    from inference.files.text import read_ids
-
+def _ranking_options(recommender: Recommender, arguments: argparse.Namespace) -> dict[str, Any]:
     exclude = read_ids(arguments.exclude) if arguments.exclude else ()
     if exclude and not any(item in recommender.vocabulary for item in exclude):
         _say(f"{arguments.exclude} excludes nothing: the model knows none of its lines as an item; write one id a line")
@@ -241,7 +228,7 @@ def _ranking_options(recommender: "Recommender", arguments: argparse.Namespace) 
     }
 
 
-def _chunks(sessions: Iterable["Session"]) -> Iterator[list["Session"]]:
+def _chunks(sessions: Iterable[Session]) -> Iterator[list[Session]]:
     chunk: list[Session] = []
     clicks = 0
     for session in sessions:
@@ -261,13 +248,6 @@ def _share_read(source: list[BinaryIO]) -> float | None:
         return 1.0
     size = os.fstat(source[0].fileno()).st_size
     return source[0].tell() / size if size else None  # a pipe has neither size nor position
-
-
-def _check_known(recommender: "Recommender", chunk: list["Session"]) -> None:
-    for session in chunk:
-        for item in session.items:
-            if item not in recommender.vocabulary:
-                raise unknown_item(f"session {session.name!r} (line {session.line})", item)
 
 
 if __name__ == "__main__":

@@ -95,9 +95,10 @@ def _read_calibration(path: Path, columns: "Columns", vocabulary: "Vocabulary") 
         sessions = np.split(log.items.astype(np.int64), log.offsets[1:-1])
     else:
         from inference.files.sessions import read_sessions
+        from inference.files.table import group_rows
         from inference.shared.vocabulary import MISSING
 
-        read = read_sessions(str(path), columns=columns, group=True)
+        read = read_sessions(str(path), columns=columns, join=group_rows)
         numbered = (vocabulary.numbers(session.items) for session in read)
         sessions = [numbers[numbers != MISSING] for numbers in numbered]
     return [session for session in sessions if len(session)]

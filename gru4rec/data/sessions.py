@@ -4,6 +4,7 @@ All clicks of a log lie in one flat array of item numbers, session after session
 array is small (4 bytes per click), can be memory-mapped or shared between processes, and is never written to.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -52,6 +53,13 @@ class Sessions:
         """Sessions first … last - 1, without copying clicks."""
         offsets = self.offsets[first : last + 1]
         return Sessions(self.items[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    def batches_by_length(self, size: int) -> Iterator[np.ndarray]:
+        """The numbers of the sessions with a pair, the shortest first, int64 [at most `size`]."""
+        order = np.argsort(self.lengths, kind="stable")
+        order = order[self.lengths[order] > 1]
+        for begin in range(0, len(order), size):
+            yield order[begin : begin + size]
 
     @classmethod
     def from_lists(cls, sessions: list[list[int]]) -> "Sessions":

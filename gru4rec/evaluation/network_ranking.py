@@ -187,10 +187,7 @@ def _compute_states(network: Network, sessions: Sessions) -> Iterator[_Part]:
     lengths = sessions.lengths
     back = torch.arange(network.n_recent, device=device)
     place_of_session = np.concatenate([[0], np.cumsum(np.maximum(lengths - 1, 0))])
-    longest_last = np.argsort(lengths, kind="stable")
-    longest_last = longest_last[lengths[longest_last] > 1]
-    for begin in range(0, len(longest_last), SESSIONS_PER_BATCH):
-        batch = longest_last[begin : begin + SESSIONS_PER_BATCH]
+    for batch in sessions.batches_by_length(SESSIONS_PER_BATCH):
         pairs = lengths[batch] - 1
         start = torch.from_numpy(sessions.offsets[batch]).to(device)
         steps = int(pairs.max())

@@ -35,11 +35,8 @@ def rank_with_artifact(
     rankings = Rankings.empty(sessions.n_pairs, n_best)
     lengths = sessions.lengths
     first_target = np.concatenate([[0], np.cumsum(np.maximum(lengths - 1, 0))])
-    order = np.argsort(lengths, kind="stable")
-    order = order[lengths[order] > 1]
     done = 0
-    for begin in range(0, len(order), SESSIONS_PER_BATCH):
-        batch = order[begin : begin + SESSIONS_PER_BATCH]
+    for batch in sessions.batches_by_length(SESSIONS_PER_BATCH):
         states = {session: recommender.new_state() for session in batch}
         for click in range(int(lengths[batch].max()) - 1):
             live = batch[lengths[batch] - 1 > click]

@@ -6,7 +6,7 @@ same sessions, so that other load on the machine slows down both.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,11 +62,14 @@ def take_evenly(sessions: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 def final_states(scorer: Scorer, sessions: Sequence[np.ndarray]) -> np.ndarray:
     """The states after the last click of each session, float32 [parts, sessions, width]."""
-    states = []
+    return np.concatenate([states for _, _, states in _rank(scorer, sessions, 0)], axis=1)
+
+
+def _rank(scorer: Scorer, sessions: Sequence[np.ndarray], k: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """The best k items, their scores and the states, batch after batch."""
     for start in range(0, len(sessions), BATCH_SIZE):
         rows = list(sessions[start : start + BATCH_SIZE])
-        states.append(scorer.rank(rows, scorer.zero_state(len(rows)), 0, EVERY_ITEM, None)[2])
-    return np.concatenate(states, axis=1)
+        yield scorer.rank(rows, scorer.zero_state(len(rows)), k, EVERY_ITEM, None)
 
 
 def compare(exact: Scorer, scan: Scorer, sessions: Sequence[np.ndarray], n_items: int) -> ScanReport:
@@ -83,11 +86,8 @@ def compare(exact: Scorer, scan: Scorer, sessions: Sequence[np.ndarray], n_items
     """
     ranks = min(RANKS, n_items)
     n_right = 0
-    for start in range(0, len(sessions), BATCH_SIZE):
-        rows = list(sessions[start : start + BATCH_SIZE])
-        (_, right, _), (_, scores, _) = (
-            scorer.rank(rows, scorer.zero_state(len(rows)), ranks, EVERY_ITEM, None) for scorer in (exact, scan)
-        )
+    batches = zip(_rank(exact, sessions, ranks), _rank(scan, sessions, ranks), strict=True)
+    for (_, right, _), (_, scores, _) in batches:
         scale = np.maximum(1.0, np.abs(right).max(axis=1, keepdims=True))
         n_right += int((scores >= right[:, -1:] - ROUNDING * scale).sum())
     agreement = n_right / (ranks * len(sessions))

@@ -1,16 +1,18 @@
 """Clicks from a parquet file; needs pyarrow, which gru4rec-infer does not install."""
 
+import math
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from inference.files.table import Remark, TableRow, find_column, has_times, parse_time
+from inference.files.text import Source
 from inference.shared.columns import Columns
 from inference.shared.errors import UserError
 
 ROWS_AT_ONCE = 1 << 16
 
 
-def read_parquet(file: BinaryIO, name: str, columns: Columns, remark: Remark | None = None) -> Iterator[TableRow]:
+def read_parquet(file: Source, name: str, columns: Columns, remark: Remark | None = None) -> Iterator[TableRow]:
     """The clicks of a parquet file; a row's line is its number, counted from 1.
 
     Args:
@@ -61,21 +63,19 @@ def _check_type(kind: Any, column: str, holds_times: bool, name: str, types: Any
         raise UserError(f"{name}: expected {expected} in column {column!r}, got the type {kind}; convert the column")
 
 
-def _values(column: Any, types: Any) -> list[Any]:
+def _values(column: Any, types: Any) -> Any:
     if types.is_temporal(column.type):  # whole numbers of the column's unit, which order as the dates do
-        width = "int64" if column.type.bit_width == 64 else "int32"
-        column = column.cast(width)
-    values: list[Any] = column.to_pylist()
-    return values
+        column = column.cast("int64" if column.type.bit_width == 64 else "int32")
+    return column.to_pylist()
 
 
 def _row(values: tuple[Any, ...], number: int, name: str, columns: Columns) -> TableRow:
     session, item, *times = values
-    time = times[0] if times else None
-    if session is None or item is None or session == "" or item == "":
+    time = times[0] if times else 0
+    if session in (None, "") or item in (None, ""):
         raise UserError(f"{name}, line {number}: expected a session and an item, got nothing")
     if isinstance(time, str):
         time = parse_time(time, name, number, columns.time)
-    elif times and (time is None or time != time or time in (float("inf"), float("-inf"))):
+    elif time is None or not math.isfinite(time):
         raise UserError(f"{name}, line {number}: expected a time, got {'nothing' if time is None else time}")
     return TableRow(number, str(session), str(item), time)

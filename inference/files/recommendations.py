@@ -13,14 +13,10 @@ Scores have nine digits, enough to restore every float32.
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from json.encoder import encode_basestring as quote_json
-from typing import Any, Literal, TextIO, get_args
+from typing import Any, TextIO
 
 from inference.files.table import Session
 from inference.model.recommender import Recommendation
-from inference.shared.errors import unknown_choice
-
-Format = Literal["table", "jsonl", "csv"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 
 Writer = Callable[[Session, Recommendation], object]
 
@@ -32,14 +28,9 @@ def create_writer(output_format: str, file: TextIO) -> Writer:
     """A function that writes the recommendations of a session to a file.
 
     Args:
-        output_format: one of `FORMATS`.
+        output_format: "table", "jsonl" or "csv".
         file: an open text file; a header is written at once.
-
-    Raises:
-        UserError: an unknown format.
     """
-    if output_format not in FORMATS:
-        raise unknown_choice("output format", output_format, list(FORMATS))
     if output_format == "table":
         return _create_table_writer(file)
     if output_format == "jsonl":
@@ -52,8 +43,8 @@ def write_similar(output_format: str, file: TextIO, item: str, similar: Sequence
     """Write the items most similar to one item, best first, with their cosines.
 
     Args:
-        output_format: one of `FORMATS`: a table, one line of JSON {"item": …, "similar": [{"item": …, "score": …}, …]},
-            or csv with the columns item, rank, similar, score.
+        output_format: "table"; "jsonl", one line {"item": …, "similar": [{"item": …, "score": …}, …]}; or "csv", with
+            the columns item, rank, similar, score.
         file: an open text file.
         item: the item that was asked for.
         similar: ids and cosines.

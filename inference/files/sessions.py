@@ -12,7 +12,8 @@ its first line.
 import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Any, BinaryIO, Literal, get_args
+from pathlib import PurePath
+from typing import Any
 
 from inference.files.parquet import read_parquet
 from inference.files.table import (
@@ -21,17 +22,15 @@ from inference.files.table import (
     Session,
     TableRow,
     find_delimiter,
-    group_rows,
     join_adjacent,
     read_table,
 )
-from inference.files.text import Line, OnOpen, open_input, peek, read_lines, source_name
+from inference.files.text import Line, OnOpen, Source, open_input, read_lines, source_name
 from inference.shared.columns import Columns
-from inference.shared.errors import UserError, unknown_choice
+from inference.shared.errors import UserError
 
-Format = Literal["csv", "tsv", "jsonl", "lines", "parquet"]
-FORMATS: tuple[Format, ...] = get_args(Format)
-SUFFIXES: dict[str, Format] = {
+FORMATS = ("csv", "tsv", "jsonl", "lines", "parquet")
+SUFFIXES = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".tab": "tsv",
@@ -46,8 +45,8 @@ def read_sessions(
     path: str,
     *,
     input_format: str | None = None,
-    columns: Columns | None = None,
-    group: bool = False,
+    columns: Columns = Columns(),
+    join: Callable[[Iterable[TableRow], str], Iterator[Session]] = join_adjacent,
     on_open: OnOpen | None = None,
     remark: Remark | None = None,
 ) -> Iterator[Session]:
@@ -56,72 +55,45 @@ def read_sessions(
     Args:
         path: a file, or "-" for standard input.
         input_format: one of `FORMATS`; None detects it.
-        columns: names of the columns of a table; None for the defaults.
-        group: accept a table's rows in any order; holds them all in memory.
+        columns: names of the columns of a table.
+        join: makes sessions of a table's rows; `group_rows` accepts them in any order, but holds them all in memory,
+            and `separate_rows` serves to check a file by its first click.
         on_open: is called with the open file, to see how far it has been read.
         remark: is called with a message if a table seems to have a time column of another name.
 
     Raises:
         UserError: the file cannot be read, is empty, or is malformed; names the line.
     """
-    join = group_rows if group else join_adjacent
-    name = source_name(path)
     with open_input(path, on_open) as file:
-        count = 0
-        for session in _sessions(file, path, name, input_format, columns or Columns(), join, remark):
-            count += 1
-            yield session
-        if not count:
-            raise UserError(f"{name} holds no session")
-
-
-def check_beginning(
-    path: str,
-    *,
-    input_format: str | None = None,
-    columns: Columns | None = None,
-    remark: Remark | None = None,
-) -> None:
-    """Check the first click or line of a file, before anything else is started; arguments as for `read_sessions`.
-
-    Raises:
-        UserError: the file cannot be read, is empty, or begins with a malformed line.
-    """
-    name = source_name(path)
-    with open_input(path) as file:
-        first = next(_sessions(file, path, name, input_format, columns or Columns(), _each_click, remark), None)
-    if first is None:
-        raise UserError(f"{name} holds no session")
-
-
-def _each_click(rows: Iterable[TableRow], _: str) -> Iterator[Session]:
-    for row in rows:
-        yield Session(row.session, (row.item,), row.line)
+        sessions = _sessions(file, path, input_format, columns, join, remark)
+        first = next(sessions, None)
+        if first is None:
+            raise UserError(f"{source_name(path)} holds no session")
+        yield first
+        yield from sessions
 
 
 def _sessions(
-    file: BinaryIO,
+    file: Source,
     path: str,
-    name: str,
     input_format: str | None,
     columns: Columns,
     join: Callable[[Iterable[TableRow], str], Iterator[Session]],
     remark: Remark | None,
 ) -> Iterator[Session]:
-    if input_format is not None and input_format not in FORMATS:
-        raise unknown_choice("input format", input_format, list(FORMATS))
-    is_parquet = peek(file, 4)[:4] == b"PAR1"
+    name = source_name(path)
+    is_parquet = file.peek(4)[:4] == b"PAR1"
     if input_format == "parquet" or (input_format is None and is_parquet):
         if path == "-":
             raise UserError("parquet cannot be read from standard input; name the file")
-        rows = read_parquet(file, name, columns, remark)
-        return join(rows, name)
+        return join(read_parquet(file, name, columns, remark), name)
     numbered = read_lines(file, name)
     first = next(numbered, None)
     if first is None:
         raise UserError(f"{name} is empty; expected sessions")
     source = chain([first], numbered)
-    chosen = input_format or _format_of_name(path) or _format_of_line(first, name, columns)
+    suffix = PurePath(path.lower().removesuffix(".gz")).suffix
+    chosen = input_format or SUFFIXES.get(suffix) or _format_of_line(first, name, columns)
     if chosen == "jsonl":
         return parse_json_lines(source, name)
     if chosen == "parquet":
@@ -130,19 +102,10 @@ def _sessions(
         return parse_lines(source)
     # Without --input-format the header decides: many files called .csv hold tabs.
     delimiter = find_delimiter(first.text, {"tsv": "\t", "csv": ",;|"}[input_format] if input_format else DELIMITERS)
-    rows = read_table(source, name, columns, delimiter, remark)
-    return join(rows, name)
+    return join(read_table(source, name, columns, delimiter, remark), name)
 
 
-def _format_of_name(path: str) -> Format | None:
-    unpacked = path.lower().removesuffix(".gz")
-    for suffix, found in SUFFIXES.items():
-        if unpacked.endswith(suffix):
-            return found
-    return None
-
-
-def _format_of_line(first: Line, name: str, columns: Columns) -> Format:
+def _format_of_line(first: Line, name: str, columns: Columns) -> str:
     text = first.text
     if text.lstrip().startswith("{"):
         return "jsonl"

@@ -40,12 +40,12 @@ class Session:
 
 
 class TableRow(NamedTuple):
-    """One click; `time` is None if the table has no time column."""
+    """One click; `time` is 0 if the table has no time column."""
 
     line: int
     session: str
     item: str
-    time: Time | None
+    time: Time
 
 
 def find_delimiter(header: str, choice: str = DELIMITERS) -> str:
@@ -117,7 +117,7 @@ def read_table(
             if not session or not item:
                 column = columns.item if session else columns.session
                 raise UserError(f"{name}, line {line}: expected an id in column {column!r}, got nothing")
-            time = None if time_at is None else parse_time(fields[time_at], name, line, columns.time)
+            time = 0 if time_at is None else parse_time(fields[time_at], name, line, columns.time)
             yield TableRow(line, session, item, time)
     except csv.Error as error:
         raise UserError(f"{name}, line {reader.line_num}: not a valid table row ({error})") from error
@@ -196,14 +196,17 @@ def group_rows(rows: Iterable[TableRow], name: str) -> Iterator[Session]:
         kinds.update(isinstance(row.time, datetime) for row in own)
         if len(kinds) > 1:
             raise UserError(f"{name}: expected times of one kind, got both numbers and dates")
-        if own[0].time is not None:
-            own.sort(key=lambda row: row.time)  # type: ignore[arg-type, return-value]
+        own.sort(key=lambda row: row.time)
         yield Session(session, tuple(row.item for row in own), min(row.line for row in own))
 
 
+def separate_rows(rows: Iterable[TableRow], _: str) -> Iterator[Session]:
+    """A session for each row."""
+    for row in rows:
+        yield Session(row.session, (row.item,), row.line)
+
+
 def _is_older(row: TableRow, before: TableRow, name: str) -> bool:
-    if row.time is None or before.time is None:
-        return False
     if isinstance(row.time, datetime) is not isinstance(before.time, datetime):
         raise UserError(f"{name}, line {row.line}: expected a time of the kind of {before.time}, got {row.time}")
     return row.time < before.time  # type: ignore[operator]

@@ -5,6 +5,7 @@ line breaks cannot fill the memory.
 """
 
 import gzip
+import io
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ PACKED = {
 }
 """First bytes of files that are packed with something other than gzip; `gru4rec` reads some of these."""
 
+Source = io.BufferedReader | gzip.GzipFile
 OnOpen = Callable[[BinaryIO], None]
 
 
@@ -35,7 +37,7 @@ class Line(NamedTuple):
 
 
 @contextmanager
-def open_input(path: str, on_open: OnOpen | None = None) -> Iterator[BinaryIO]:
+def open_input(path: str, on_open: OnOpen | None = None) -> Iterator[Source]:
     """Open a file, or standard input for "-", and unpack it if its content is gzip.
 
     Args:
@@ -50,7 +52,7 @@ def open_input(path: str, on_open: OnOpen | None = None) -> Iterator[BinaryIO]:
         if path == "-":
             if sys.stdin is None:
                 raise UserError("cannot read standard input, it is closed; name a file")
-            yield _unpack(sys.stdin.buffer, name)
+            yield _unpack(cast(io.BufferedReader, sys.stdin.buffer), name)
         else:
             if Path(path).is_dir():
                 inside = min(Path(path).glob("*.parquet"), default=None)
@@ -75,10 +77,10 @@ def source_name(path: str) -> str:
     return "standard input" if path == "-" else path
 
 
-def _unpack(file: BinaryIO, name: str) -> BinaryIO:
-    beginning = peek(file, max(map(len, PACKED)))
+def _unpack(file: io.BufferedReader, name: str) -> Source:
+    beginning = file.peek(max(map(len, PACKED)))
     if beginning[:2] == b"\x1f\x8b":
-        return cast(BinaryIO, gzip.GzipFile(fileobj=file, mode="rb"))
+        return gzip.GzipFile(fileobj=file, mode="rb")
     for magic, kind in PACKED.items():
         if beginning.startswith(magic):
             raise UserError(
@@ -87,12 +89,7 @@ def _unpack(file: BinaryIO, name: str) -> BinaryIO:
     return file
 
 
-def peek(file: BinaryIO, size: int) -> bytes:
-    """The next bytes of a buffered file, without reading them; fewer than `size` if no more have arrived."""
-    return cast(bytes, file.peek(size))  # type: ignore[attr-defined]
-
-
-def read_lines(file: BinaryIO, name: str) -> Iterator[Line]:
+def read_lines(file: Source, name: str) -> Iterator[Line]:
     """The lines of an opened file.
 
     Args:

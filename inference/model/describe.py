@@ -27,12 +27,11 @@ def describe(artifact: Artifact, threads: int | None = None, verified: bool = Fa
         threads: as asked for; None for one per core.
         verified: whether `Artifact.verify` has passed.
     """
-    n_bytes = sum(len(tensor.raw) for tensor in artifact.file.tensors.values())
-    both = _find_version("onnxruntime") is not None and _find_version("onnxruntime-gpu") is not None
+    versions = {name: _find_version(name) for name in ("gru4rec", "onnxruntime", "onnxruntime-gpu")}
     return {
         "model": str(artifact.path),
         "bytes": artifact.path.stat().st_size,
-        "bytes_of_weights": n_bytes,
+        "bytes_of_weights": sum(len(tensor.raw) for tensor in artifact.file.tensors.values()),
         "format_version": FORMAT_VERSION,
         "exporter": artifact.exporter,
         "items": artifact.n_items,
@@ -45,10 +44,8 @@ def describe(artifact: Artifact, threads: int | None = None, verified: bool = Fa
         "metrics": dict(artifact.metrics),
         **artifact.digests(),
         **({"verified": MATCHING_DIGESTS} if verified else {}),
-        "gru4rec": _find_version("gru4rec"),
-        "onnxruntime": _find_version("onnxruntime"),
-        "onnxruntime-gpu": _find_version("onnxruntime-gpu"),
-        **({"warning": INSTALLATION_CONFLICT} if both else {}),
+        **versions,
+        **({"warning": INSTALLATION_CONFLICT} if versions["onnxruntime"] and versions["onnxruntime-gpu"] else {}),
         "threads": threads or count_cores(),
         "provider_cpu": _try_provider(artifact, "cpu"),
         "provider_cuda": _try_provider(artifact, "cuda"),
@@ -67,16 +64,14 @@ def format_text(values: dict[str, Any]) -> str:
     config
       loss  bpr-max
     """
-    nested = {f"  {inner}": "" for value in values.values() if isinstance(value, dict) for inner in value}
-    width = max(map(len, [*values, *nested]), default=0) + 2
-    out = []
+    rows: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, dict):
-            out.append(name)
-            out += [f"{'  ' + inner:{width}}{_format_value(inner_value)}" for inner, inner_value in value.items()]
+            rows += [(name, ""), *((f"  {inner}", _format_value(nested)) for inner, nested in value.items())]
         else:
-            out.append(f"{name:{width}}{_format_value(value)}")
-    return "\n".join(line.rstrip() for line in out) + "\n"
+            rows.append((name, _format_value(value)))
+    width = max(len(name) for name, _ in rows) + 2
+    return "".join(f"{name:{width}}{text}".rstrip() + "\n" for name, text in rows)
 
 
 def _format_value(value: Any) -> str:

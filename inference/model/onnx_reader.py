@@ -185,7 +185,7 @@ def _parse_entry(content: memoryview) -> tuple[str, memoryview]:
 
 
 def _parse_tensor(content: memoryview, folder: Path) -> StoredTensor:
-    name, data_type, raw, location = "", 0, content[:0], 0
+    name, data_type, raw = "", 0, content[:0]
     shape: list[int] = []
     outside: dict[str, str] = {}
     for field in _parse_fields(content):
@@ -205,9 +205,7 @@ def _parse_tensor(content: memoryview, folder: Path) -> StoredTensor:
         elif field.number == 13:
             key, value = _parse_entry(field.payload())
             outside[key] = _decode(value)
-        elif field.number == 14:
-            location = field.value
-    if location or outside:
+    if outside:
         raw = _read_external(outside, folder)
     return StoredTensor(name, tuple(shape), data_type, raw)
 

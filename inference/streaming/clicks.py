@@ -6,7 +6,7 @@ answers equal those of one click after the other, in the order of the clicks: a 
 after the first, so it is computed in a later batch.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -47,7 +47,7 @@ def read_clicks(path: str, known: Vocabulary | None = None) -> Iterator[list[Cli
     name = source_name(path)
     number, rest = 0, b""
     with open_input(path) as file:
-        while arrived := file.read1(BYTES_AT_ONCE):  # type: ignore[attr-defined]
+        while arrived := file.read1(BYTES_AT_ONCE):
             *complete, rest = (rest + arrived).split(b"\n")
             if complete:
                 yield from _parse_clicks(complete, number, name, known)
@@ -114,17 +114,15 @@ def _answer(
     """As `answer_clicks`: first the first click of every session is computed, then the second, and so on."""
     now: dict[str, SessionState] = {}
     n_clicks: Counter[str] = Counter()
-    rounds: list[list[int]] = []
+    rounds: defaultdict[int, list[int]] = defaultdict(list)
     for place, (session, _) in enumerate(clicks):
         now.setdefault(session, states.take(session, new_state))
-        if n_clicks[session] == len(rounds):
-            rounds.append([])
         rounds[n_clicks[session]].append(place)
         n_clicks[session] += 1
 
     results: dict[int, tuple[SessionState, Recommendation]] = {}
     answered = 0
-    for places in rounds:
+    for places in rounds.values():
         together = [clicks[place] for place in places]
         computed = steps([now[click.session] for click in together], [click.item for click in together])
         results |= zip(places, computed, strict=True)

@@ -24,6 +24,7 @@ from gru4rec.data.sessions import EncodedLog
 from gru4rec.data.synthetic import synthesize
 from gru4rec.training.run import train
 from inference.files.sessions import FORMATS, read_sessions
+from inference.files.table import group_rows
 from inference.files.text import read_ids
 from inference.model.artifact import Artifact
 from inference.model.candidates import Candidates
@@ -271,7 +272,7 @@ def test_a_damaged_session_file_is_sessions_or_one_line(tmp_path, content, damag
     content = damaged(content, damage)
     path = tmp_path / "sessions"
     path.write_bytes(gzip.compress(content, 1) if packed == "after" else content)
-    valid_or_one_line(lambda: list(read_sessions(str(path), input_format=input_format, group=True)))
+    valid_or_one_line(lambda: list(read_sessions(str(path), input_format=input_format, join=group_rows)))
 
 
 @pytest.fixture(scope="module")

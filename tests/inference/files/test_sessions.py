@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import inference.files.text
 from inference.files.sessions import FORMATS, read_sessions
+from inference.files.table import group_rows, join_adjacent
 from inference.shared.columns import Columns
 from inference.shared.errors import UserError
 
@@ -18,10 +19,11 @@ TABLE = "SessionId\tItemId\tTime\ns1\t007\t1\ns1\t7\t2\ns2\ta b\t1\n"
 FROM_TABLE = [("s1", ("007", "7"), 2), ("s2", ("a b",), 4)]
 
 
-def read(tmp_path, content, name="sessions", **options):
+def read(tmp_path, content, name="sessions", group=False, **options):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return [(session.name, session.items, session.line) for session in read_sessions(str(path), **options)]
+    sessions = read_sessions(str(path), join=group_rows if group else join_adjacent, **options)
+    return [(session.name, session.items, session.line) for session in sessions]
 
 
 @pytest.mark.parametrize(
