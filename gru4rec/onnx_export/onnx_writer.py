@@ -6,7 +6,7 @@ them is never in memory.
 
 import glob
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
@@ -45,7 +45,8 @@ def draft_model(
         len(text.encode()) for text in properties.values()
     )
     data_file = f"{path.name}.{properties['weights_sha256'][:16]}.data" if n_bytes > LARGEST_FILE else None
-    with _write_data_file(path, data_file, tensors), atomic_file(path, locked=True) as temporary:
+    written = _write_data_file(path.parent / data_file, tensors) if data_file else nullcontext()
+    with written, atomic_file(path, locked=True) as temporary:
 
         def write(properties: Mapping[str, str]) -> None:
             temporary.write_bytes(assemble(graph, tensors, properties, data_file).SerializeToString())
@@ -106,12 +107,8 @@ def _external_tensor(name: str, values: np.ndarray, location: str, offset: int) 
 
 
 @contextmanager
-def _write_data_file(model: Path, data_file: str | None, tensors: Mapping[str, np.ndarray]) -> Iterator[None]:
+def _write_data_file(path: Path, tensors: Mapping[str, np.ndarray]) -> Iterator[None]:
     """Write the large constants, and remove them again if the block fails."""
-    if data_file is None:
-        yield
-        return
-    path = model.parent / data_file
     is_new = not path.exists()  # else the same weights were exported here before
     with atomic_file(path) as temporary, open(temporary, "wb") as file:
         for name, offset in _offsets(tensors).items():

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -158,29 +160,24 @@ def join_adjacent(rows: Iterable[TableRow], name: str) -> Iterator[Session]:
         UserError: a session continues after another one began, or a row is older than the one before it.
     """
     finished = _Names()
-    items: list[str] = []
-    first: TableRow | None = None
-    before: TableRow | None = None
-    for row in rows:
-        if first is None or row.session != first.session:
-            if first is not None:
-                finished.add(first.session)
-                yield Session(first.session, tuple(items), first.line)
-            if row.session in finished:
-                raise UserError(
-                    f"{name}, line {row.line}: session {row.session!r} continues after other sessions; sort the rows "
-                    "by session and time, or use --group"
-                )
-            first, items = row, []
-        elif before is not None and _is_older(row, before, name):
+    for session, own in groupby(rows, key=attrgetter("session")):
+        first = before = next(own)
+        if session in finished:
             raise UserError(
-                f"{name}, line {row.line}: session {row.session!r} goes back in time, from {before.time} to "
-                f"{row.time}; sort the rows by session and time, or use --group"
+                f"{name}, line {first.line}: session {session!r} continues after other sessions; sort the rows "
+                "by session and time, or use --group"
             )
-        items.append(row.item)
-        before = row
-    if first is not None:
-        yield Session(first.session, tuple(items), first.line)
+        items = [first.item]
+        for row in own:  # noqa: B031 - those after the first
+            if _is_older(row, before, name):
+                raise UserError(
+                    f"{name}, line {row.line}: session {session!r} goes back in time, from {before.time} to "
+                    f"{row.time}; sort the rows by session and time, or use --group"
+                )
+            items.append(row.item)
+            before = row
+        finished.add(session)
+        yield Session(session, tuple(items), first.line)
 
 
 def group_rows(rows: Iterable[TableRow], name: str) -> Iterator[Session]:

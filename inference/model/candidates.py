@@ -45,16 +45,15 @@ class Allowed:
             ids int64 and scores float32, both [batch, min(k, M)], best first, ties by number; the score of excluded
             items is minus infinity.
         """
+        k = min(k, len(self.numbers))
+        if not k:  # all of them are excluded
+            return np.empty((len(state), 0), np.int64), np.empty((len(state), 0), np.float32)
         scores = state @ self.weight.T + self.bias  # (batch, M)
-        if len(self.numbers):
-            places = np.searchsorted(self.numbers, recent).clip(max=len(self.numbers) - 1)
-            rows, clicks = np.nonzero(self.numbers[places] == recent)
-            np.add.at(scores, (rows, places[rows, clicks]), bonus[rows, clicks])
+        places = np.searchsorted(self.numbers, recent).clip(max=len(self.numbers) - 1)
+        rows, clicks = np.nonzero(self.numbers[places] == recent)
+        np.add.at(scores, (rows, places[rows, clicks]), bonus[rows, clicks])
         for row, excluded in enumerate(seen):
             scores[row, np.isin(self.numbers, excluded, assume_unique=True)] = -np.inf
-        k = min(k, len(self.numbers))
-        if not k:
-            return np.empty((len(scores), 0), np.int64), np.empty((len(scores), 0), np.float32)
         last = -np.partition(-scores, k - 1, axis=1)[:, k - 1 : k]  # (batch, 1): each row's k-th best score
         rows, places = np.nonzero(scores >= last)  # k of each row, and ties with the last of them
         order = np.lexsort((places, -scores[rows, places], rows))
