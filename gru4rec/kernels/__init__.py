@@ -8,7 +8,6 @@ loop gets its threads and its arguments) → `arithmetic`.
 from gru4rec.kernels.api import (
     AVAILABLE,
     accepts,
-    accepts_gradient,
     bpr_max,
     chain,
     column_sums,
@@ -20,6 +19,5 @@ from gru4rec.kernels.api import (
     gather,
     runs_on,
     splitmix64,
-    update_all,
-    update_rows,
+    update,
 )

@@ -25,8 +25,7 @@ from torch import Tensor
 from gru4rec.config.files import read_config, to_toml
 from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
 from gru4rec.data.npy import map_array, save_array
-from gru4rec.model.network import Network
-from gru4rec.training.optimizers import RowOptimiser
+from gru4rec.model.network import Network, copy_arrays
 from gru4rec.training.trainer import Trainer
 from inference.shared.atomic import atomic_file, atomic_folder
 from inference.shared.errors import UserError
@@ -94,8 +93,7 @@ def load_training_state(folder: Path, trainer: Trainer) -> None:
         UserError: a file is missing or damaged, or belongs to another network.
     """
     progress = read_progress(folder)
-    _load(folder, trainer.network)
-    _load(folder, trainer.optimiser)
+    _load(folder, trainer.network.tensors() | trainer.optimiser.tensors())
     trainer.epoch = progress["epoch"]
 
 
@@ -211,14 +209,14 @@ def load_model(directory: str | Path, device: str = "cpu") -> Model:
     directory = Path(directory)
     config, vocabulary, metrics = read_description(directory)
     network = Network(len(vocabulary), config, device)
-    _load(epoch_folder(directory, metrics["best_epoch"]), network)
+    _load(epoch_folder(directory, metrics["best_epoch"]), network.tensors())
     return Model(network, vocabulary, config, metrics)
 
 
-def _load(folder: Path, target: Network | RowOptimiser) -> None:
-    arrays = load_arrays(folder, list(target.tensors()))
+def _load(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    arrays = load_arrays(folder, list(tensors))
     try:
-        target.load(arrays)
+        copy_arrays(arrays, tensors)
     except ValueError as error:
         raise UserError(f"{folder}: the arrays do not fit the configuration: {error}") from None
 
