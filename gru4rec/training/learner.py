@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from gru4rec.config.train_config import TrainConfig
@@ -42,15 +40,6 @@ class Learner:
     dropout: DropNumbers
     precision: Precision
 
-    @property
-    def product_type(self) -> torch.dtype:
-        """The type of what goes into matrix products; all else is float32."""
-        return self.precision.product_type
-
-    def seed_dropout(self, epoch: int) -> None:
-        """Restart the random numbers of dropout for an epoch (numbered from 0)."""
-        self.dropout.restart(int(np.random.default_rng([self.config.seed, epoch]).integers(1 << 62)))
-
     def drop_numbers(self, n_rows: int) -> list[Tensor | None]:
         """The random numbers that decide which values of a step are dropped.
 
@@ -63,14 +52,3 @@ class Learner:
         return [
             self.dropout.draw(n_rows, width) if share else None for width, share in zip(widths, shares, strict=True)
         ]
-
-    def row_losses(self, scores: Tensor, positive: Tensor, excluded: Tensor | None) -> Tensor:
-        """The loss per row [B] of scores [B, C]."""
-        losses: Tensor = self.loss.function(scores, positive, excluded, **self.loss_options)
-        return losses
-
-    def loss_gradient(
-        self, scores: Tensor, bias: Tensor, positive: Tensor, scale: float, excluded: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Losses per row [B] and their gradients [B, C]; arguments as in `Loss.gradient`."""
-        return self.loss.gradient(self.loss_options, scores, bias, positive, scale, excluded)

@@ -4,7 +4,7 @@ The host draws negatives and packs arrays while the device computes; a block is 
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -25,14 +25,12 @@ def prefetch(blocks: Iterator[Callable[[], list[T]]], device: torch.device) -> I
         yield from (block() for block in blocks)
         return
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="steps") as thread:
-        pending = None
+        pending: list[Future[list[T]]] = []
         for block in blocks:
-            following = thread.submit(block)
-            if pending is not None:
-                yield pending.result()
-            pending = following
-        if pending is not None:
-            yield pending.result()
+            pending.append(thread.submit(block))
+            if len(pending) > 1:
+                yield pending.pop(0).result()
+        yield from (future.result() for future in pending)
 
 
 def to_device(arrays: list[np.ndarray], device: torch.device) -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gru4rec.config.train_config import SESSION_PARALLEL, WHOLE_SESSION, TrainConfig
+from gru4rec.config.train_config import WHOLE_SESSION, TrainConfig
 from gru4rec.data.sessions import EncodedLog
 from gru4rec.model.device import choose_device
 from gru4rec.model.losses import get_loss
@@ -26,11 +26,6 @@ from gru4rec.training.samplers import build_sampler
 from gru4rec.training.session_parallel.batching import SessionParallel
 from gru4rec.training.whole_session.batching import WholeSession
 from inference.shared.errors import UserError
-
-BATCHINGS: dict[str, type[SessionParallel] | type[WholeSession]] = {
-    SESSION_PARALLEL: SessionParallel,
-    WHOLE_SESSION: WholeSession,
-}
 
 CHECKS_PER_EPOCH = 32
 """How often the losses of an epoch are fetched from the device."""
@@ -105,7 +100,8 @@ class Trainer:
             sampler = build_sampler(log.support, config)
         if not (log.sessions.lengths > 1).any():
             raise UserError("expected sessions of at least two clicks to train on, got none")
-        self.batching = BATCHINGS[config.batching](config, log, sampler, self.device)
+        batching = WholeSession if config.batching == WHOLE_SESSION else SessionParallel
+        self.batching: SessionParallel | WholeSession = batching(config, log, sampler, self.device)
         self.n_steps = self.batching.n_steps
         self.network = Network(len(log.vocabulary), config, self.device)
         self.optimiser: RowOptimiser
@@ -130,7 +126,8 @@ class Trainer:
             UserError: a plug-in failed.
         """
         began = time.perf_counter()
-        self.learner.seed_dropout(self.epoch)
+        seed = np.random.default_rng([self.config.seed, self.epoch]).integers(1 << 62)
+        self.learner.dropout.restart(int(seed))
         # One tensor for all losses: thousands of small ones, each allocated between a step's large ones, would keep the
         # allocator from reusing the memory of those.
         losses, step_losses = torch.empty(self.n_steps, device=self.device), np.empty(0, dtype=np.float32)

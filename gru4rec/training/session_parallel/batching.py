@@ -117,10 +117,12 @@ class SessionParallel:
         for layer, hidden, numbers in zip(network.layers_from(dense), state, drops[1:], strict=True):
             output = apply_dropout(layer(output, hidden), numbers, config.dropout_p_hidden)
             following.append(output.detach())
-        scores = scored(
-            network.query(output), network.scoring(columns), self._corrected(learner, bias, step), learner.product_type
-        )
-        loss = learner.row_losses(scores, positive, None).sum() / config.batch_size
+        factors = network.query(output), network.scoring(columns), self._corrected(learner, bias, step)
+        if learner.precision.product_type is torch.bfloat16:
+            scores: Tensor = _ScoreProduct.apply(*factors)  # type: ignore[no-untyped-call]
+        else:
+            scores = torch.addmm(factors[2], factors[0], factors[1].T)
+        loss = learner.loss.function(scores, positive, None, **learner.loss_options).sum() / config.batch_size
 
         to_inputs, to_columns, to_bias, to_dense = torch.autograd.grad(loss, [inputs, columns, bias, dense])
         if step.rows.both is not None and not self._sampler.every_item:
@@ -172,11 +174,3 @@ class _ScoreProduct(torch.autograd.Function):
         left, right = ctx.saved_tensors
         gradient = upstream.bfloat16()
         return (gradient @ right).float(), (gradient.T @ left).float(), upstream.sum(dim=0)
-
-
-def scored(query: Tensor, scoring: Tensor, bias: Tensor, product_type: torch.dtype) -> Tensor:
-    """Scores [B, C] of queries [B, H] and scoring rows [C, H], with biases [C]."""
-    if product_type == torch.bfloat16:
-        scores: Tensor = _ScoreProduct.apply(query, scoring, bias)  # type: ignore[no-untyped-call]
-        return scores
-    return torch.addmm(bias, query, scoring.T)

@@ -96,7 +96,7 @@ def weights(learner: Learner) -> Tensor | None:
     network = learner.network
     if network.temperature is not None or learner.sampler.every_item or not kernels.accepts(network.output_table):
         return None
-    return network.dense.to(learner.product_type)
+    return network.dense.to(learner.precision.product_type)
 
 
 def run(
@@ -122,7 +122,7 @@ def run(
     Returns:
         The loss (a scalar), the next state, and the gradients.
     """
-    network, config, product_type = learner.network, learner.config, learner.product_type
+    network, config, product_type = learner.network, learner.config, learner.precision.product_type
     n_rows, n_columns = len(step.targets), len(step.rows.columns.items)
     embed_drop = drops[0], config.dropout_p_embed
 
@@ -138,7 +138,8 @@ def run(
         output = passes[-1].product.to(product_type)
 
     columns = kernels.gather(network.output_table, step.rows.columns.items, product_type)
-    losses, gradient = learner.loss_gradient(output @ columns.T, bias, positive, 1 / config.batch_size)
+    scores = output @ columns.T
+    losses, gradient = learner.loss.gradient(learner.loss_options, scores, bias, positive, 1 / config.batch_size)
     shared = step.rows.both is not None
     rows = torch.empty(n_columns + n_rows if shared else n_columns, columns.shape[1], dtype=product_type)
     torch.mm(gradient.T, output, out=rows[:n_columns])

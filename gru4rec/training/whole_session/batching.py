@@ -27,6 +27,7 @@ from gru4rec import kernels
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.data.clicks import expand_ranges
 from gru4rec.data.sessions import EncodedLog
+from gru4rec.evaluation.rankings import Targets
 from gru4rec.training.dropout import apply_dropout
 from gru4rec.training.learner import Learner
 from gru4rec.training.prefetch import prefetch, to_device
@@ -82,9 +83,7 @@ class WholeSession:
         self._batches = SessionBatches(log.sessions, config.batch_size, config.n_recent)
         self.n_steps = self._batches.n_steps
         if not sampler.n_sample and not sampler.every_item:
-            is_target = np.ones(log.sessions.n_clicks, dtype=bool)
-            is_target[log.sessions.offsets[:-1][log.sessions.lengths > 0]] = False
-            targets = log.sessions.items[is_target]
+            targets = Targets.of(log.sessions).item
             if self.n_steps == len(targets) or (targets == targets[0]).all():
                 raise UserError(
                     "expected negatives to learn from, got no additional samples and steps with a single target; "
@@ -92,8 +91,8 @@ class WholeSession:
                 )
         constrained = config.embedding_mode == "constrained"
         self._packing = RowPacking(self._n_items, constrained=constrained, fixed=not kernels.runs_on(device))
-        log_weight = torch.from_numpy(sampler.log_weight - _log_sum_exp(sampler.log_weight))
-        self._log_weight = log_weight.to(device, torch.float32)
+        log_weight = torch.from_numpy(sampler.log_weight).double()
+        self._log_weight = torch.log_softmax(log_weight, dim=0).to(device, torch.float32)
 
     def run(self, learner: Learner, epoch: int) -> Iterator[tuple[int, Tensor]]:
         """Train on every session once; yields each step's number of targets and loss.
@@ -146,6 +145,7 @@ class WholeSession:
         inputs = network.input_table.index_select(0, step.rows.inputs.items).requires_grad_()  # [R, E]
         columns = network.output_table.index_select(0, step.rows.columns.items).requires_grad_()  # [R + C, H]
         bias = network.output_bias.index_select(0, step.rows.columns.items)
+        bias[n_targets:] -= self._correction(learner, step.rows.columns.items[n_targets:])
         dense = network.dense.detach().requires_grad_()
 
         numbers, *of_layers = learner.drop_numbers(n_targets)
@@ -157,26 +157,24 @@ class WholeSession:
             output = apply_dropout(output, of_layers[number], config.dropout_p_hidden)
         query, scoring, bonus = network.query(output), network.scoring(columns), network.bonus(output, dense)
         loss, to = score_loss(
-            learner.loss_gradient,
+            partial(learner.loss.gradient, learner.loss_options),
             query.detach(),
-            scoring[:n_targets].detach(),
-            scoring[n_targets:].detach(),
-            bias[:n_targets],
-            bias[n_targets:] - self._correction(learner, step.rows.columns.items[n_targets:]),
+            scoring.detach(),
+            bias,
             step.hits,
             1 / config.batch_size,
             recent=step.recent,
             bonus=bonus.detach(),
             lowered_is_excluded=learner.loss.lowered_is_excluded,
-            product_type=learner.product_type,
+            product_type=learner.precision.product_type,
         )
         to_inputs, to_columns, to_dense = torch.autograd.grad(
-            [query, scoring, bonus], [inputs, columns, dense], [to.query, torch.cat([to.target, to.negative]), to.bonus]
+            [query, scoring, bonus], [inputs, columns, dense], [to.query, to.scoring, to.bonus]
         )
         optimiser = learner.optimiser
         optimiser.update_all("dense", to_dense)
         if network.temperature is None:
-            optimiser.update_rows("output_bias", step.rows.columns, torch.cat([to.target_bias, to.negative_bias]))
+            optimiser.update_rows("output_bias", step.rows.columns, to.bias)
         to_rows = to_columns if step.rows.both is None else torch.cat([to_columns, to_inputs])
         optimiser.update_tables(step.rows, to_rows, to_inputs)
         return loss, following
@@ -188,11 +186,6 @@ class WholeSession:
             return torch.zeros(len(negatives), device=self._device)
         expected = self._log_weight.index_select(0, negatives) + float(np.log(self._sampler.n_sample))
         return logq * expected
-
-
-def _log_sum_exp(values: np.ndarray) -> np.float32:
-    top = values.max()
-    return np.float32(top + np.log(np.exp((values - top).astype(np.float64)).sum()))
 
 
 def _hits(targets: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

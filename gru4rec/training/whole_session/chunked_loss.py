@@ -56,28 +56,22 @@ class ScoreGradients:
 
     Attributes:
         query: [R, H].
-        target: [R, H], of the targets' scoring rows.
-        negative: [C, H], of the negatives' scoring rows.
-        target_bias: [R].
-        negative_bias: [C].
+        scoring: [R + C, H], of the columns.
+        bias: [R + C].
         bonus: [R, K].
     """
 
     query: Tensor
-    target: Tensor
-    negative: Tensor
-    target_bias: Tensor
-    negative_bias: Tensor
+    scoring: Tensor
+    bias: Tensor
     bonus: Tensor
 
 
 def score_loss(
     loss_gradient: Callable[[Tensor, Tensor, Tensor, float, Tensor | None], tuple[Tensor, Tensor]],
     query: Tensor,
-    target: Tensor,
-    negative: Tensor,
-    target_bias: Tensor,
-    negative_bias: Tensor,
+    scoring: Tensor,
+    bias: Tensor,
     hits: Hits,
     scale: float,
     *,
@@ -89,12 +83,10 @@ def score_loss(
     """The scaled sum of the losses of R rows, each with its own target and C shared negatives, and its gradients.
 
     Args:
-        loss_gradient: `Learner.loss_gradient`, for scores [r, 1 + C] with the target in the first column.
+        loss_gradient: `Loss.gradient` with its options, for scores [r, 1 + C] with the target in the first column.
         query: [R, H], the states' side of the product.
-        target: [R, H], the scoring row of each row's target.
-        negative: [C, H], the scoring rows of the negatives.
-        target_bias: [R].
-        negative_bias: [C], less the sampling correction.
+        scoring: [R + C, H], the items' side: of each row's target, then of the negatives.
+        bias: [R + C], less the sampling correction.
         hits: where a negative is the row's own target.
         scale: factor of the sum.
         recent: which columns are among the last clicks.
@@ -105,7 +97,9 @@ def score_loss(
     Returns:
         The loss, a scalar, and the gradients.
     """
-    n_rows, n_negatives = len(query), len(negative)
+    n_rows, n_negatives = len(query), len(scoring) - len(query)
+    target, negative = torch.split(scoring, [n_rows, n_negatives])
+    target_bias, negative_bias = torch.split(bias, [n_rows, n_negatives])
     rows_per_chunk = max(8, SCORES_PER_CHUNK // (n_negatives + 1))
     left, right = query.to(product_type), negative.to(product_type)
     own_scores = (query * target).sum(dim=1) + target_bias  # [R]
@@ -115,9 +109,8 @@ def score_loss(
     no_bias = torch.zeros(n_negatives + 1, device=query.device)
 
     to_query = torch.empty_like(query)
-    to_negative = torch.zeros_like(negative)
-    to_own = torch.empty_like(own_scores)
-    to_negative_bias = torch.zeros_like(negative_bias)
+    to_scoring, to_bias = torch.zeros_like(scoring), torch.zeros_like(bias)
+    to_own, to_negative_bias = torch.split(to_bias, [n_rows, n_negatives])
     to_bonus = torch.zeros_like(bonus)
     total = query.new_zeros(())
     for number, start in enumerate(starts):
@@ -148,6 +141,7 @@ def score_loss(
         to_negative_bias += to_scores.sum(dim=0)
         to_scores = to_scores.to(product_type)
         to_query[rows] = to_scores @ right
-        to_negative += to_scores.T @ left[rows]
+        to_scoring[n_rows:] += to_scores.T @ left[rows]
+    torch.mul(to_own.unsqueeze(1), query, out=to_scoring[:n_rows])
     to_query.addcmul_(to_own.unsqueeze(1), target)
-    return total, ScoreGradients(to_query, to_own.unsqueeze(1) * query, to_negative, to_own, to_negative_bias, to_bonus)
+    return total, ScoreGradients(to_query, to_scoring, to_bias, to_bonus)

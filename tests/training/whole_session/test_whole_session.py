@@ -99,7 +99,7 @@ def test_loss_and_gradients_in_chunks_equal_the_whole_matrix(name, scores_per_ch
     def leaf(*shape):
         return torch.randn(*shape, generator=generator).requires_grad_()
 
-    query, target, negative, target_bias, negative_bias = leaf(20, 6), leaf(20, 6), leaf(9, 6), leaf(20), leaf(9)
+    query, scoring, bias = leaf(20, 6), leaf(29, 6), leaf(29)  # 20 targets, 9 negatives
     hits = Hits(torch.tensor([0, 0, 7, 19]), torch.tensor([1, 4, 8, 0]), np.array([0, 0, 7, 19]))
     bonus = leaf(20, 3)
     rows, columns, places = np.array([0, 0, 0, 7, 7, 18]), [0, 0, 3, 9, 0, 5], [0, 2, 1, 1, 0, 2]  # some are hits, too
@@ -107,7 +107,7 @@ def test_loss_and_gradients_in_chunks_equal_the_whole_matrix(name, scores_per_ch
     loss = LOSSES[name]
     total, gradients = score_loss(
         partial(loss.gradient, {}),
-        *(tensor.detach() for tensor in (query, target, negative, target_bias, negative_bias)),
+        *(tensor.detach() for tensor in (query, scoring, bias)),
         hits,
         0.5,
         recent=recent,
@@ -115,17 +115,15 @@ def test_loss_and_gradients_in_chunks_equal_the_whole_matrix(name, scores_per_ch
         lowered_is_excluded=loss.lowered_is_excluded,
         product_type=torch.float32,
     )
-    own = (query * target).sum(dim=1, keepdim=True) + target_bias.unsqueeze(1)
-    scores = torch.cat([own, query @ negative.T + negative_bias], dim=1)
+    own = (query * scoring[:20]).sum(dim=1, keepdim=True) + bias[:20].unsqueeze(1)
+    scores = torch.cat([own, query @ scoring[20:].T + bias[20:]], dim=1)
     scores = scores.index_put((recent.rows, recent.columns), bonus[recent.rows, recent.places], accumulate=True)
     excluded = torch.zeros(20, 10, dtype=torch.bool)
     excluded[hits.rows, hits.negatives + 1] = True
     expected = 0.5 * loss.function(scores, torch.zeros(20, dtype=torch.int64), excluded).sum()
     torch.testing.assert_close(total, expected.detach())
-    leaves = [query, target, negative, target_bias, negative_bias, bonus]
-    ours = [gradients.query, gradients.target, gradients.negative, gradients.target_bias, gradients.negative_bias]
-    ours.append(gradients.bonus)
-    for left, right in zip(ours, torch.autograd.grad(expected, leaves), strict=True):
+    ours = [gradients.query, gradients.scoring, gradients.bias, gradients.bonus]
+    for left, right in zip(ours, torch.autograd.grad(expected, [query, scoring, bias, bonus]), strict=True):
         torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-6)
 
 
