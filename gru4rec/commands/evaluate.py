@@ -7,14 +7,12 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.table import Table
 
 from gru4rec.commands.column_flags import ColumnFlags
 from gru4rec.commands.terminal import progress_bar, use_threads
@@ -27,9 +25,6 @@ from gru4rec.evaluation.rankings import Rankings, Targets
 from inference.shared.atomic import atomic_file
 from inference.shared.errors import UserError
 from inference.shared.vocabulary import Vocabulary
-
-HEADLINE_METRICS = ("recall", "mrr")
-"""A baseline that beats the model at one of these causes a warning."""
 
 
 def evaluate(
@@ -71,14 +66,14 @@ def evaluate(
     settings = Settings(_parse_cutoffs(cutoffs), ties, bootstrap, seed)
     with atomic_file(json_file) if json_file is not None else nullcontext() as file:
         clicks = read_events(test, columns.columns(), part="test")
-        first = _Ranker.load(model, threads, device)
-        second = _Ranker.load(versus, threads, device) if versus is not None else None
-        if second is not None and second.vocabulary != first.vocabulary:
+        vocabulary, rank = _load(model, threads, device)
+        others, rank_other = (vocabulary, None) if versus is None else _load(versus, threads, device)
+        if others != vocabulary:
             raise UserError(
                 f"{versus}: expected a model of the same items as {model}, got other items; ranks in different "
                 "catalogues cannot be compared: train both models on the same log"
             )
-        log, train = encode(clicks, first.vocabulary), None
+        log, train = encode(clicks, vocabulary), None
         if baselines is not None:
             train = encode(read_events(baselines, columns.columns(), part="train"), log.vocabulary)
             if not train.sessions.n_pairs:
@@ -87,15 +82,15 @@ def evaluate(
                 )
             settings = replace(settings, support=train.support)
         n_items, targets = len(log.vocabulary), Targets.of(log.sessions)
-        rankings = first.rank(log.sessions, settings)
+        rankings = rank(log.sessions, settings)
         result = assess(rankings, targets, n_items, settings)
         figures = result.as_dict()
         _print_assessment(result)
         if clicks.height > log.sessions.n_clicks:
             n_unknown = clicks.height - log.sessions.n_clicks
             print(f"{n_unknown:,} of {clicks.height:,} clicks were left out: the model does not know their items")
-        if second is not None:
-            other = second.rank(log.sessions, settings)
+        if rank_other is not None:
+            other = rank_other(log.sessions, settings)
             difference = compare(rankings, other, targets, settings)
             figures["versus"] = _figures(assess(other, targets, n_items, settings), difference)
             _print_difference(str(model), str(versus), difference)
@@ -105,38 +100,28 @@ def evaluate(
             file.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-@dataclass(frozen=True)
-class _Ranker:
-    """A loaded model.
+def _load(path: Path, threads: int | None, device: str) -> tuple[Vocabulary, Callable[[Sessions, Settings], Rankings]]:
+    """The items of a model, and a function that ranks sessions with it."""
+    rank: Callable[..., Rankings]
+    if path.suffix == ".onnx":
+        from gru4rec.evaluation.onnx_ranking import rank_with_artifact
+        from inference.model.recommender import Recommender
 
-    Attributes:
-        path: of the model.
-        vocabulary: its items.
-        function: ranks sessions; takes `n_best` and `progress`.
-    """
-
-    path: Path
-    vocabulary: Vocabulary
-    function: Callable[..., Rankings]
-
-    @classmethod
-    def load(cls, path: Path, threads: int | None, device: str) -> "_Ranker":
-        if path.suffix == ".onnx":
-            from gru4rec.evaluation.onnx_ranking import rank_with_artifact
-            from inference.model.recommender import Recommender
-
-            recommender = Recommender.load(path, threads=threads)
-            return cls(path, recommender.vocabulary, partial(rank_with_artifact, recommender))
+        recommender = Recommender.load(path, threads=threads)
+        vocabulary, rank = recommender.vocabulary, partial(rank_with_artifact, recommender)
+    else:
         from gru4rec.evaluation.network_ranking import rank_with_network
         from gru4rec.model.device import choose_device
         from gru4rec.training.checkpoint import load_model
 
         loaded = load_model(path, device=str(choose_device(device)))
-        return cls(path, loaded.vocabulary, partial(rank_with_network, loaded.network))
+        vocabulary, rank = loaded.vocabulary, partial(rank_with_network, loaded.network)
 
-    def rank(self, sessions: Sessions, settings: Settings) -> Rankings:
-        with _show_progress(str(self.path), sessions.n_pairs) as progress:
-            return self.function(sessions, n_best=max(settings.cutoffs), progress=progress)
+    def rank_all(sessions: Sessions, settings: Settings) -> Rankings:
+        with _show_progress(str(path), sessions.n_pairs) as progress:
+            return rank(sessions, n_best=max(settings.cutoffs), progress=progress)
+
+    return vocabulary, rank_all
 
 
 def _compare_baselines(train: EncodedLog, test: Sessions, rankings: Rankings, model: Assessment) -> dict[str, Any]:
@@ -165,7 +150,7 @@ def _compare_baselines(train: EncodedLog, test: Sessions, rankings: Rankings, mo
 
 def _warnings(name: str, model: Assessment, baseline: Assessment, difference: dict[str, Interval]) -> Iterator[str]:
     n = model.settings.headline
-    for metric in HEADLINE_METRICS:
+    for metric in ("recall", "mrr"):
         theirs, ours = getattr(baseline, metric)[n], getattr(model, metric)[n]
         if theirs > ours:
             doubt = "" if difference[f"{metric}@{n}"].high < 0 else ", which may be chance"
@@ -235,18 +220,10 @@ def _format_interval(interval: Interval) -> str:
 
 def _figures(result: Assessment, difference: dict[str, Interval]) -> dict[str, Any]:
     """For the JSON file: a model that is compared with the first one."""
-    return result.as_dict() | {"difference": {name: [it.mean, it.low, it.high] for name, it in difference.items()}}
+    return result.as_dict() | {"difference": {name: list(it) for name, it in difference.items()}}
 
 
 def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal, lines in columns elsewhere."""
-    console = Console()
-    if console.is_terminal:
-        table = Table(*header, title=title, title_justify="left")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-        return
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     print(f"{title}:")
     for row in (header, *rows):

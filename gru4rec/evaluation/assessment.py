@@ -153,13 +153,12 @@ def summarize(rankings: Rankings, cutoffs: Sequence[int], ties: Ties) -> Evaluat
     """Recall, MRR and NDCG of a ranking.
 
     Raises:
-        UserError: there is no target, a cutoff is not positive, or `ties` is none of the three.
+        UserError: there is no target, or `ties` is none of the three.
 
     >>> rankings = Rankings(above=np.array([0, 1, 49]), tied=np.ones(3), best=np.empty((3, 0)))
     >>> summarize(rankings, [20], "standard").mrr[20]  # (1 + 1/2 + 0) / 3
     0.5
     """
-    check_cutoffs(cutoffs)
     ranks = rankings.ranks(ties)
     if not len(ranks):
         raise UserError("expected sessions with at least two items that the model knows, got none")

@@ -13,7 +13,7 @@ chapters 8 and 13). Two models are compared on the same resamples, so that sessi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,8 +46,7 @@ def compute_metric(metric: str, ranks: np.ndarray, cutoff: int) -> np.ndarray:
     return np.where(ranks <= cutoff, values, 0.0)
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A mean with its 95 % interval.
 
     Attributes:

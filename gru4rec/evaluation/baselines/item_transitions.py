@@ -93,18 +93,15 @@ def _both_ways(sessions: Sessions, n_items: int) -> Iterator[_Weighted]:
 
 def _sum_weights(parts: Iterator[_Weighted]) -> tuple[np.ndarray, np.ndarray]:
     """The distinct pairs, ascending, and the sums of their weights; holds a limited number of pairs at a time."""
-    pair, weight = np.empty(0, dtype=np.int64), np.empty(0)
-    waiting: list[_Weighted] = []
+    waiting = [(np.empty(0, dtype=np.int64), np.empty(0))]
+    for pair, weight in parts:
+        waiting.append((pair, np.full(len(pair), weight)))
+        if sum(len(pairs) for pairs, _ in waiting[1:]) > PAIRS_AT_ONCE:
+            waiting = [_merge(waiting)]
+    return _merge(waiting)
 
-    def merge() -> tuple[np.ndarray, np.ndarray]:
-        pairs = np.concatenate([pair, *(part for part, _ in waiting)])
-        weights = np.concatenate([weight, *(np.full(len(part), each) for part, each in waiting)])
-        distinct, place = np.unique(pairs, return_inverse=True)
-        return distinct, np.bincount(place, weights, minlength=len(distinct))
 
-    for part in parts:
-        waiting.append(part)
-        if sum(len(pairs) for pairs, _ in waiting) > PAIRS_AT_ONCE:
-            pair, weight = merge()
-            waiting = []
-    return merge()
+def _merge(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    pair, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
+    distinct, place = np.unique(pair, return_inverse=True)
+    return distinct, np.bincount(place, weight, minlength=len(distinct))
