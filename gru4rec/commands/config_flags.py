@@ -22,6 +22,7 @@ from gru4rec.config.train_config import (
     SESSION_PARALLEL,
     WHOLE_SESSION,
     TrainConfig,
+    format_value,
     from_mapping,
     merge,
     values_for,
@@ -40,15 +41,11 @@ def _flag(item: "dataclasses.Field[Any]") -> tuple[str, Any, None]:
     if item.name in LOSS_OPTION_FIELDS:
         about += " [default: the loss's own]"
     elif usual != whole_session:
-        about += f" [default: {_format(usual)}; whole-session: {_format(whole_session)}]"
+        about += f" [default: {format_value(usual)}; whole-session: {format_value(whole_session)}]"
     elif isinstance(usual, str | int | float):
         about += f" [default: {usual}]"
     parameter = Parameter(name="--plugin" if item.name == "plugins" else None, help=about, negative_iterable=())
     return item.name, Annotated[_FLAG_TYPES.get(kind, kind) | None, parameter], None
-
-
-def _format(default: Any) -> str:
-    return "/".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 ConfigFlags = dataclasses.make_dataclass("ConfigFlags", [_flag(item) for item in FIELDS])

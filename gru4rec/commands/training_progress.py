@@ -2,7 +2,7 @@
 
 from rich.progress import Progress
 
-from gru4rec.training.memory import Forecast
+from gru4rec.training.memory import GIB, Forecast
 from gru4rec.training.run import Callback, EpochResult
 
 
@@ -20,7 +20,7 @@ class TrainingProgress(Callback):
 
     def on_forecast(self, forecast: Forecast) -> None:
         """Announce a run that takes much memory."""
-        if forecast.is_large:
+        if forecast.needed >= GIB:
             self._bar.console.print(f"memory: {forecast}", soft_wrap=True)
 
     def on_step_end(self, epoch: int, done: int, total: int) -> None:

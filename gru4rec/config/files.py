@@ -34,15 +34,8 @@ def parse_config(path: str | Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the configuration {path}: {error}") from None
-    return _official_parameters(text, path) if path.suffix == ".py" else parse_toml(text, path)
-
-
-def parse_toml(text: str, path: Path) -> dict[str, Any]:
-    """The key/value pairs of TOML text.
-
-    Raises:
-        UserError: the text is not TOML; the message names the file.
-    """
+    if path.suffix == ".py":
+        return _official_parameters(text, path)
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:

@@ -145,12 +145,9 @@ LOSS_OPTION_FIELDS = tuple(item.name for item in FIELDS if item.metadata.get("of
 """Fields that belong to the loss; None means the loss's own default."""
 OPTION_TABLES = tuple(item.name for item in FIELDS if item.type == Mapping[str, Any])
 """Fields whose values are tables: the options of plugged-in losses and samplers."""
-CHOICES: dict[str, tuple[str, ...]] = {
-    item.name: item.metadata["choices"] for item in FIELDS if "choices" in item.metadata
-}
 BATCHING_DEFAULTS: dict[str, dict[str, Any]] = {
     batching: {item.name: item.metadata["defaults"][batching] for item in FIELDS if item.metadata["defaults"]}
-    for batching in CHOICES["batching"]
+    for batching in (SESSION_PARALLEL, WHOLE_SESSION)
 }
 """The defaults of the fields that depend on the batching."""
 
@@ -241,6 +238,11 @@ _CONVERTERS: dict[Any, Callable[[str, Any], Any]] = {
     tuple[str, ...]: _names,
     Mapping[str, Any]: _table,
 }
+
+
+def format_value(value: object) -> str:
+    """A value as it is written on the command line: 100/50 for numbers of units."""
+    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def from_mapping(values: Mapping[str, Any], source: str = "configuration") -> TrainConfig:

@@ -64,12 +64,12 @@ class Loss:
             UserError: the loss lacks an option that is set, or an option without a default is not set. As in the
                 official parameter files, zero counts as not set for the official options.
         """
-        for name in config.loss_options:
+        for name, value in config.loss_options.items():
             if name in LOSS_OPTION_FIELDS:
                 raise UserError(f"loss_options: {name} has a key of its own, set that instead")
-            default = self.options.get(name)
-            value = config.loss_options[name]
-            if isinstance(default, (int, float)) and not isinstance(value, (int, float)):
+            if name not in self.options:
+                raise UserError(f"loss_options: the loss {self.name!r} has no option {name!r}; {self._known_options()}")
+            if isinstance(self.options[name], (int, float)) and not isinstance(value, (int, float)):
                 raise UserError(f"loss_options: {name}: expected a number, got {value!r}")
         options = (dict(self.cosine_defaults) if config.score == "cosine" else {}) | dict(config.loss_options)
         for name in LOSS_OPTION_FIELDS:
@@ -82,9 +82,6 @@ class Loss:
                 raise UserError(
                     f"{name}: the loss {self.name!r} has no such option, got {value}; {self._known_options()}"
                 )
-        for name in options:
-            if name not in self.options:
-                raise UserError(f"loss_options: the loss {self.name!r} has no option {name!r}; {self._known_options()}")
         for name, default in self.options.items():
             if default is inspect.Parameter.empty and name not in options:
                 key = name if name in LOSS_OPTION_FIELDS else f"loss_options.{name}"
@@ -132,20 +129,12 @@ LOSSES: dict[str, Loss] = {}
 """Every registered loss by name."""
 
 
-def register_loss(
-    name: str,
-    *,
-    search_ranges: Mapping[str, Any] | None = None,
-    corrects_sampling: bool = False,
-    lowered_is_excluded: bool = False,
-    cosine_defaults: Mapping[str, Any] | None = None,
-    compiled: Callable[..., tuple[Tensor, Tensor]] | None = None,
-) -> Callable[[LossFunction], LossFunction]:
+def register_loss(name: str, **attributes: Any) -> Callable[[LossFunction], LossFunction]:
     """Make a function a loss that can be chosen by name.
 
     Args:
         name: the choice, lower case with hyphens.
-        search_ranges, corrects_sampling, lowered_is_excluded, cosine_defaults, compiled: as in `Loss`.
+        attributes: search_ranges, corrects_sampling, lowered_is_excluded, cosine_defaults or compiled, as in `Loss`.
     """
 
     def register(function: LossFunction) -> LossFunction:
@@ -154,16 +143,7 @@ def register_loss(
             for parameter in inspect.signature(function).parameters.values()
             if parameter.kind is parameter.KEYWORD_ONLY
         }
-        LOSSES[name] = Loss(
-            name,
-            function,
-            options,
-            dict(search_ranges or {}),
-            corrects_sampling,
-            lowered_is_excluded,
-            dict(cosine_defaults or {}),
-            compiled,
-        )
+        LOSSES[name] = Loss(name, function, options, **attributes)
         return function
 
     return register

@@ -6,7 +6,7 @@ as they were. With fp32 it is off during the step, whatever it was before.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,11 +30,9 @@ class Precision:
     product_type: torch.dtype = torch.float32
     tf32: bool = False
 
-    @contextmanager
-    def apply(self) -> Iterator[None]:
+    def apply(self) -> AbstractContextManager[None]:
         """Let torch multiply float32 numbers in this precision until the end of the block."""
-        with float32_products("tf32" if self.tf32 else "ieee"):
-            yield
+        return float32_products("tf32" if self.tf32 else "ieee")
 
 
 def choose_precision(name: str, device: torch.device) -> Precision:

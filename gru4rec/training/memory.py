@@ -15,7 +15,7 @@ from gru4rec.data.sessions import EncodedLog
 from gru4rec.model.device import free_memory, process_memory
 from gru4rec.model.network import parameter_shapes
 from gru4rec.training.plugins import plugin_errors
-from gru4rec.training.samplers import get_sampler
+from gru4rec.training.samplers import build_sampler
 from gru4rec.training.session_parallel.steps import INDICES_PER_BLOCK
 from gru4rec.training.whole_session.batching import STEPS_PER_BLOCK
 from gru4rec.training.whole_session.chunked_loss import SCORES_PER_CHUNK
@@ -62,11 +62,6 @@ class Forecast:
         """Peak bytes of the process, if it trains on the CPU."""
         return self.resident + self.needed
 
-    @property
-    def is_large(self) -> bool:
-        """Whether the forecast is worth a message."""
-        return self.needed >= GIB
-
     def __str__(self) -> str:
         parts = {name: getattr(self, name) for name in ("parameters", "optimiser", "steps", "validation")}
         listed = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items() if size)
@@ -94,7 +89,8 @@ def forecast(log: EncodedLog, config: TrainConfig, device: torch.device, *, vali
     whole = config.batching == WHOLE_SESSION
     rows = config.batch_size
     with plugin_errors(config.plugins):
-        drawn = get_sampler(config.sampler).n_drawn(log.support, config)
+        sampler = build_sampler(log.support, config)
+    drawn = None if sampler.every_item else sampler.n_sample
     # whole sessions without samples have the step's own targets as negatives
     columns = rows + (N if drawn is None else drawn or (rows if whole else 0))
     scores = min(rows * columns, max(SCORES_PER_CHUNK, 8 * columns)) if whole else rows * columns
@@ -133,18 +129,6 @@ def check(expected: Forecast, free: int | None = None) -> None:
             f"training needs {expected}, and {free / GIB:.1f} GiB are available; use fewer units or items, "
             "a smaller batch_size or n_sample, adagrad without momentum, or a machine with more memory"
         )
-
-
-def how_many_fit(expected: Forecast, free: int | None = None) -> int | None:
-    """How many runs of that size fit at once, each with its own program and log; None if that is not known.
-
-    Args:
-        expected: of one run.
-        free: bytes available to all of them; by default what is available now.
-    """
-    free = free_memory(expected.device) if free is None else free
-    each = expected.peak if expected.device.type == "cpu" else expected.needed
-    return None if free is None else free // max(1, each)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

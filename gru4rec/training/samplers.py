@@ -133,19 +133,6 @@ class SamplerChoice:
             )
         return sampler
 
-    def n_drawn(self, support: np.ndarray, config: TrainConfig) -> int | None:
-        """How many items are drawn for a step; None if every item is scored. The sampler is built only if it has to be.
-
-        Raises:
-            UserError: as in `build`.
-        """
-        if getattr(self.factory, "every_item", False):
-            return None
-        if "n_sample" in inspect.signature(self.factory).parameters:
-            return config.n_sample
-        sampler = self.build(support, config)
-        return None if sampler.every_item else sampler.n_sample
-
     def _check(self, sampler: Sampler, n_items: int) -> None:
         """Refuse an object without the interface of a sampler."""
         for name in ("n_sample", "every_item", "log_weight", "draw"):
@@ -157,14 +144,12 @@ class SamplerChoice:
             raise UserError(f"sampler: expected the n_sample of {self.name!r} to be {expected}, got {n_sample!r}")
         is_array = isinstance(log_weight, np.ndarray) and np.issubdtype(log_weight.dtype, np.floating)
         if not is_array or log_weight.shape != (n_items,):
-            raise UserError(
-                f"sampler: expected the log_weight of {self.name!r} to be float32 of shape ({n_items},), "
-                f"got {_describe_array(log_weight)}"
-            )
-        if np.isnan(log_weight).any() or not np.isfinite(log_weight.max()):
-            raise UserError(
-                f"sampler: expected the log_weight of {self.name!r} to be logarithms of chances, got NaN or infinity"
-            )
+            expected, found = f"float32 of shape ({n_items},)", _describe_array(log_weight)
+        elif np.isnan(log_weight).any() or not np.isfinite(log_weight.max()):
+            expected, found = "logarithms of chances", "NaN or infinity"
+        else:
+            return
+        raise UserError(f"sampler: expected the log_weight of {self.name!r} to be {expected}, got {found}")
 
 
 SAMPLERS: dict[str, SamplerChoice] = {}

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gru4rec.config.train_config import TrainConfig
+from gru4rec.config.train_config import TrainConfig, format_value
 from gru4rec.data.encoded_log import file_digest
 from gru4rec.data.sessions import EncodedLog, Sessions
+from gru4rec.evaluation.rankings import Targets
 from gru4rec.training import checkpoint
 from gru4rec.training.trainer import Trainer
 from inference.shared.errors import UserError
@@ -96,7 +97,13 @@ class WarmStart:
         Raises:
             UserError: its configuration describes another network, or a file is missing or damaged.
         """
-        self._check(trainer.config)
+        for name in MUST_AGREE:
+            old, new = (format_value(getattr(config, name)) for config in (self.config, trainer.config))
+            if old != new:
+                raise UserError(
+                    f"{name}: expected {old} as the model in {self.directory} has, got {new}; leave {name} out, or "
+                    "train without a model to start from"
+                )
         rows = torch.from_numpy(self._rows(trainer.log.vocabulary))
         known = torch.nonzero(rows != MISSING).squeeze(1)
         rows = rows[known]
@@ -128,15 +135,6 @@ class WarmStart:
         """For each item of a vocabulary its number in the model's, or `MISSING`, int64 [N]."""
         return self.vocabulary.numbers(vocabulary.terms())
 
-    def _check(self, config: TrainConfig) -> None:
-        for name in MUST_AGREE:
-            old, new = getattr(self.config, name), getattr(config, name)
-            if old != new:
-                raise UserError(
-                    f"{name}: expected {_format(old)} as the model in {self.directory} has, got {_format(new)}; leave "
-                    f"{name} out, or train without a model to start from"
-                )
-
 
 def init_new_items(tables: list[Tensor], sessions: Sessions, known: np.ndarray) -> None:
     """Add to the rows of new items the mean row of the items clicked just before and after them.
@@ -146,11 +144,8 @@ def init_new_items(tables: list[Tensor], sessions: Sessions, known: np.ndarray) 
         sessions: of the new log.
         known: bool [N], the items that the model knows.
     """
-    last = sessions.offsets[1:] - 1
-    follows = np.ones(sessions.n_clicks, dtype=bool)
-    follows[last] = False
-    left = np.flatnonzero(follows)
-    pairs = np.stack([sessions.items[left], sessions.items[left + 1]])
+    targets = Targets.of(sessions)
+    pairs = np.stack([targets.last, targets.item])
     pairs = np.concatenate([pairs, pairs[::-1]], axis=1)  # [2, 2 P]: an item and a neighbour
     known = known.copy()
     while True:
@@ -167,7 +162,3 @@ def init_new_items(tables: list[Tensor], sessions: Sessions, known: np.ndarray) 
             mean = torch.sparse.mm(sums.to(table.device), flat) / count.to(table.device)
             flat.index_add_(0, torch.from_numpy(placed).to(table.device, torch.int64), mean)
         known[placed] = True
-
-
-def _format(value: object) -> str:
-    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -8,7 +8,6 @@ import pytest
 
 from gru4rec.config.train_config import (
     BATCHING_DEFAULTS,
-    CHOICES,
     FIELD_NAMES,
     SESSION_PARALLEL,
     WHOLE_SESSION,
@@ -60,8 +59,8 @@ def test_defaults_of_a_parameter_are_those_of_the_code(name):
 @pytest.mark.parametrize("item", dataclasses.fields(TrainConfig), ids=lambda item: item.name)
 def test_accepted_values_of_a_parameter_are_those_of_the_code(item):
     accepted = ROWS[item.name][4]
-    if item.name in CHOICES:
-        assert set(accepted.split(", ")) == set(CHOICES[item.name])
+    if "choices" in item.metadata:
+        assert set(accepted.split(", ")) == set(item.metadata["choices"])
     elif "low" in item.metadata:
         low, high = accepted.replace(",", "").split(" … ")
         bound = "below" if high.startswith("below ") else "high"

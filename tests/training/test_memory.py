@@ -179,13 +179,7 @@ def test_training_on_the_command_line_is_refused_before_anything_is_made(tmp_pat
 
 
 def test_small_run_is_not_announced():
-    assert not memory.forecast(log_of(markov_sessions(20, 10, seed=1)), TrainConfig(), CPU).is_large
-
-
-def test_trials_share_what_is_there():
-    expected = memory.forecast(log_of([[0, 1]]), TrainConfig(), CPU)
-    assert memory.how_many_fit(expected, free=5 * expected.peak + 1) == 5
-    assert memory.how_many_fit(expected, free=expected.peak - 1) == 0
+    assert memory.forecast(log_of(markov_sessions(20, 10, seed=1)), TrainConfig(), CPU).needed < GIB
 
 
 def linux_folders(folder: Path, files: dict[str, str]) -> tuple[Path, Path]:

@@ -12,7 +12,7 @@ from gru4rec.commands.terminal import print_status
 from gru4rec.config.train_config import TrainConfig, from_mapping
 from gru4rec.data.sessions import EncodedLog
 from gru4rec.model.device import choose_device
-from gru4rec.training.memory import GIB, Forecast, forecast, how_many_fit
+from gru4rec.training.memory import GIB, Forecast, forecast
 from inference.shared.errors import UserError
 from tune.cluster.cluster import Cluster, TrialResources, count_concurrent, trial_resources
 from tune.space.dimensions import Dimension
@@ -74,7 +74,7 @@ def plan_resources(
     if most < host:
         raise _too_large(expected, f"{cluster.name} has {_gib(most)}" + (" on a node" if cluster.address else ""))
     if wanted.gpus and free_gpu is not None:
-        fit = how_many_fit(expected, free_gpu) or 0
+        fit = free_gpu // max(1, expected.needed)
         if not fit:
             raise _too_large(expected, f"the graphics card has {_gib(free_gpu)}")
         plan = replace(plan, gpus=max(wanted.gpus, int(10_000 / fit) / 10_000))  # Ray counts ten-thousandths
