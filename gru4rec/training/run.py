@@ -58,7 +58,7 @@ class EpochResult:
             quality = evaluate(trainer.network, valid, cutoffs=[20])
             recall, mrr = quality.recall[20], quality.mrr[20]
         speed = report.n_pairs / max(report.seconds, 1e-9)
-        return cls(report.epoch, report.loss, report.seconds, speed, recall, mrr)
+        return cls(trainer.epoch, report.loss, report.seconds, speed, recall, mrr)
 
     def as_dict(self) -> dict[str, float | None]:
         """For metrics.json."""

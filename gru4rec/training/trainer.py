@@ -53,14 +53,12 @@ class EpochReport:
     """What one epoch did.
 
     Attributes:
-        epoch: numbered from 1.
         loss: mean over the trained pairs.
         step_losses: float32 [steps], each the sum over the step's rows / batch_size.
         n_pairs: pairs trained on.
         seconds: wall-clock.
     """
 
-    epoch: int
     loss: float
     step_losses: np.ndarray
     n_pairs: int
@@ -147,7 +145,7 @@ class Trainer:
             raise Diverged(self.epoch + 1, len(step_losses) - 1)
         self.epoch += 1
         total = float(step_losses.astype(np.float64).sum()) * self.config.batch_size
-        return EpochReport(self.epoch, total / n_pairs, step_losses, n_pairs, time.perf_counter() - began)
+        return EpochReport(total / n_pairs, step_losses, n_pairs, time.perf_counter() - began)
 
     def _check_losses(self, losses: torch.Tensor, n_seen: int, max_rise: float) -> np.ndarray:
         """The losses of an epoch so far.

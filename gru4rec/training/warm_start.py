@@ -84,7 +84,7 @@ class WarmStart:
 
     def count_items(self, vocabulary: Vocabulary) -> tuple[int, int, int]:
         """How many items of a new run are kept and how many are new, and how many of the model's are dropped."""
-        kept = int((self._rows(vocabulary) != MISSING).sum())
+        kept = int((self.vocabulary.numbers(vocabulary.terms()) != MISSING).sum())
         return kept, len(vocabulary) - kept, len(self.vocabulary) - kept
 
     @torch.no_grad()
@@ -104,7 +104,7 @@ class WarmStart:
                     f"{name}: expected {old} as the model in {self.directory} has, got {new}; leave {name} out, or "
                     "train without a model to start from"
                 )
-        rows = torch.from_numpy(self._rows(trainer.log.vocabulary))
+        rows = torch.from_numpy(self.vocabulary.numbers(trainer.log.vocabulary.terms()))
         known = torch.nonzero(rows != MISSING).squeeze(1)
         rows = rows[known]
 
@@ -130,10 +130,6 @@ class WarmStart:
         is_known = torch.zeros(len(trainer.log.vocabulary), dtype=torch.bool).index_fill_(0, known, True)
         tables = [tensor for name, tensor in trainer.network.tensors().items() if name in TABLES]
         init_new_items(tables, trainer.log.sessions, is_known.numpy())
-
-    def _rows(self, vocabulary: Vocabulary) -> np.ndarray:
-        """For each item of a vocabulary its number in the model's, or `MISSING`, int64 [N]."""
-        return self.vocabulary.numbers(vocabulary.terms())
 
 
 def init_new_items(tables: list[Tensor], sessions: Sessions, known: np.ndarray) -> None:

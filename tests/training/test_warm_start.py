@@ -168,7 +168,7 @@ def test_adamw_counts_the_steps_that_its_moments_hold(models):
     before = 3 * Trainer(CONFIGS["whole-session, adamw"], log_of_named(old_sessions())).n_steps
     assert trainer.optimiser.steps_before == before
     trainer.optimiser.begin_step(0)
-    assert trainer.optimiser._root_correction == pytest.approx((1 - 0.999 ** (before + 1)) ** 0.5)
+    assert trainer.optimiser._arguments["root_correction"] == pytest.approx((1 - 0.999 ** (before + 1)) ** 0.5)
 
 
 @pytest.mark.parametrize(
