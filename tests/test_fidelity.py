@@ -54,7 +54,7 @@ class GoldenRun:
         self.spec = json.loads(path.with_suffix(".json").read_text())
         self.arrays = np.load(path, allow_pickle=False)
         self.log = encode(_events(self.arrays["train"]))
-        self.number = self.log.vocabulary.numbers([str(item) for item in self.arrays["item_order"]], missing="error")
+        self.number = self.log.vocabulary.numbers([str(item) for item in self.arrays["item_order"]])
         self.test = encode(_events(self.arrays["test"]), self.log.vocabulary).sessions
 
     def parameters(self, moment: str) -> dict[str, np.ndarray]:
