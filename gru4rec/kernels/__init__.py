@@ -8,6 +8,7 @@ loop gets its threads and its arguments) → `arithmetic`.
 from gru4rec.kernels.api import (
     AVAILABLE,
     accepts,
+    accepts_gradient,
     bpr_max,
     chain,
     column_sums,
@@ -19,5 +20,6 @@ from gru4rec.kernels.api import (
     gather,
     runs_on,
     splitmix64,
-    update,
+    update_all,
+    update_rows,
 )

@@ -40,6 +40,13 @@ def accepts(*tensors: Tensor) -> bool:
     )
 
 
+def accepts_gradient(gradient: Tensor) -> bool:
+    """Whether the update rules accept this gradient: contiguous float32 or bfloat16 on a CPU."""
+    return accepts(gradient) or (
+        gradient.dtype is torch.bfloat16 and gradient.device.type == "cpu" and gradient.is_contiguous()
+    )
+
+
 def bpr_max(
     scores: Tensor, bias: Tensor, positive: Tensor, scale: float, *, bpreg: float, elu_param: float
 ) -> tuple[Tensor, Tensor]:
@@ -203,26 +210,28 @@ def chain(count: int, repeats: Tensor, into: Tensor) -> Tensor:
     return following
 
 
-def update(
-    rule: str,
-    *,
-    parameter: Tensor,
-    items: Tensor | None = None,
-    places: Tensor | None = None,
-    **arguments: Tensor | float | None,
-) -> None:
-    """Update some rows of a table, or every entry of a parameter.
+def update_rows(rule: str, *, items: Tensor, places: Tensor | None, **arguments: Tensor | float | None) -> None:
+    """Update some rows of a table.
 
     Args:
         rule: "adagrad" or "adamw".
-        parameter: float32 [N, H] or [N] if only some rows are updated, otherwise of any shape.
-        items: int64 [n], row numbers as gathered; None for every entry.
+        items: int64 [n], row numbers as gathered.
         places: int64 [u], the first place of every row; None if no row repeats.
-        arguments: the others of the rule's loop in `optimizers`: states of the parameter's shape, and gradient [n, H],
-            [n] or of the parameter's shape, float32 or bfloat16. For rows, following is the result of `chain` if any
-            repeats; for every entry, rounded may be a bfloat16 copy of the parameter to keep up to date.
+        arguments: the others of the rule's loop in `optimizers`: tables and states [N, H] or [N], gradient [n, H] or
+            [n], float32 or bfloat16; following is the result of `chain`, or None if no row repeats.
     """
-    n_blocks = math.ceil(parameter.numel() / _optimizers.BLOCK)
-    count = n_blocks if items is None else len(items if places is None else places)
     loop = {"adagrad": _optimizers.adagrad, "adamw": _optimizers.adamw}[rule]
-    loop(count, parameter=parameter, items=items, places=places, **arguments)
+    loop(len(items if places is None else places), items=items, places=places, **arguments)
+
+
+def update_all(rule: str, *, parameter: Tensor, **arguments: Tensor | float | None) -> None:
+    """Update every entry of a parameter.
+
+    Args:
+        rule: "adagrad" or "adamw".
+        parameter: float32.
+        arguments: the others of the rule's loop in `optimizers`: states and gradient of the parameter's shape; rounded
+            is a bfloat16 copy of the parameter to keep up to date, or None.
+    """
+    loop = {"adagrad": _optimizers.adagrad_all, "adamw": _optimizers.adamw_all}[rule]
+    loop(math.ceil(parameter.numel() / _optimizers.BLOCK), parameter=parameter, **arguments)

@@ -92,10 +92,10 @@ class Loop:
         self._addresses = {dtype: compiled.address for dtype, compiled in self._compiled.items()}
 
     def __call__(self, count: int, **arguments: Tensor | float | None) -> None:
-        """Run over `count` rows; arguments are given by name. An array that is left out, or None, has no rows."""
+        """Run over `count` rows; every argument is given by its name."""
         values: list[float] = [count]
         for name in self._names:
-            argument = arguments.get(name)
+            argument = arguments[name]
             if isinstance(argument, Tensor):
                 shape = argument.shape
                 values += (argument.data_ptr(), shape[0], shape[1] if len(shape) == 2 else 1)

@@ -1,22 +1,20 @@
-"""Update rules of `gru4rec.training.optimizers`, for some rows of a table or for every entry of a parameter.
+"""Update rules of `gru4rec.training.optimizers`, for some rows of a table or for every entry.
 
-The gradients of a row that occurs several times are summed in float32 first, along a chain of places. Without `items`,
-the parameter is flat and cut into rows of `BLOCK` entries.
+The gradients of a row that occurs several times are summed in float32 first, along a chain of places.
 
-A rule's numbers are read once: read for every row, or passed as a tuple, they slow the loops down.
+AdamW's numbers are read once and passed one by one: read for every row, or passed as a tuple, they slow the loops down.
 """
 
 import numpy as np
 from numba import njit
 
-from gru4rec.kernels.arguments import BFLOAT16, FLOAT32, INT64, NUMBER, PRODUCT, vector
+from gru4rec.kernels.arguments import BFLOAT16, FLOAT32, INT64, NUMBER, PRODUCT, matrix, vector
 from gru4rec.kernels.arithmetic import REORDERED, ZERO, f32, read, write
 from gru4rec.kernels.loop import loop, own_rows, thread_number
 
-BLOCK = 1 << 12
-UPDATE = {"parameter": FLOAT32, "gradient": PRODUCT, "rounded": BFLOAT16} | dict.fromkeys(
-    ("items", "places", "following"), INT64
-)
+BLOCK = 1 << 12  # numbers that a thread takes at a time where there are no rows
+TABLE = {"parameter": FLOAT32, "items": INT64, "gradient": PRODUCT, "places": INT64, "following": INT64}
+DENSE = {"parameter": FLOAT32, "gradient": PRODUCT, "rounded": BFLOAT16}
 ADAGRAD = {"accumulator": FLOAT32, "velocity": FLOAT32, "rate": NUMBER, "momentum": NUMBER, "epsilon": NUMBER}
 ADAMW = {"first_moment": FLOAT32, "second_moment": FLOAT32} | dict.fromkeys(
     ("first_gain", "second_decay", "second_gain", "scale", "root_correction", "epsilon"), NUMBER
@@ -36,24 +34,18 @@ def chain(arguments):
             following[start] = repeat
 
 
-@njit(inline="always")
-def _cut(array, row, width):
-    """A row of a flat array; the last one may be shorter."""
-    return array[row * width : (row + 1) * width]
-
-
 @njit(fastmath=REORDERED, inline="always")
 def _sum(gradient, place, following, slopes):
-    """The gradient [width] of the row at a place, and of those chained to it."""
-    part = _cut(gradient, place, len(slopes))
-    for entry in range(len(part)):
-        slopes[entry] = read(part[entry])
+    """The gradient [H] of the row at a place, and of those chained to it."""
+    row = gradient[place]
+    for column in range(len(row)):
+        slopes[column] = read(row[column])
     if len(following) > 0:
         place = following[place]
         while place >= 0:
-            part = _cut(gradient, place, len(slopes))
-            for entry in range(len(part)):
-                slopes[entry] += read(part[entry])
+            row = gradient[place]
+            for column in range(len(row)):
+                slopes[column] += read(row[column])
             place = following[place]
 
 
@@ -64,57 +56,111 @@ def _round(entries, rounded):
         write(rounded, entry, entries[entry])
 
 
-@loop(**UPDATE, **ADAGRAD)
-def adagrad(arguments):
-    parameter, gradient, rounded = vector(arguments.parameter), vector(arguments.gradient), vector(arguments.rounded)
-    items, places, following = vector(arguments.items), vector(arguments.places), vector(arguments.following)
-    accumulator, velocity = vector(arguments.accumulator), vector(arguments.velocity)
+@njit(fastmath=REORDERED, inline="always")
+def _adagrad_row(arguments, entries, squares, changes, slopes):
     rate, momentum, epsilon = arguments.rate, arguments.momentum, arguments.epsilon
-    width = arguments.gradient.columns if len(items) else BLOCK
-    slopes = np.empty(width, f32)
+    if momentum > ZERO:
+        for entry in range(len(slopes)):
+            slope = read(slopes[entry])
+            square = squares[entry] + slope * slope
+            change = momentum * changes[entry] - rate * slope / np.sqrt(square + epsilon)
+            squares[entry], changes[entry] = square, change
+            entries[entry] += change
+    else:
+        for entry in range(len(slopes)):
+            slope = read(slopes[entry])
+            square = squares[entry] + slope * slope
+            squares[entry] = square
+            entries[entry] -= rate * slope / np.sqrt(square + epsilon)
+
+
+@loop(**TABLE, **ADAGRAD)
+def adagrad(arguments):
+    parameter, gradient = matrix(arguments.parameter), matrix(arguments.gradient)
+    accumulator, velocity = matrix(arguments.accumulator), matrix(arguments.velocity)
+    items, places, following = vector(arguments.items), vector(arguments.places), vector(arguments.following)
+    slopes = np.empty(parameter.shape[1], f32)
     first, last = own_rows(arguments)
     for number in range(first, last):
         place = places[number] if len(places) else number
-        row = items[place] if len(items) else number
+        item = items[place]
         _sum(gradient, place, following, slopes)
-        entries = _cut(parameter, row, width)
-        squares, changes = _cut(accumulator, row, width), _cut(velocity, row, width)
-        if momentum > ZERO:
-            for entry in range(len(entries)):
-                slope = slopes[entry]
-                square = squares[entry] + slope * slope
-                change = momentum * changes[entry] - rate * slope / np.sqrt(square + epsilon)
-                squares[entry], changes[entry] = square, change
-                entries[entry] += change
-        else:
-            for entry in range(len(entries)):
-                slope = slopes[entry]
-                square = squares[entry] + slope * slope
-                squares[entry] = square
-                entries[entry] -= rate * slope / np.sqrt(square + epsilon)
-        _round(entries, _cut(rounded, row, width))
+        _adagrad_row(arguments, parameter[item], accumulator[item], velocity[item], slopes)
 
 
-@loop(**UPDATE, **ADAMW)
+@loop(**DENSE, **ADAGRAD)
+def adagrad_all(arguments):
+    parameter, gradient = vector(arguments.parameter), vector(arguments.gradient)
+    rounded = vector(arguments.rounded)
+    accumulator, velocity = vector(arguments.accumulator), vector(arguments.velocity)
+    first_block, last_block = own_rows(arguments)
+    for block in range(first_block, last_block):
+        first, last = block * BLOCK, min(len(parameter), (block + 1) * BLOCK)
+        entries = parameter[first:last]
+        _adagrad_row(arguments, entries, accumulator[first:last], velocity[first:last], gradient[first:last])
+        _round(entries, rounded[first:last])
+
+
+@njit(fastmath=REORDERED, inline="always")
+def _adamw_row(
+    entries, firsts, seconds, slopes, first_gain, second_decay, second_gain, scale, root_correction, epsilon
+):
+    for entry in range(len(slopes)):
+        slope = read(slopes[entry])
+        first = firsts[entry] + first_gain * (slope - firsts[entry])
+        second = second_decay * seconds[entry] + second_gain * slope * slope
+        firsts[entry], seconds[entry] = first, second
+        entries[entry] += scale * first / (np.sqrt(second) / root_correction + epsilon)
+
+
+@loop(**TABLE, **ADAMW)
 def adamw(arguments):
-    parameter, gradient, rounded = vector(arguments.parameter), vector(arguments.gradient), vector(arguments.rounded)
+    parameter, gradient = matrix(arguments.parameter), matrix(arguments.gradient)
+    firsts, seconds = matrix(arguments.first_moment), matrix(arguments.second_moment)
     items, places, following = vector(arguments.items), vector(arguments.places), vector(arguments.following)
-    first_moment, second_moment = vector(arguments.first_moment), vector(arguments.second_moment)
     first_gain, second_decay, second_gain = arguments.first_gain, arguments.second_decay, arguments.second_gain
     scale, root_correction, epsilon = arguments.scale, arguments.root_correction, arguments.epsilon
-    width = arguments.gradient.columns if len(items) else BLOCK
-    slopes = np.empty(width, f32)
+    slopes = np.empty(parameter.shape[1], f32)
     first, last = own_rows(arguments)
     for number in range(first, last):
         place = places[number] if len(places) else number
-        row = items[place] if len(items) else number
+        item = items[place]
         _sum(gradient, place, following, slopes)
-        entries = _cut(parameter, row, width)
-        firsts, seconds = _cut(first_moment, row, width), _cut(second_moment, row, width)
-        for entry in range(len(entries)):
-            slope = slopes[entry]
-            first_new = firsts[entry] + first_gain * (slope - firsts[entry])
-            second_new = second_decay * seconds[entry] + second_gain * slope * slope
-            firsts[entry], seconds[entry] = first_new, second_new
-            entries[entry] += scale * first_new / (np.sqrt(second_new) / root_correction + epsilon)
-        _round(entries, _cut(rounded, row, width))
+        _adamw_row(
+            parameter[item],
+            firsts[item],
+            seconds[item],
+            slopes,
+            first_gain,
+            second_decay,
+            second_gain,
+            scale,
+            root_correction,
+            epsilon,
+        )
+
+
+@loop(**DENSE, **ADAMW)
+def adamw_all(arguments):
+    parameter, gradient = vector(arguments.parameter), vector(arguments.gradient)
+    rounded = vector(arguments.rounded)
+    firsts, seconds = vector(arguments.first_moment), vector(arguments.second_moment)
+    first_gain, second_decay, second_gain = arguments.first_gain, arguments.second_decay, arguments.second_gain
+    scale, root_correction, epsilon = arguments.scale, arguments.root_correction, arguments.epsilon
+    first_block, last_block = own_rows(arguments)
+    for block in range(first_block, last_block):
+        first, last = block * BLOCK, min(len(parameter), (block + 1) * BLOCK)
+        entries = parameter[first:last]
+        _adamw_row(
+            entries,
+            firsts[first:last],
+            seconds[first:last],
+            gradient[first:last],
+            first_gain,
+            second_decay,
+            second_gain,
+            scale,
+            root_correction,
+            epsilon,
+        )
+        _round(entries, rounded[first:last])

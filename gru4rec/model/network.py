@@ -104,14 +104,14 @@ def parameter_shapes(n_items: int, config: TrainConfig) -> dict[str, tuple[int, 
     return shapes
 
 
-def copy_arrays(arrays: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor]) -> None:
+def copy_arrays(arrays: Mapping[str, np.ndarray], tensors: Mapping[str, Tensor], what: str) -> None:
     """Copy float32 arrays into the tensors of the same names.
 
     Raises:
-        ValueError: a name is missing or unknown, or a shape differs.
+        ValueError: a name is missing or unknown, or a shape differs; `what` they are is named in the message.
     """
     if set(arrays) != set(tensors):
-        raise ValueError(f"expected the arrays {sorted(tensors)}, got {sorted(arrays)}")
+        raise ValueError(f"expected the {what} {sorted(tensors)}, got {sorted(arrays)}")
     for name, tensor in tensors.items():
         if tuple(arrays[name].shape) != tuple(tensor.shape):
             raise ValueError(f"{name}: expected shape {tuple(tensor.shape)}, got {tuple(arrays[name].shape)}")
@@ -174,7 +174,9 @@ class Network:
         return [
             GRULayer(
                 views.get(f"gru.{number}.weight_ih"),
-                *(views[f"gru.{number}.{name}"] for name in ("weight_hh", "bias_ih", "bias_hh")),
+                views[f"gru.{number}.weight_hh"],
+                views[f"gru.{number}.bias_ih"],
+                views[f"gru.{number}.bias_hh"],
             )
             for number in range(len(self.widths))
         ]
@@ -196,7 +198,7 @@ class Network:
         Raises:
             ValueError: a name is missing or unknown, or a shape differs.
         """
-        copy_arrays(arrays, self.tensors())
+        copy_arrays(arrays, self.tensors(), "parameters")
 
     def is_finite(self) -> bool:
         """Whether no parameter is NaN or infinite."""
@@ -285,7 +287,12 @@ class Network:
         output_table = self.scoring(self.output_table).cpu().numpy()
         identity = np.eye(3 * self.widths[0], dtype=np.float32)
         layers = tuple(
-            LayerWeights(*(identity if part is None else part.cpu().numpy() for part in vars(layer).values()))
+            LayerWeights(
+                identity if layer.weight_ih is None else layer.weight_ih.cpu().numpy(),
+                layer.weight_hh.cpu().numpy(),
+                layer.bias_ih.cpu().numpy(),
+                layer.bias_hh.cpu().numpy(),
+            )
             for layer in self.layers
         )
         input_table = output_table if self.constrained else self.embed(self.input_table).cpu().numpy()

@@ -25,7 +25,8 @@ from torch import Tensor
 from gru4rec.config.files import read_config, to_toml
 from gru4rec.config.train_config import TrainConfig, from_mapping, to_mapping
 from gru4rec.data.npy import map_array, save_array
-from gru4rec.model.network import Network, copy_arrays
+from gru4rec.model.network import Network
+from gru4rec.training.optimizers import RowOptimiser
 from gru4rec.training.trainer import Trainer
 from inference.shared.atomic import atomic_file, atomic_folder
 from inference.shared.errors import UserError
@@ -93,7 +94,8 @@ def load_training_state(folder: Path, trainer: Trainer) -> None:
         UserError: a file is missing or damaged, or belongs to another network.
     """
     progress = read_progress(folder)
-    _load(folder, trainer.network.tensors() | trainer.optimiser.tensors())
+    _load(folder, trainer.network)
+    _load(folder, trainer.optimiser)
     trainer.epoch = progress["epoch"]
 
 
@@ -209,14 +211,14 @@ def load_model(directory: str | Path, device: str = "cpu") -> Model:
     directory = Path(directory)
     config, vocabulary, metrics = read_description(directory)
     network = Network(len(vocabulary), config, device)
-    _load(epoch_folder(directory, metrics["best_epoch"]), network.tensors())
+    _load(epoch_folder(directory, metrics["best_epoch"]), network)
     return Model(network, vocabulary, config, metrics)
 
 
-def _load(folder: Path, tensors: Mapping[str, Tensor]) -> None:
-    arrays = load_arrays(folder, list(tensors))
+def _load(folder: Path, target: Network | RowOptimiser) -> None:
+    arrays = load_arrays(folder, list(target.tensors()))
     try:
-        copy_arrays(arrays, tensors)
+        target.load(arrays)
     except ValueError as error:
         raise UserError(f"{folder}: the arrays do not fit the configuration: {error}") from None
 

@@ -13,21 +13,25 @@ updated rows are written back.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gru4rec import kernels
 from gru4rec.model import hugepages
-from gru4rec.model.network import Network
+from gru4rec.model.network import Network, copy_arrays
 from gru4rec.training.sparse_rows import DistinctRows, Rows, StepRows
 
 EPSILON = 1e-6
+States = Mapping[str, Tensor]
+"""The states of one parameter by name."""
 
 
-class RowOptimiser:
+class RowOptimiser(ABC):
     """The common part of the update rules: the parameters, and states of the same shapes for each.
 
     Args:
@@ -40,9 +44,7 @@ class RowOptimiser:
     """
 
     rule: str
-    _arguments: Mapping[str, Any]  # of the rule in `kernels`, besides parameter, gradient and states
-    _update: Callable[..., None]
-    """The rule in torch, for a parameter, its gradient and its states, all of one shape."""
+    _arguments: Mapping[str, Any]  # of the rule in `kernels`, besides tensors of the parameter's shape
 
     def __init__(self, network: Network, states: Sequence[str]):
         self.steps_before = 0
@@ -55,24 +57,26 @@ class RowOptimiser:
             for name, tensor in self._parameters.items()
         }
 
-    def begin_step(self, step: int) -> None:
+    def begin_step(self, step: int) -> None:  # noqa: B027 - Adagrad is the same in every step
         """Prepare for a step, numbered from 0 over the whole run."""
 
     @torch.no_grad()
     def update_rows(self, name: str, rows: Rows, gradient: Tensor) -> None:
         """Update the touched rows of a table; `gradient` [n, …] belongs to the rows as gathered and is overwritten."""
         parameter, states = self._parameters[name], self._states[name]
-        if isinstance(rows, DistinctRows) and kernels.accepts(parameter) and gradient.is_contiguous():
-            places = {"items": rows.items, "places": rows.kept, "following": rows.chain()}
-            kernels.update(self.rule, parameter=parameter, gradient=gradient, **places, **states, **self._arguments)
+        if isinstance(rows, DistinctRows) and kernels.accepts(parameter) and kernels.accepts_gradient(gradient):
+            kernels.update_rows(
+                self.rule,
+                parameter=parameter,
+                items=rows.items,
+                gradient=gradient,
+                places=rows.kept,
+                following=rows.chain(),
+                **states,
+                **self._arguments,
+            )
         else:
-            items, gradient = rows.sum(gradient)
-            tables = {"parameter": parameter, **states}
-            # a row that occurs twice has the same gradient both times, so its new values are copied, not added
-            touched = {name: table.index_select(0, items) for name, table in tables.items()}
-            self._update(gradient=gradient, **touched)
-            for name, table in tables.items():
-                table.index_copy_(0, items, touched[name])
+            self._update_rows(parameter, states, *rows.sum(gradient))
 
     def update_tables(self, rows: StepRows, gradient: Tensor, input_gradient: Tensor) -> None:
         """Update the touched rows of both tables.
@@ -98,18 +102,37 @@ class RowOptimiser:
             rounded: a bfloat16 copy of it to keep up to date.
         """
         parameter, states = self._parameters[name], self._states[name]
-        if kernels.accepts(parameter) and gradient.is_contiguous():
-            kernels.update(
+        if kernels.accepts(parameter) and kernels.accepts_gradient(gradient):
+            kernels.update_all(
                 self.rule, parameter=parameter, gradient=gradient, rounded=rounded, **states, **self._arguments
             )
         else:
-            self._update(parameter, gradient, **states)
+            self._update_all(parameter, states, gradient)
             if rounded is not None:
                 rounded.copy_(parameter)
+
+    @abstractmethod
+    def _update_rows(self, parameter: Tensor, states: States, items: Tensor, gradient: Tensor) -> None:
+        """The rule in torch, for rows `items` int64 [n] with gradients [n, …].
+
+        A row that occurs twice has the same gradient both times, so its new values are copied, not added.
+        """
+
+    @abstractmethod
+    def _update_all(self, parameter: Tensor, states: States, gradient: Tensor) -> None:
+        """The rule in torch, for every entry."""
 
     def tensors(self) -> dict[str, Tensor]:
         """The optimiser's state by name; writing into these changes it."""
         return {f"{state}.{name}": tensor for name, of in self._states.items() for state, tensor in of.items()}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Copy a saved state in.
+
+        Raises:
+            ValueError: a name is missing or unknown, or a shape differs.
+        """
+        copy_arrays(arrays, self.tensors(), "optimiser state")
 
 
 class RowAdagrad(RowOptimiser):
@@ -125,15 +148,31 @@ class RowAdagrad(RowOptimiser):
 
     def __init__(self, network: Network, learning_rate: float, momentum: float):
         super().__init__(network, ["accumulator", "velocity"] if momentum else ["accumulator"])
+        self.learning_rate = learning_rate
+        self.momentum = momentum
         self._arguments = {"rate": learning_rate, "momentum": momentum, "epsilon": EPSILON}
+        if not momentum:
+            self._arguments["velocity"] = None
 
-    def _update(self, parameter: Tensor, gradient: Tensor, accumulator: Tensor, velocity: Tensor | None = None) -> None:
-        rate, momentum = self._arguments["rate"], self._arguments["momentum"]
-        root = accumulator.addcmul_(gradient, gradient).add(EPSILON).sqrt_()
-        if velocity is None:
-            parameter.addcdiv_(gradient, root, value=-rate)
+    def _update_rows(self, parameter: Tensor, states: States, items: Tensor, gradient: Tensor) -> None:
+        accumulated = states["accumulator"].index_select(0, items).addcmul_(gradient, gradient)
+        states["accumulator"].index_copy_(0, items, accumulated)
+        root = accumulated.add_(EPSILON).sqrt_()
+        if self.momentum:
+            change = states["velocity"].index_select(0, items).mul_(self.momentum)
+            change.addcdiv_(gradient, root, value=-self.learning_rate)
+            states["velocity"].index_copy_(0, items, change)
         else:
-            parameter.add_(velocity.mul_(momentum).addcdiv_(gradient, root, value=-rate))
+            change = gradient.div_(root).mul_(-self.learning_rate)
+        parameter.index_copy_(0, items, change.add_(parameter.index_select(0, items)))
+
+    def _update_all(self, parameter: Tensor, states: States, gradient: Tensor) -> None:
+        root = states["accumulator"].addcmul_(gradient, gradient).add(EPSILON).sqrt_()
+        if self.momentum:
+            change = states["velocity"].mul_(self.momentum).addcdiv_(gradient, root, value=-self.learning_rate)
+            parameter.add_(change)
+        else:
+            parameter.addcdiv_(gradient, root, value=-self.learning_rate)
 
 
 class RowAdamW(RowOptimiser):
@@ -172,17 +211,32 @@ class RowAdamW(RowOptimiser):
 
     def begin_step(self, step: int) -> None:
         updates = self.steps_before + step + 1
+        self._scale = -self.rate(step) / (1 - self.FIRST_DECAY**updates)
+        self._root_correction = math.sqrt(1 - self.SECOND_DECAY**updates)
         self._arguments = {
             "first_gain": 1 - self.FIRST_DECAY,  # in float32 the difference would lose digits
             "second_decay": self.SECOND_DECAY,
             "second_gain": 1 - self.SECOND_DECAY,
-            "scale": -self.rate(step) / (1 - self.FIRST_DECAY**updates),
-            "root_correction": math.sqrt(1 - self.SECOND_DECAY**updates),
+            "scale": self._scale,
+            "root_correction": self._root_correction,
             "epsilon": self.EPSILON,
         }
 
-    def _update(self, parameter: Tensor, gradient: Tensor, first_moment: Tensor, second_moment: Tensor) -> None:
-        first_moment.lerp_(gradient, 1 - self.FIRST_DECAY)
-        second_moment.mul_(self.SECOND_DECAY).addcmul_(gradient, gradient, value=1 - self.SECOND_DECAY)
-        divisor = second_moment.sqrt().div_(self._arguments["root_correction"]).add_(self.EPSILON)
-        parameter.addcdiv_(first_moment, divisor, value=self._arguments["scale"])
+    def _update_rows(self, parameter: Tensor, states: States, items: Tensor, gradient: Tensor) -> None:
+        first = states["first_moment"].index_select(0, items).lerp_(gradient, 1 - self.FIRST_DECAY)
+        states["first_moment"].index_copy_(0, items, first)
+        second = states["second_moment"].index_select(0, items).mul_(self.SECOND_DECAY)
+        second.addcmul_(gradient, gradient, value=1 - self.SECOND_DECAY)
+        states["second_moment"].index_copy_(0, items, second)
+        change = first.mul_(self._scale).div_(self._divisor(second))
+        parameter.index_copy_(0, items, change.add_(parameter.index_select(0, items)))
+
+    def _update_all(self, parameter: Tensor, states: States, gradient: Tensor) -> None:
+        first = states["first_moment"].lerp_(gradient, 1 - self.FIRST_DECAY)
+        second = states["second_moment"].mul_(self.SECOND_DECAY)
+        second.addcmul_(gradient, gradient, value=1 - self.SECOND_DECAY)
+        parameter.addcdiv_(first, self._divisor(second.clone()), value=self._scale)
+
+    def _divisor(self, second: Tensor) -> Tensor:
+        """√(v / (1 − β₂ᵗ)) + ε, in place."""
+        return second.sqrt_().div_(self._root_correction).add_(self.EPSILON)

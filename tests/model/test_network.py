@@ -121,7 +121,7 @@ def test_saved_parameters_of_another_shape_are_refused():
     arrays = {name: tensor.numpy() for name, tensor in network.tensors().items()}
     with pytest.raises(ValueError, match="expected shape"):
         network.load(arrays | {"output_bias": np.zeros(9, dtype=np.float32)})
-    with pytest.raises(ValueError, match="expected the arrays"):
+    with pytest.raises(ValueError, match="expected the parameters"):
         network.load({"output_bias": np.zeros(10, dtype=np.float32)})
 
 
