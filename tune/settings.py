@@ -101,7 +101,7 @@ class SearchSettings:
     @property
     def columns(self) -> Columns:
         """The names of the logs' columns."""
-        return self.column_flags.columns()
+        return self.column_flags.as_columns()
 
     @property
     def grid_keys(self) -> tuple[str, ...] | None:

@@ -148,7 +148,7 @@ def main() -> None:
             import gru4rec.commands.prepare
             import gru4rec.data.encoded_log
             import gru4rec.preparation.output
-            import gru4rec.preparation.raw_log  # noqa: F401
+            import gru4rec.data.reading.log  # noqa: F401
         begin = time.perf_counter()
         RUNS[arguments.run](arguments.files, arguments.out)
         print(time.perf_counter() - begin)

@@ -12,12 +12,13 @@ from rich.table import Table
 
 from gru4rec.commands.column_flags import ColumnFlags
 from gru4rec.data.clicks import Clicks, grouping_order
-from gru4rec.data.event_files import open_event_file
+from gru4rec.data.reading.columns import LogColumns
+from gru4rec.data.reading.log import Reading, read_log
+from gru4rec.data.reading.log_file import open_log_file
+from gru4rec.data.reading.roles import choose_columns
 from gru4rec.data.times import Clock
 from gru4rec.preparation.audit import Part, order_information
 from gru4rec.preparation.audit import audit as audit_log
-from gru4rec.preparation.columns import RawColumns, recognise_columns
-from gru4rec.preparation.raw_log import Reading, read_raw
 from inference.shared.errors import UserError
 
 INVALID = 4
@@ -46,10 +47,10 @@ def audit(
     if file.is_dir():
         test = file / "test.parquet" if test is None else test
         file = file / "train.parquet"
-    files = [open_event_file(path) for path in (file, test) if path is not None]
-    given = RawColumns(session=columns.session_column, item=columns.item_column, time=columns.time_column)
-    recognised = recognise_columns(files[0], given, by_user=False, with_event=False)
-    raw = read_raw(files, Reading(recognised, time_format=time_format))
+    files = [open_log_file(path) for path in (file, test) if path is not None]
+    given = LogColumns(session=columns.session_column, item=columns.item_column, time=columns.time_column)
+    recognised = choose_columns(files[0], given)
+    raw = read_log(files, Reading(recognised, time_format=time_format))
     first = len(raw.clicks) if test is None else files[0].frame.select(pl.len()).collect(engine="streaming").item()
     train = _part("train", raw.clicks.keep(slice(0, first)))
     tested = None if test is None else _part("test", raw.clicks.keep(slice(first, None)))

@@ -25,7 +25,7 @@ class ColumnFlags:
         str | None, Parameter(help=f"column of the times [default: {USUAL.time}; prepare, audit: recognised]")
     ] = None
 
-    def columns(self) -> Columns:
+    def as_columns(self) -> Columns:
         """The names, with the usual ones where no flag is set."""
         names = (self.session_column, self.item_column, self.time_column)
         return Columns(*(usual if name is None else name for name, usual in zip(names, USUAL.names, strict=True)))

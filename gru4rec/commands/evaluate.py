@@ -65,7 +65,7 @@ def evaluate(
         raise UserError(f"device: exported models are evaluated with onnxruntime on the CPU, got {device!r}")
     settings = Settings(_parse_cutoffs(cutoffs), ties, bootstrap, seed)
     with atomic_file(json_file) if json_file is not None else nullcontext() as file:
-        clicks = read_events(test, columns.columns(), part="test")
+        clicks = read_events(test, columns.as_columns(), part="test")
         vocabulary, rank = _load(model, threads, device)
         others, rank_other = (vocabulary, None) if versus is None else _load(versus, threads, device)
         if others != vocabulary:
@@ -75,7 +75,7 @@ def evaluate(
             )
         log, train = encode(clicks, vocabulary), None
         if baselines is not None:
-            train = encode(read_events(baselines, columns.columns(), part="train"), log.vocabulary)
+            train = encode(read_events(baselines, columns.as_columns(), part="train"), log.vocabulary)
             if not train.sessions.n_pairs:
                 raise UserError(
                     f"{baselines}: expected the log that {model} was trained on, got none of the model's items"

@@ -52,7 +52,7 @@ def export(
     if calibration is None:
         export_exact(network, vocabulary, out, **description)
     else:
-        sessions = _read_calibration(calibration, columns.columns(), vocabulary)
+        sessions = _read_calibration(calibration, columns.as_columns(), vocabulary)
         report = export_with_scan(network, vocabulary, out, **description, calibration=sessions)
     print(f"{out}: {len(vocabulary):,} items, {out.stat().st_size / 2**20:.1f} MiB, equal to torch")
     if report is not None:

@@ -10,20 +10,25 @@ import numpy as np
 from cyclopts import Parameter
 
 from gru4rec.commands.column_flags import ColumnFlags
-from gru4rec.data.event_files import EventFile, find_files, open_event_file
+from gru4rec.data.reading.columns import LogColumns
+from gru4rec.data.reading.layouts import Layout
+from gru4rec.data.reading.log import Reading, read_log
+from gru4rec.data.reading.log_file import LogFile, open_log_file
+from gru4rec.data.reading.roles import NO_COLUMN, choose_columns, find_layout
+from gru4rec.data.reading.sources import find_sources
 from gru4rec.data.times import Clock
-from gru4rec.preparation.columns import RawColumns, recognise_columns
 from gru4rec.preparation.output import write_prepared
 from gru4rec.preparation.pipeline import Rules
 from gru4rec.preparation.pipeline import prepare as prepare_log
 from gru4rec.preparation.presets import PRESETS, Preset
-from gru4rec.preparation.raw_log import Reading, read_raw
 from gru4rec.preparation.splits import Boundary
 from inference.shared.atomic import atomic_folder
 from inference.shared.errors import UserError
 
 SESSION_GAP = 3600.0
-PresetName = Literal["rsc15", "yoochoose", "diginetica", "retailrocket", "rees46", "coveo"]
+PresetName = Literal["rsc15", "yoochoose", "diginetica", "retailrocket", "rees46", "coveo", "none"]
+PLAIN = Layout("plain", LogColumns())
+ALL_KINDS = "all"
 
 
 @Parameter(name="*", group="Reading")
@@ -32,9 +37,27 @@ class ReadingFlags(ColumnFlags):
     """How the files are read; what is not given is recognised and reported."""
 
     user_column: Annotated[str | None, Parameter(help="column with user ids, to make sessions from")] = None
+    order_column: Annotated[
+        str | None, Parameter(help="column with the place of a click in its session, if times are as coarse as days")
+    ] = None
     event_column: Annotated[str | None, Parameter(help="column with the kinds of events")] = None
-    event_kinds: Annotated[str | None, Parameter(help="kinds of events to keep, e.g. view,click [default: all]")] = None
-    delimiter: Annotated[str | None, Parameter(help="of text files: one character, or 'tab'")] = None
+    event_kinds: Annotated[
+        str | None, Parameter(help="kinds of events to keep, e.g. view,click [default: all, or those of a public log]")
+    ] = None
+    columns: Annotated[
+        str | None,
+        Parameter(help="names of the columns by position, for files without a header, e.g. session,time,item,_"),
+    ] = None
+    delimiter: Annotated[
+        str | None, Parameter(help="of text files: 'tab', 'blank' or the characters themselves, e.g. ::")
+    ] = None
+    item_separator: Annotated[
+        str | None, Parameter(help="between the items of one cell, if a cell holds several; 'blank' for blanks")
+    ] = None
+    quotes: Annotated[bool, Parameter(help="quotes may enclose values of text files", negative="--no-quotes")] = True
+    drop_invalid: Annotated[
+        bool, Parameter(help="drop rows without an id or a time instead of refusing them", negative="")
+    ] = False
     time_format: Annotated[
         str | None, Parameter(help="s, ms, us or ns since 1970, order, iso, or a pattern such as %d.%m.%Y")
     ] = None
@@ -106,50 +129,94 @@ def prepare(
         out: folder for train.parquet, valid.parquet, test.parquet and stats.json; new or empty
         preset: layout and official rules of a public log, as downloaded; flags override it
     """
-    public = PRESETS[preset] if preset else Preset(RawColumns(), Rules(), delimiter=None)
+    public = PRESETS[preset] if preset and preset != "none" else None
     with atomic_folder(out) as folder:  # before any work is done
-        delimiter = _delimiter(reading.delimiter) or public.delimiter
-        files = [open_event_file(path, names=public.names, delimiter=delimiter) for path in find_files(list(events))]
-        how = _reading(files[0], reading, public, by_user=filters.session_gap is not None)
+        files = _open(list(events), reading, public)
+        layout = public.layout if public else _layout(files[0], reading, plain=preset == "none")
+        how = _reading(files[0], reading, layout, by_user=filters.session_gap is not None)
+        how = dataclasses.replace(how, whole_seconds=public is not None and public.whole_seconds)
         print(f"columns: {how.columns.describe()}")
-        raw = read_raw(files, how)
-        first, last = (raw.clock.format_time(edge(raw.clicks.time).item()) for edge in (np.min, np.max))
-        print(f"times: {raw.clock.describe()}, {first} … {last}")
-        rules = _rules(filters, split, how.columns, raw.clock, public)
-        for warning in raw.warnings:
+        log = read_log(files, how)
+        first, last = (log.clock.format_time(edge(log.clicks.time).item()) for edge in (np.min, np.max))
+        print(f"times: {log.clock.describe()}, {first} … {last}")
+        n_dropped = log.rows - len(log.clicks)
+        print(f"rows: {len(log.clicks):,} read, {n_dropped:,} dropped" + "".join(f"\n  {row}" for row in log.dropped))
+        rules = _rules(filters, split, how.columns, log.clock, public)
+        for warning in log.warnings:
             sys.stderr.write(f"warning: {warning}\n")
-        prepared = prepare_log(raw, rules, lambda step: print(step.format_line(), flush=True))
         about = {
             "preset": preset,
-            "sources": [{"file": str(file.path), "bytes": file.path.stat().st_size} for file in files],
+            "sources": [{"file": file.source.name, "bytes": file.source.size} for file in files],
             "columns": how.columns.named,
+            "rows": log.rows,
+            "dropped_rows": n_dropped,
             "rules": dataclasses.asdict(rules),
-            "warnings": list(raw.warnings),
+            "warnings": list(log.warnings),
         }
+        prepared = prepare_log(log, rules, lambda step: print(step.format_line(), flush=True))
         write_prepared(folder, prepared, about)
     print(f"{out}: {', '.join(f'{len(part):,} events in {name}' for name, part in prepared.parts.items())}")
 
 
-def _reading(file: EventFile, flags: ReadingFlags, public: Preset, *, by_user: bool) -> Reading:
+def _open(named: list[str], flags: ReadingFlags, public: Preset | None) -> list[LogFile]:
+    delimiter = {"tab": "\t", "\\t": "\t", "blank": ""}.get(flags.delimiter or "", flags.delimiter)
+    names = tuple(name.strip() for name in flags.columns.split(",")) if flags.columns else ()
+    if public and not names:
+        names = public.layout.names
+    return [
+        open_log_file(source, names=names, delimiter=delimiter, quotes=flags.quotes) for source in find_sources(named)
+    ]
+
+
+def _layout(file: LogFile, flags: ReadingFlags, *, plain: bool) -> Layout:
+    """The layout of the public log that a file looks like, unless the user names columns."""
+    layout = None if plain else find_layout(file)
+    if layout is None or flags.columns or any((flags.session_column, flags.user_column)):
+        return PLAIN
+    about = [*([layout.about] if layout.about else [])]
+    if layout.event_kinds and not flags.event_kinds:
+        about.append(f"only {', '.join(layout.event_kinds)} events are kept")
+    details = f": {'; '.join(about)}" if about else ""
+    print(f"looks like {layout.title}{details} (--preset none reads it plainly)")
+    return layout
+
+
+def _reading(file: LogFile, flags: ReadingFlags, layout: Layout, *, by_user: bool) -> Reading:
     kinds = tuple(kind.strip() for kind in (flags.event_kinds or "").split(",") if kind.strip())
     if flags.event_kinds is not None and not kinds:
         raise UserError(
             f"event_kinds: expected kinds such as view,click, got {flags.event_kinds!r}; leave it out for all"
         )
-    kinds = kinds or public.event_kinds
+    kinds = () if kinds == (ALL_KINDS,) else kinds or layout.event_kinds
     if flags.event_column is not None and not kinds:
         raise UserError("expected --event-kinds with --event-column: which kinds of events are to be kept?")
-    named = RawColumns(
-        flags.session_column, flags.user_column, flags.item_column, flags.time_column, flags.event_column
+    named = LogColumns(
+        flags.session_column,
+        flags.user_column,
+        flags.item_column,
+        flags.time_column,
+        flags.event_column,
+        flags.order_column,
     ).named
-    groups = {"session": None, "user": None} if "session" in named or "user" in named else {}
-    given = dataclasses.replace(public.columns, **groups | named)
-    columns = recognise_columns(file, given, by_user=by_user, with_event=bool(kinds))
-    time_format = flags.time_format or public.time_format
-    return Reading(columns, kinds, time_format, flags.time_zone, public.whole_seconds)
+    given = layout.columns.named
+    if named.keys() & {"session", "user"}:
+        given = {role: name for role, name in given.items() if role not in ("session", "user")}
+    given |= named
+    if layout is not PLAIN and "time" not in given:
+        given["time"] = NO_COLUMN
+    columns = choose_columns(file, LogColumns(**given), by_user=by_user, with_event=bool(kinds))
+    separator = " " if flags.item_separator == "blank" else flags.item_separator or layout.item_separator
+    return Reading(
+        columns,
+        kinds,
+        flags.time_format or layout.time_format,
+        flags.time_zone,
+        item_separator=separator,
+        drop_invalid=flags.drop_invalid or layout.without_item,
+    )
 
 
-def _rules(filters: FilterFlags, split: SplitFlags, columns: RawColumns, clock: Clock, public: Preset) -> Rules:
+def _rules(filters: FilterFlags, split: SplitFlags, columns: LogColumns, clock: Clock, public: Preset | None) -> Rules:
     given = dataclasses.asdict(filters) | {"split_by": split.split_by}
     gap, passes = given.pop("session_gap"), given.pop("passes")
     changes = {name: value for name, value in given.items() if value is not None}
@@ -157,13 +224,13 @@ def _rules(filters: FilterFlags, split: SplitFlags, columns: RawColumns, clock: 
         changes["passes"] = None if passes == "stable" else passes
     if gap is not None:
         changes["gap"] = gap
-    elif public.rules.gap is None and columns.session is None:
+    elif columns.group_role == "user" and (public is None or public.rules.gap is None):
         changes["gap"] = SESSION_GAP
     test = _boundary(clock, split.test_days, split.test_fraction, split.split_at)
     valid = _boundary(clock, split.valid_days, split.valid_fraction, split.valid_at)
     if valid is not None and not split.valid:
         raise UserError("expected either --no-valid or a validation split, got both")
-    if test is None:
+    if test is None and public is not None:
         official = dataclasses.replace(clock, zone=None)  # the official boundaries are in UTC
         test = _boundary(official, public.days, None, public.test_at)
         valid = valid or _boundary(official, public.days, None, public.valid_at)
@@ -173,18 +240,10 @@ def _rules(filters: FilterFlags, split: SplitFlags, columns: RawColumns, clock: 
         changes["valid"] = valid or test
     if test is not None:
         changes["test"] = test
-    return dataclasses.replace(public.rules, **changes)
+    return dataclasses.replace(public.rules if public else Rules(), **changes)
 
 
 def _boundary(clock: Clock, days: float | None, fraction: float | None, at: str | None) -> Boundary | None:
     if days is None and fraction is None and at is None:
         return None
     return Boundary(days, fraction, None if at is None else clock.parse_time(at))
-
-
-def _delimiter(text: str | None) -> str | None:
-    if text in ("tab", "\\t"):
-        return "\t"
-    if text is not None and len(text.encode()) != 1:
-        raise UserError(f"delimiter: expected one character or 'tab', got {text!r}")
-    return text

@@ -12,7 +12,7 @@ def synth(*, out: Path, events: int = 100_000, items: int = 2_000, seed: int = 0
         items: size of the catalogue
         seed: random seed
     """
-    from gru4rec.data.event_files import writing_errors
+    from gru4rec.data.polars_errors import writing_errors
     from gru4rec.data.synthetic import synthesize
     from inference.shared.atomic import atomic_file
 

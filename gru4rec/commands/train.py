@@ -49,7 +49,7 @@ def train(
     start = WarmStart.read(init) if init else None
     settings = resolve_config(config_flags, config, start.config if start else None)
     use_threads(threads)
-    names = columns.columns()
+    names = columns.as_columns()
     log = read_training_log(train, names)
     sessions = log.sessions
     print_status(

@@ -8,79 +8,56 @@ Rawer logs go through `preparation`.
 times keep the order of the file.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from gru4rec.data.clicks import Clicks, expand_ranges, grouping_order, renumber
-from gru4rec.data.event_files import (
-    EventFile,
-    bad_value,
-    check_columns,
-    open_event_file,
-    reading_errors,
-)
+from gru4rec.data.reading.columns import LogColumns, recognise
+from gru4rec.data.reading.log import Reading, read_log
+from gru4rec.data.reading.log_file import open_log_file
+from gru4rec.data.reading.roles import choose_columns
+from gru4rec.data.reading.sources import Source, find_sources, open_source
 from gru4rec.data.sessions import EncodedLog, Sessions
-from gru4rec.data.times import infer_time_column
 from inference.shared.columns import Columns
 from inference.shared.errors import UserError
 from inference.shared.vocabulary import MISSING, Vocabulary
+
+PARTS = ("train", "valid", "test")
 
 
 def read_events(path: str | Path, columns: Columns = Columns(), *, part: str = "train") -> pl.DataFrame:
     """The clicks of a log, in the file's order.
 
     Args:
-        path: a TSV, CSV, JSON lines or parquet file, or a prepared folder that holds {part}.parquet.
-        columns: the names of its columns.
+        path: a file, pattern or folder in any layout that `reading` knows, or a prepared folder with {part}.parquet.
+        columns: the names of its columns; if none has the usual name, another known name of it is taken.
         part: which file to read where `path` is a folder.
 
     Returns:
         A frame with the columns "session" and "item" (text) and "time" (Int64 or Float64).
 
     Raises:
-        UserError: the file is missing, unreadable or empty, a column is missing or null, or a time is no number.
+        UserError: the file is missing, unreadable or empty, a column is missing or null, or a time is no time.
     """
-    path = Path(path)
-    file = open_event_file(path / f"{part}.parquet" if path.is_dir() else path)
+    files = [open_log_file(source) for source in _sources(Path(path), part)]
     names = dict(zip(("session", "item", "time"), columns.names, strict=True))
-    check_columns(file, names)
-    with reading_errors(file):
-        frame = file.frame.select(**{role: pl.col(name) for role, name in names.items()}).collect()
-    if frame.is_empty():
-        raise UserError(f"{file.path}: expected events, got none (the file has a header only)")
-    frame = frame.with_columns(pl.col("session", "item").cast(pl.String))
     for role, name in names.items():
-        empty = frame[role].is_null()
-        if frame.schema[role] == pl.String:
-            empty |= frame[role] == ""
-        if empty.any():
-            raise bad_value(file, _first_row(empty), name, None, "a value")
-    return frame.with_columns(_ticks(frame["time"], file, columns.time))
+        if name not in files[0].names and name == getattr(Columns(), role):
+            names[role] = recognise(files[0].paths(), role) or name
+    log = read_log(files, Reading(choose_columns(files[0], LogColumns(**names)), order_only=True))
+    ids = log.ids
+    session, item = ids.sessions.gather(log.clicks.session), ids.items.gather(log.clicks.item)
+    columns_of_text = {"session": session.cast(pl.String), "item": item.cast(pl.String)}
+    return pl.DataFrame(columns_of_text | {"time": log.clicks.time})
 
 
-def _ticks(times: pl.Series, file: EventFile, name: str) -> pl.Series:
-    if times.dtype in (pl.Categorical, pl.Enum):
-        times = times.cast(pl.String)
-    column = infer_time_column(times, f"{file.path}: column {name!r}")
-    ticks = column.read(times)
-    if ticks.null_count() and column.dtype.is_integer():  # too large for int64, or fractions among whole numbers
-        column = replace(column, dtype=pl.Float64())
-        ticks = column.read(times)
-    if ticks.null_count():
-        row = _first_row(ticks.is_null())
-        remedy = "; gru4rec prepare --time-format reads other ways to write one" if times.dtype == pl.String else ""
-        raise bad_value(file, row, name, times[row - 1], column.expected, remedy)
-    return ticks
-
-
-def _first_row(mask: pl.Series) -> int:
-    """Number of the first marked row, from 1, not counting the header."""
-    index = mask.arg_max()
-    assert index is not None
-    return index + 1
+def _sources(path: Path, part: str) -> list[Source]:
+    """The files at a path; of a prepared folder one part."""
+    if path.is_dir() and any((path / f"{name}.parquet").is_file() for name in PARTS):
+        return [open_source(path / f"{part}.parquet")]
+    return find_sources([str(path)])
 
 
 def encode(events: pl.DataFrame, vocabulary: Vocabulary | None = None) -> EncodedLog:

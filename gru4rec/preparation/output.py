@@ -21,8 +21,8 @@ import polars as pl
 
 from gru4rec.data.clicks import Clicks, Ids
 from gru4rec.data.encoded_log import ENCODED_FOLDER, file_digest, write_encoded
-from gru4rec.data.event_files import writing_errors
 from gru4rec.data.events import encode_clicks
+from gru4rec.data.polars_errors import writing_errors
 from gru4rec.data.times import Clock
 from gru4rec.preparation.pipeline import Prepared
 from inference.shared.columns import Columns

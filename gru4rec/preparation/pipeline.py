@@ -15,9 +15,9 @@ import numpy as np
 import polars as pl
 
 from gru4rec.data.clicks import Clicks, Counts, Ids, grouping_order, split_at_pauses
+from gru4rec.data.reading.log import Log
 from gru4rec.data.times import Clock
 from gru4rec.preparation.filters import has_length, has_support, is_no_repeat
-from gru4rec.preparation.raw_log import RawLog
 from gru4rec.preparation.splits import Boundary, SplitBy, split
 from inference.shared.errors import UserError
 
@@ -108,7 +108,7 @@ def format_counts(counts: Counts) -> str:
     return f"{counts.events:,} events, {counts.sessions:,} sessions, {counts.items:,} items"
 
 
-def prepare(raw: RawLog, rules: Rules, on_step: Callable[[Step], None] = lambda step: None) -> Prepared:
+def prepare(raw: Log, rules: Rules, on_step: Callable[[Step], None] = lambda step: None) -> Prepared:
     """Prepare a log.
 
     Args:
@@ -168,7 +168,7 @@ class _Steps:
         return kept
 
 
-def _make_sessions(raw: RawLog, rules: Rules, steps: _Steps) -> tuple[Clicks, Ids]:
+def _make_sessions(raw: Log, rules: Rules, steps: _Steps) -> tuple[Clicks, Ids]:
     (clicks, wanted), ids = raw.take_clicks(), raw.ids
     steps.add(Step("read", NOTHING, Counts(len(clicks), len(ids.sessions), len(ids.items) - ids.items.null_count())))
     order = grouping_order(clicks, _tie(clicks, ids, rules))

@@ -69,10 +69,10 @@ def test_dates_are_read_as_prepare_reads_them(tmp_path, text):
     assert read["time"].to_list() == [1_396_867_869_000_000]
 
 
-@pytest.mark.parametrize("text", ["04/07/2014 10:51", "04.07.2014"])
-def test_dates_that_may_mean_two_days_are_not_guessed(tmp_path, text):
-    with pytest.raises(UserError, match=f"row 1: .* got '{text}'; gru4rec prepare --time-format reads other ways"):
-        read_events(write(tmp_path, f"SessionId\tItemId\tTime\n1\ta\t{text}\n"))
+def test_dates_that_may_mean_two_days_are_not_guessed(tmp_path):
+    message = "'04/07/2014 10:51' may be in '%m/%d/%Y %H:%M' or '%d/%m/%Y %H:%M'; choose one with --time-format"
+    with pytest.raises(UserError, match=message):
+        read_events(write(tmp_path, "SessionId\tItemId\tTime\n1\ta\t04/07/2014 10:51\n"))
 
 
 def test_float_times_order_clicks(tmp_path):
@@ -131,7 +131,7 @@ def test_bad_parquet_columns_are_one_clear_line(tmp_path):
     with pytest.raises(UserError, match="row 2: expected a number or a date in column 'Time'"):
         read_events(path)
     pl.DataFrame({"SessionId": [1, 1], "ItemId": [1.5, 2.5], "Time": [1, 2]}).write_parquet(path)
-    with pytest.raises(UserError, match="column 'ItemId': expected integers or text as ids"):
+    with pytest.raises(UserError, match=r"row 1: expected a number or text as id in column 'ItemId', got 1\.5"):
         read_events(path)
     pl.DataFrame({"SessionId": [1, 1], "ItemId": [1, 2], "Time": [[1], [2]]}).write_parquet(path)
     with pytest.raises(UserError, match="column 'Time': expected numbers or dates as times"):

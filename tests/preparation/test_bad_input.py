@@ -13,7 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from gru4rec.cli import main
-from gru4rec.data.event_files import open_event_file
+from gru4rec.data.reading.log_file import open_log_file
 from gru4rec.data.synthetic import synthesize
 
 START = 1_700_000_000
@@ -53,7 +53,7 @@ def with_row(number: int, text: str) -> str:
     [
         ("", "log.csv: expected events, got an empty file"),
         (HEADER, "log.csv: expected events, got none (the file has a header only)"),
-        ("\n" + GOOD, "log.csv: expected a header or a JSON object in the first line, got a blank one; remove it"),
+        ("\n" + GOOD, "log.csv: expected a header or a JSON object in line 1, got a blank one; remove it"),
         (
             GOOD.replace("ItemId", "Colour"),
             "log.csv: expected one item column, found only 'SessionId', 'Colour', 'Time'",
@@ -75,18 +75,29 @@ def with_row(number: int, text: str) -> str:
         (with_row(5, "1,2,noon"), "log.csv: row 5: expected a number or a date in column 'Time', got 'noon'"),
         (with_row(5, "1,2,2024-01-01"), "row 5: expected a number or a date in column 'Time', got '2024-01-01'"),
         (with_row(2, "1,2,nan"), "log.csv: row 2: expected a number or a date in column 'Time', got 'nan'"),
-        (with_row(2, "1,2,-5"), "log.csv: row 2: expected a time of at least 0 in column 'Time', got '-5'"),
-        (with_row(2, "1,2,0"), "row 2: expected seconds since 1970 like most others in column 'Time', got '0'"),
+        (
+            with_row(2, "1,2,-5"),
+            "log.csv: row 2: expected seconds since 1970, between 1991 and today like most others, in column",
+        ),
+        (
+            with_row(2, "1,2,0"),
+            "row 2: expected seconds since 1970, between 1991 and today like most others, in column 'Time', got '0'",
+        ),
         (
             with_row(2, f"1,2,{START}000"),
-            "row 2: expected seconds since 1970 like most others in column 'Time', got '1",
+            "row 2: expected seconds since 1970, between 1991 and today like most others, in column 'Time', got '1",
         ),
-        (with_row(2, "1,2," + "9" * 30), "log.csv: row 2: expected seconds since 1970 like most others"),
+        (with_row(2, "1,2," + "9" * 30), "log.csv: row 2: expected seconds since 1970, between 1991"),
         (with_row(2, f'1,"two\nlines",{START}'), "log.csv: row 2: expected an item id on one line in column 'ItemId'"),
-        (with_row(6, f'1,"2,{START}'), 'log.csv: line 7: expected every quote (") to be closed, got an open one'),
-        (with_row(6, "").replace("\n\n", "\n \n"), "log.csv: row 6: expected a value in column 'Time', got none"),
+        (
+            with_row(6, f'1,"2,{START}').replace("3,", '"3,3",'),
+            'log.csv: line 7: expected every quote (") to be closed, got an open one; --no-quotes reads',
+        ),
         (GOOD.encode().replace(b"\n1,", b"\n\xff,"), "log.csv: line 4: expected UTF-8 text, got other bytes"),
-        (GOOD.encode("utf-16"), "log.csv: expected UTF-8 text, got UTF-16; save the file as UTF-8"),
+        (
+            GOOD.encode("utf-16-le"),
+            "log.csv: expected a click log (text, JSON or parquet), got binary data; is it UTF-16?",
+        ),
     ],
 )
 def test_bad_text_is_one_line_with_the_place(tmp_path, capsys, log, message):
@@ -98,7 +109,7 @@ def test_packed_file_that_is_cut_off_is_one_line(tmp_path, capsys, name, pack):
     packed = pack("".join([HEADER, *(f"{row},{row * 7919 % 10007},{START + row}\n" for row in range(50_000))]).encode())
     line = failure(tmp_path, capsys, *EASY, log=packed[: len(packed) // 2], name=name)
     assert f"{name}: expected tab- or comma-separated text, got an error" in line
-    assert line.endswith("is the packed file cut off?")
+    assert line.endswith("is it packed and cut off?")
 
 
 def test_quoted_line_break_in_a_column_that_is_not_read_changes_nothing(tmp_path):
@@ -117,7 +128,7 @@ def test_quoted_line_break_in_a_column_that_is_not_read_changes_nothing(tmp_path
     [
         ({"ItemId": None}, "row 2: expected a value in column 'ItemId', got none"),
         ({"ItemId": [1, 2]}, "row 2: expected text or a number as id in column 'ItemId', got '[1,"),
-        ({"SessionId": {"id": 1}}, "row 2: expected text or a number as id in column 'SessionId', got '{"),
+        ({"SessionId": {"id": 1}}, "column 'SessionId': expected numbers or text as ids, got Struct"),
         ({"Time": "noon"}, "row 2: expected a number or a date in column 'Time', got 'noon'"),
         ("oops", "line 2: expected one JSON object"),
     ],
@@ -136,7 +147,11 @@ def test_bad_parquet_is_one_line_with_the_place(tmp_path, capsys):
         ("empty", pl.Series("ItemId", ["a", "b", ""]), "row 3: expected a value in column 'ItemId', got none"),
         ("nan", pl.Series("Time", [1.0, 2.0, float("nan")]), "row 3: expected a number or a date in column 'Time'"),
         ("bool", pl.Series("Time", [True, False, True]), "column 'Time': expected numbers or dates as times, got Bool"),
-        ("float", pl.Series("ItemId", [0.5, 1.5, 2.5]), "column 'ItemId': expected integers or text as ids, got Float"),
+        (
+            "float",
+            pl.Series("ItemId", [1.0, 1.5, 2.5]),
+            "row 2: expected a number or text as id in column 'ItemId', got 1.5",
+        ),
     ]:
         good.with_columns(change).write_parquet(tmp_path / f"{name}.parquet")
         assert message in failure(tmp_path, capsys, *EASY, name=f"{name}.parquet"), name
@@ -181,12 +196,11 @@ def test_the_file_of_several_that_is_wrong_is_the_one_that_is_named(tmp_path, ca
             ["--item-column", "SessionId"],
             "expected different columns for session and item, got 'SessionId' for both; name yours with",
         ),
-        (["--session-gap", "60"], "expected one user column, found only 'SessionId', 'ItemId', 'Time'"),
         (["--event-kinds", "view"], "expected one event column, found only"),
         (["--event-kinds", ","], "event_kinds: expected kinds such as view,click, got ','; leave it out for all"),
         (["--user-column", "SessionId", "--session-gap", "inf"], "gap: expected a number of at least 0, got inf"),
         (["--delimiter", "tab"], "found only 'SessionId,ItemId,Time' when it is delimited by '\\t'"),
-        (["--delimiter", "::"], "delimiter: expected one character or 'tab', got '::'"),
+        (["--delimiter", "::"], "found only 'SessionId,ItemId,Time' when it is delimited by '::'"),
         (["--time-format", "stardate"], "unknown time format 'stardate'; expected one of auto, s, ms"),
         (["--time-format", "%d.%m.%Y"], "row 1: expected a time %d.%m.%Y in column 'Time', got '1700000000'"),
         (["--time-zone", "Mars/Olympus"], "unknown time zone 'Mars/Olympus'"),
@@ -260,10 +274,12 @@ def test_wrong_destination_is_refused_before_any_work(tmp_path, capsys):
     assert "expected an event file, found none at" in capsys.readouterr().err
 
 
-def test_a_pipe_given_as_a_log_is_reported(tmp_path, capsys):
+def test_a_pipe_is_read_to_its_end(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    assert main(["audit", str(tmp_path / "pipe")]) == 2
-    assert "expected an event file, found a pipe or a device at" in capsys.readouterr().err
+    with subprocess.Popen(["cp", "/dev/stdin", str(tmp_path / "pipe")], stdin=subprocess.PIPE) as writer:
+        writer.stdin.write(GOOD.encode())
+        writer.stdin.close()
+        assert main(["audit", str(tmp_path / "pipe")]) == 0
 
 
 def test_full_disk_is_one_line_and_leaves_nothing(tmp_path):
@@ -294,7 +310,7 @@ def test_names_of_columns_may_be_quoted_and_hold_the_delimiter(tmp_path, capsys)
     path = tmp_path / "log.csv"
     lines = GOOD.splitlines()
     path.write_text("\n".join(['"x;,;y", "SessionId" ,ItemId,Time', *(f"7,{line}" for line in lines[1:])]))
-    assert open_event_file(path).names == ("x;,;y", "SessionId", "ItemId", "Time")
+    assert open_log_file(path).names == ("x;,;y", "SessionId", "ItemId", "Time")
     assert main(["audit", str(path)]) == 0
     assert main(["prepare", str(path), "--out", str(tmp_path / "out"), *EASY]) == 0
 

@@ -85,9 +85,10 @@ def test_parts_of_a_small_log_are_those_worked_out_by_hand(tmp_path):
 def test_every_step_says_what_it_removed(tmp_path, capsys):
     prepared(tmp_path, "--split-at", "1700000400", "--no-valid", "--min-item-support", "2", "--passes", "1")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:5] == [
+    assert lines[:6] == [
         "columns: session 'SessionId', item 'ItemId', time 'Time'",
         "times: seconds since 1970 (recognised), 2023-11-14 22:15:00 … 2023-11-14 22:20:02",
+        "rows: 10 read, 0 dropped",
         "read: 10 events, 4 sessions, 4 items",
         "consecutive repeats: 0 events, 0 sessions, 0 items; 10 events, 4 sessions, 4 items left",
         "train: 7 events, 3 sessions, 3 items",

@@ -11,7 +11,7 @@ import pytest
 
 from gru4rec.cli import main
 from gru4rec.commands.prepare import ReadingFlags, _reading
-from gru4rec.data.event_files import open_event_file
+from gru4rec.data.reading.log_file import open_log_file
 from gru4rec.preparation.presets import PRESETS
 
 HOUR, DAY = 3600, 86_400
@@ -218,5 +218,5 @@ def test_flags_win_over_a_preset(tmp_path):
 def test_a_column_of_users_or_sessions_that_is_named_wins_over_the_presets(tmp_path, preset, flags, session, user):
     path = tmp_path / "log.csv"
     path.write_text("sessionId;userId;visitorid;itemId;itemid;timeframe;timestamp;eventdate;event\n")
-    reading = _reading(open_event_file(path), ReadingFlags(**flags), PRESETS[preset], by_user=False)
+    reading = _reading(open_log_file(path), ReadingFlags(**flags), PRESETS[preset].layout, by_user=False)
     assert (reading.columns.session, reading.columns.user) == (session, user)

@@ -27,7 +27,7 @@ IMPORTED = (
         "gru4rec.data.encoded_log",
         "gru4rec.onnx_export.exporter",
         "gru4rec.preparation.output",
-        "gru4rec.preparation.raw_log",
+        "gru4rec.data.reading.log",
     ),
     *(
         "gru4rec.training.run",

@@ -10,7 +10,7 @@ import polars as pl
 from rich.table import Table
 
 from gru4rec.config.train_config import to_mapping
-from gru4rec.data.event_files import writing_errors
+from gru4rec.data.polars_errors import writing_errors
 from inference.shared.atomic import atomic_file
 from tune.outcome.folder import versions
 from tune.studies.finals import Finalist
