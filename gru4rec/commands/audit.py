@@ -13,8 +13,9 @@ from rich.table import Table
 from gru4rec.commands.column_flags import ColumnFlags
 from gru4rec.data.clicks import Clicks, grouping_order
 from gru4rec.data.reading.columns import LogColumns
-from gru4rec.data.reading.log import Reading, read_log
+from gru4rec.data.reading.log import read_log
 from gru4rec.data.reading.log_file import open_log_file
+from gru4rec.data.reading.log_rows import Reading
 from gru4rec.data.reading.roles import choose_columns
 from gru4rec.data.times import Clock
 from gru4rec.preparation.audit import Part, order_information
@@ -39,7 +40,7 @@ def audit(
     Example: gru4rec audit prepared --strict
 
     Args:
-        file: click log (TSV, CSV, JSON lines, parquet), or prepared folder, whose training and test are compared
+        file: click log (text, JSON, parquet), or prepared folder, whose training and test are compared
         test: click log that a model trained on the first one will be evaluated on
         strict: exit with 4 if something makes such an evaluation invalid
         time_format: s, ms, us, ns, order, iso or a pattern, if it is not recognised

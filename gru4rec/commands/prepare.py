@@ -12,8 +12,9 @@ from cyclopts import Parameter
 from gru4rec.commands.column_flags import ColumnFlags
 from gru4rec.data.reading.columns import LogColumns
 from gru4rec.data.reading.layouts import Layout
-from gru4rec.data.reading.log import Reading, read_log
+from gru4rec.data.reading.log import read_log
 from gru4rec.data.reading.log_file import LogFile, open_log_file
+from gru4rec.data.reading.log_rows import Reading
 from gru4rec.data.reading.roles import NO_COLUMN, choose_columns, find_layout
 from gru4rec.data.reading.sources import find_sources
 from gru4rec.data.times import Clock
@@ -79,6 +80,15 @@ class FilterFlags:
     keep_repeats: Annotated[
         bool | None, Parameter(help="keep clicks on the item clicked just before", negative="--drop-repeats")
     ] = None
+    since: Annotated[str | None, Parameter(name="--from", help="first time that is kept: a number or a date")] = None
+    until: Annotated[str | None, Parameter(help="first time that is not kept")] = None
+    drop_duplicates: Annotated[
+        bool | None, Parameter(help="drop clicks with session, item and time of another one", negative="")
+    ] = None
+    max_session_length: Annotated[int | None, Parameter(help="drop longer sessions, such as those of robots")] = None
+    max_item_share: Annotated[
+        float | None, Parameter(help="drop items with a larger share of all clicks, which are mostly no products")
+    ] = None
     min_item_support: Annotated[int | None, Parameter(help="clicks that an item needs [default: 5]")] = None
     min_session_length: Annotated[int | None, Parameter(help="clicks that a session needs [default: 2]")] = None
     passes: Annotated[
@@ -113,7 +123,9 @@ class SplitFlags:
 
 
 def prepare(
-    *events: Annotated[str, Parameter(help="event files or patterns: TSV, CSV, JSON lines, parquet, packed or not")],
+    *events: Annotated[
+        str, Parameter(help="files, patterns or folders in any layout, packed or not; - is standard input")
+    ],
     out: Path,
     preset: PresetName | None = None,
     reading: ReadingFlags = ReadingFlags(),
@@ -139,10 +151,14 @@ def prepare(
         log = read_log(files, how)
         first, last = (log.clock.format_time(edge(log.clicks.time).item()) for edge in (np.min, np.max))
         print(f"times: {log.clock.describe()}, {first} … {last}")
-        n_dropped = log.rows - len(log.clicks)
-        print(f"rows: {len(log.clicks):,} read, {n_dropped:,} dropped" + "".join(f"\n  {row}" for row in log.dropped))
+        n_dropped = log.rows - log.blank - len(log.clicks)
+        print(
+            f"rows: {len(log.clicks):,} read, {n_dropped:,} dropped, {log.blank:,} blank"
+            + "".join(f"\n  {row}" for row in log.dropped)
+        )
         rules = _rules(filters, split, how.columns, log.clock, public)
-        for warning in log.warnings:
+        prepared = prepare_log(log, rules, lambda step: print(step.format_line(), flush=True))
+        for warning in (*log.warnings, *prepared.warnings):
             sys.stderr.write(f"warning: {warning}\n")
         about = {
             "preset": preset,
@@ -150,10 +166,10 @@ def prepare(
             "columns": how.columns.named,
             "rows": log.rows,
             "dropped_rows": n_dropped,
+            "blank_rows": log.blank,
             "rules": dataclasses.asdict(rules),
-            "warnings": list(log.warnings),
+            "warnings": [*log.warnings, *prepared.warnings],
         }
-        prepared = prepare_log(log, rules, lambda step: print(step.format_line(), flush=True))
         write_prepared(folder, prepared, about)
     print(f"{out}: {', '.join(f'{len(part):,} events in {name}' for name, part in prepared.parts.items())}")
 
@@ -219,6 +235,9 @@ def _reading(file: LogFile, flags: ReadingFlags, layout: Layout, *, by_user: boo
 def _rules(filters: FilterFlags, split: SplitFlags, columns: LogColumns, clock: Clock, public: Preset | None) -> Rules:
     given = dataclasses.asdict(filters) | {"split_by": split.split_by}
     gap, passes = given.pop("session_gap"), given.pop("passes")
+    for name in ("since", "until"):
+        if given[name] is not None:
+            given[name] = clock.parse_time(given[name])
     changes = {name: value for name, value in given.items() if value is not None}
     if passes is not None:
         changes["passes"] = None if passes == "stable" else passes

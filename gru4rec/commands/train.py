@@ -27,7 +27,7 @@ def train(
     """Train a model on a click log.
 
     Args:
-        train: click log (TSV, CSV, JSON lines, parquet) or prepared folder
+        train: click log (text, JSON, parquet) or prepared folder
         out: folder for the model
         valid: click log or prepared folder to validate every epoch on; the best epoch is kept instead of the last one
         config: TOML file with configuration keys, or an official parameter file (.py); flags override it

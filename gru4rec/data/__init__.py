@@ -1,7 +1,7 @@
 """Clicks and sessions: what everything else reads.
 
-Enters: click logs (TSV, CSV, JSON lines, parquet). Leaves: `EncodedLog`, sessions of item numbers with their
-vocabulary. Read `event_files` (opens a file) → `times` → `clicks` (a log as arrays) → `events` (rows to sessions) →
+Enters: click logs in any layout. Leaves: `EncodedLog`, sessions of item numbers with their vocabulary. Read
+`reading` (files to clicks) → `times` (what times mean) → `clicks` (a log as arrays) → `events` (clicks to sessions) →
 `sessions`. `encoded_log` and `npy` keep encoded logs on disk, `synthetic` generates logs.
 """
 

@@ -92,7 +92,7 @@ def _load(folder: Path, parquet_digest: str) -> EncodedLog:
         raise UserError(
             f"{folder}: expected the encoded form of the train.parquet next to it, which has changed; {remedy}"
         )
-    return EncodedLog(Sessions(items, offsets), vocabulary)
+    return EncodedLog(Sessions(items, offsets, vocabulary), vocabulary)
 
 
 def file_digest(path: Path) -> str:

@@ -1,8 +1,8 @@
 """Click logs for training and evaluation: from a file to sessions of item numbers.
 
-A log has one row per click: session, item, time. Files are delimited text with a header, JSON lines or parquet. Ids are
-text, exactly as written ("007" stays "007"). Times are integers, floats or datetimes; only their order matters here.
-Rawer logs go through `preparation`.
+A log has clicks: session, item, time. `reading` reads every layout; ids are text, exactly as written ("007" stays
+"007"), and of times only the order matters here. A log that needs sessions, filters or a split goes through
+`preparation`.
 
 `encode` turns a log into numbers. Clicks are sorted by time within their session, sessions by their first click; equal
 times keep the order of the file.
@@ -15,8 +15,9 @@ import polars as pl
 
 from gru4rec.data.clicks import Clicks, expand_ranges, grouping_order, renumber
 from gru4rec.data.reading.columns import LogColumns, recognise
-from gru4rec.data.reading.log import Reading, read_log
+from gru4rec.data.reading.log import read_log
 from gru4rec.data.reading.log_file import open_log_file
+from gru4rec.data.reading.log_rows import Reading
 from gru4rec.data.reading.roles import choose_columns
 from gru4rec.data.reading.sources import Source, find_sources, open_source
 from gru4rec.data.sessions import EncodedLog, Sessions
@@ -92,7 +93,7 @@ def encode_clicks(clicks: Clicks, items: pl.Series, vocabulary: Vocabulary | Non
     order = np.argsort(clicks.time[starts], kind="stable")
     lengths = clicks.lengths[order]
     item = number[clicks.item[expand_ranges(starts[order], lengths)]]
-    return EncodedLog(_known_clicks(Sessions(item, np.append(0, np.cumsum(lengths)))), vocabulary)
+    return EncodedLog(_known_clicks(Sessions(item, np.append(0, np.cumsum(lengths)), vocabulary)), vocabulary)
 
 
 def _known_clicks(sessions: Sessions) -> Sessions:
@@ -100,7 +101,8 @@ def _known_clicks(sessions: Sessions) -> Sessions:
     known = sessions.items != MISSING
     kept = np.append(0, np.cumsum(known))[sessions.offsets]
     lengths = np.diff(kept)
-    return Sessions(sessions.items[known], np.append(0, np.cumsum(lengths[lengths > 0])))
+    offsets = np.append(0, np.cumsum(lengths[lengths > 0]))
+    return Sessions(sessions.items[known], offsets, sessions.vocabulary)
 
 
 def hold_out_last(log: EncodedLog, share: float = 0.1) -> tuple[EncodedLog, Sessions]:
@@ -124,5 +126,5 @@ def hold_out_last(log: EncodedLog, share: float = 0.1) -> tuple[EncodedLog, Sess
     present = np.bincount(early.items, minlength=len(log.vocabulary)) > 0
     number = np.where(present, np.cumsum(present, dtype=np.int32) - 1, np.int32(MISSING))
     vocabulary = Vocabulary(log.vocabulary.terms(np.flatnonzero(present)))
-    train = EncodedLog(Sessions(number[early.items], early.offsets), vocabulary)
-    return train, _known_clicks(Sessions(number[late.items], late.offsets))
+    train = EncodedLog(Sessions(number[early.items], early.offsets, vocabulary), vocabulary)
+    return train, _known_clicks(Sessions(number[late.items], late.offsets, vocabulary))

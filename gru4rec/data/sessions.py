@@ -24,10 +24,12 @@ class Sessions:
         items: int32 [E], item numbers, session after session, each in time order.
         offsets: int64 [S + 1]; session s is items[offsets[s]:offsets[s + 1]]. Sessions are ordered by their first
             click.
+        vocabulary: that numbers the items, if it is known; a model of other items refuses the sessions.
     """
 
     items: np.ndarray
     offsets: np.ndarray
+    vocabulary: Vocabulary | None = None
 
     @property
     def n_sessions(self) -> int:
@@ -52,7 +54,7 @@ class Sessions:
     def slice(self, first: int, last: int) -> "Sessions":
         """Sessions first … last - 1, without copying clicks."""
         offsets = self.offsets[first : last + 1]
-        return Sessions(self.items[offsets[0] : offsets[-1]], offsets - offsets[0])
+        return Sessions(self.items[offsets[0] : offsets[-1]], offsets - offsets[0], self.vocabulary)
 
     def batches_by_length(self, size: int) -> Iterator[np.ndarray]:
         """The numbers of the sessions with a pair, the shortest first, int64 [at most `size`]."""

@@ -16,6 +16,7 @@ from gru4rec.evaluation.onnx_ranking import rank_with_artifact
 from gru4rec.evaluation.rankings import Ties, check_ties
 from gru4rec.model.network import Network
 from inference.model.recommender import Recommender
+from inference.shared.errors import UserError
 
 DEFAULT_CUTOFFS = (1, 5, 10, 20)
 
@@ -36,11 +37,16 @@ def evaluate(
         ties: how to rank a target among items of the same score.
 
     Raises:
-        UserError: there is nothing to rank, a cutoff is not positive, `ties` is none of the three, or a network has
-            weights that are not finite.
+        UserError: the sessions are numbered by another vocabulary, there is nothing to rank, a cutoff is not positive,
+            `ties` is none of the three, or a network has weights that are not finite.
     """
     check_cutoffs(cutoffs)
     check_ties(ties)
+    if None not in (model.vocabulary, sessions.vocabulary) and model.vocabulary != sessions.vocabulary:
+        raise UserError(
+            "expected sessions in the item numbers of the model, got those of another vocabulary; number them with "
+            "encode(events, model.vocabulary)"
+        )
     if isinstance(model, Network):
         rankings = rank_with_network(model, sessions)
     else:

@@ -38,6 +38,7 @@ from torch.nn import functional as F
 from gru4rec.config.train_config import TrainConfig
 from gru4rec.model import hugepages
 from gru4rec.model.gru import GRULayer
+from inference.shared.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -136,10 +137,12 @@ class Network:
         layers: the GRU layers.
         temperature: factor of cosine scores, None for dot scores.
         n_recent: how many of the last clicks get a bonus, K.
+        vocabulary: that numbers the items, if it is known.
     """
 
     def __init__(self, n_items: int, config: TrainConfig, device: torch.device | str = "cpu"):
         self.n_items = n_items
+        self.vocabulary: Vocabulary | None = None
         self.widths = config.layers
         self.constrained = config.embedding_mode == "constrained"
         self.temperature = config.temperature

@@ -13,6 +13,7 @@ import numpy as np
 
 from gru4rec.data.clicks import Clicks
 from gru4rec.data.times import DAY, Clock
+from gru4rec.preparation.filters import is_duplicate
 from gru4rec.preparation.order_test import popularity_recall, shuffle, transition_recall
 
 Severity = Literal["invalid", "warning", "note"]
@@ -112,16 +113,13 @@ def order_information(train: Clicks, test: Clicks | None, seed: int = 0) -> Orde
 
 
 def _duplicates(part: Part) -> Iterator[Finding]:
-    clicks = part.clicks
-    order = np.lexsort((clicks.item, clicks.time, clicks.session))
-    again = np.ones(max(len(clicks) - 1, 0), dtype=bool)
-    for column in (clicks.session, clicks.item, clicks.time):
-        again &= column[order][1:] == column[order][:-1]
+    again = is_duplicate(part.clicks)
     if again.any():
         share = again.mean()
         yield Finding(
             "warning" if share > 0.01 else "note",
-            f"{part.name}: {again.sum():,} clicks ({share:.1%}) are duplicates: same session, item and time",
+            f"{part.name}: {again.sum():,} clicks ({share:.1%}) are duplicates: same session, item and time; prepare "
+            "--drop-duplicates drops them",
         )
 
 
@@ -144,7 +142,8 @@ def _robots(part: Part, clock: Clock) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"{part.name}: {endless.sum():,} sessions have {ENDLESS_CLICKS:,} clicks or more or last a day or longer; "
-            f"the longest has {lengths.max():,} clicks ({lengths[endless].sum() / len(clicks):.1%} of all clicks)",
+            f"the longest has {lengths.max():,} clicks ({lengths[endless].sum() / len(clicks):.1%} of all clicks); "
+            "prepare --max-session-length drops long ones, --session-gap cuts them at pauses",
         )
     share = lengths[suspicious].sum() / len(clicks)
     if part.name == "test" and share > 0.1:
@@ -176,7 +175,11 @@ def _clock_jumps(part: Part, clock: Clock) -> Iterator[Finding]:
     day = DAY * clock.per_second
     long = (pause[same] > day).sum()
     if long:
-        yield Finding("warning", f"{part.name}: {long:,} pauses within a session are longer than a day")
+        yield Finding(
+            "warning",
+            f"{part.name}: {long:,} pauses within a session are longer than a day; "
+            "prepare --session-gap 3600 cuts sessions there",
+        )
     times = np.sort(clicks.time)
     gaps = np.diff(times)
     if len(gaps) and gaps.max() > max(day, 0.05 * float(times[-1] - times[0])):
@@ -202,7 +205,9 @@ def _popularity(train: Part) -> Iterator[Finding]:
     yield Finding("note", f"train: the most popular 1% of the items ({top:,}) gets {share:.0%} of the clicks")
     if support[0] > 0.2 * support.sum() and len(support) > 5:
         yield Finding(
-            "warning", f"train: one item has {support[0] / support.sum():.0%} of all clicks; is it a product?"
+            "warning",
+            f"train: one item has {support[0] / support.sum():.0%} of all clicks; is it a product? prepare "
+            "--max-item-share 0.2 drops it",
         )
 
 

@@ -16,6 +16,18 @@ def is_no_repeat(clicks: Clicks) -> np.ndarray:
     return np.append(True, ~repeat)
 
 
+def is_duplicate(clicks: Clicks) -> np.ndarray:
+    """Clicks with the session, item and time of a click before them."""
+    columns = (clicks.item, clicks.time, clicks.session)
+    order = np.lexsort(columns)
+    again = np.ones(max(len(clicks) - 1, 0), dtype=bool)
+    for column in columns:
+        again &= column[order][1:] == column[order][:-1]
+    mask = np.zeros(len(clicks), dtype=bool)
+    mask[order[1:][again]] = True
+    return mask
+
+
 def has_support(clicks: Clicks, least: int) -> np.ndarray:
     """Clicks on items that have at least `least` clicks."""
     mask: np.ndarray = (clicks.support >= least)[clicks.item]

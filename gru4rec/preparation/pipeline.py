@@ -1,9 +1,9 @@
 """From a raw log to training, validation and test clicks.
 
-The steps, each of which reports what it removed: read, make sessions, keep the wanted kinds of events, drop repeats,
-filter, split, filter. Item support is counted in the training clicks alone (the test must not decide what is trained
-on), unless the rules filter before the split, as the official preprocessing of the public logs does. Validation and
-test keep only items that training has.
+The steps, each of which reports what it removed: read, make sessions, keep the wanted kinds of events, drop duplicates
+and repeats, filter, split, filter. Item support is counted in the training clicks alone (the test must not decide what
+is trained on), unless the rules filter before the split, as the official preprocessing of the public logs does.
+Validation and test keep only items that training has.
 """
 
 import math
@@ -16,8 +16,8 @@ import polars as pl
 
 from gru4rec.data.clicks import Clicks, Counts, Ids, grouping_order, split_at_pauses
 from gru4rec.data.reading.log import Log
-from gru4rec.data.times import Clock
-from gru4rec.preparation.filters import has_length, has_support, is_no_repeat
+from gru4rec.data.times import DAY, Clock
+from gru4rec.preparation.filters import has_length, has_support, is_duplicate, is_no_repeat
 from gru4rec.preparation.splits import Boundary, SplitBy, split
 from inference.shared.errors import UserError
 
@@ -29,7 +29,11 @@ class Rules:
     Attributes:
         gap: seconds without a click after which a new session begins; None takes the sessions as they are.
         gap_over_all: look for pauses among all events, before unwanted kinds are dropped.
+        since, until: ticks of the first click that is kept and of the first one that is not; None for no bound.
+        drop_duplicates: drop clicks with session, item and time of another one.
         keep_repeats: keep clicks on the item clicked just before.
+        max_session_length: clicks of a session that is kept; None for any.
+        max_item_share: of all clicks, for an item that is kept; None for any.
         min_item_support: clicks that an item needs.
         min_session_length: clicks that a session needs.
         passes: how often both filters are applied; None until nothing changes.
@@ -44,7 +48,12 @@ class Rules:
 
     gap: float | None = None
     gap_over_all: bool = False
+    since: float | None = None
+    until: float | None = None
+    drop_duplicates: bool = False
     keep_repeats: bool = False
+    max_session_length: int | None = None
+    max_item_share: float | None = None
     min_item_support: int = 5
     min_session_length: int = 2
     passes: int | None = None
@@ -56,13 +65,18 @@ class Rules:
     split_by: SplitBy = "start"
 
     def __post_init__(self) -> None:
-        for name, least in (("min_item_support", 1), ("min_session_length", 1), ("passes", 1), ("gap", 0)):
+        least_values = {"min_item_support": 1, "min_session_length": 1, "passes": 1, "gap": 0, "max_session_length": 1}
+        if self.max_item_share is not None and not 0 < self.max_item_share <= 1:
+            raise UserError(f"max_item_share: expected a share above 0, at most 1, got {self.max_item_share}")
+        for name, least in least_values.items():
             value = getattr(self, name)
             if value is not None and not least <= value < math.inf:
                 raise UserError(f"{name}: expected a number of at least {least}, got {value}")
 
 
 NOTHING = Counts(0, 0, 0)
+RETURNING_SHARE = 0.01
+"""Of sessions that may have a pause of a day without a warning."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,7 @@ class Prepared:
         clock: of their times.
         steps: what was done.
         boundaries: the first ticks of "valid" and "test".
+        warnings: what looks wrong but does not prevent the work.
     """
 
     parts: dict[str, Clicks]
@@ -101,6 +116,7 @@ class Prepared:
     clock: Clock
     steps: tuple[Step, ...]
     boundaries: dict[str, float]
+    warnings: tuple[str, ...] = ()
 
 
 def format_counts(counts: Counts) -> str:
@@ -120,9 +136,8 @@ def prepare(raw: Log, rules: Rules, on_step: Callable[[Step], None] = lambda ste
         UserError: a step or a split leaves nothing.
     """
     steps = _Steps(on_step)
-    clicks, ids = _make_sessions(raw, rules, steps)
-    if not rules.keep_repeats:
-        clicks = steps.keep("consecutive repeats", clicks, is_no_repeat(clicks), "--keep-repeats")
+    clicks, ids, warnings = _make_sessions(raw, rules, steps)
+    clicks = _drop(clicks, rules, steps)
     if rules.filter_before_split:
         clicks = _filter(clicks, rules, steps)
     parts: dict[str, Clicks] = {}
@@ -144,7 +159,7 @@ def prepare(raw: Log, rules: Rules, on_step: Callable[[Step], None] = lambda ste
         is_known = np.isin(part.item, known)
         part = steps.keep(f"{name}: items not in train", part, is_known, "a larger training part")
         filtered[name] = _filter(part, rules, steps, f"{name}: ", only_length=True)
-    return Prepared(filtered, ids, raw.clock, tuple(steps.done), boundaries)
+    return Prepared(filtered, ids, raw.clock, tuple(steps.done), boundaries, warnings)
 
 
 class _Steps:
@@ -168,7 +183,7 @@ class _Steps:
         return kept
 
 
-def _make_sessions(raw: Log, rules: Rules, steps: _Steps) -> tuple[Clicks, Ids]:
+def _make_sessions(raw: Log, rules: Rules, steps: _Steps) -> tuple[Clicks, Ids, tuple[str, ...]]:
     (clicks, wanted), ids = raw.take_clicks(), raw.ids
     steps.add(Step("read", NOTHING, Counts(len(clicks), len(ids.sessions), len(ids.items) - ids.items.null_count())))
     order = grouping_order(clicks, _tie(clicks, ids, rules))
@@ -177,6 +192,8 @@ def _make_sessions(raw: Log, rules: Rules, steps: _Steps) -> tuple[Clicks, Ids]:
     del order
     if wanted is not None and not rules.gap_over_all:
         clicks, wanted = steps.keep("unwanted kinds of events", clicks, wanted, "other --event-kinds"), None
+    clicks, wanted = _between(clicks, wanted, rules, steps)
+    warnings = () if rules.gap is not None else _returning_sessions(clicks, raw.clock)
     if rules.gap is not None:
         before = clicks.counts()
         clicks, old, place = split_at_pauses(clicks, rules.gap * raw.clock.per_second)
@@ -185,7 +202,50 @@ def _make_sessions(raw: Log, rules: Rules, steps: _Steps) -> tuple[Clicks, Ids]:
         steps.add(Step(f"sessions cut at pauses of more than {rules.gap:g} s", before, clicks.counts()))
     if wanted is not None:
         clicks = steps.keep("unwanted kinds of events", clicks, wanted, "other --event-kinds")
-    return clicks, ids
+    return clicks, ids, warnings
+
+
+def _between(
+    clicks: Clicks, wanted: np.ndarray | None, rules: Rules, steps: _Steps
+) -> tuple[Clicks, np.ndarray | None]:
+    """The clicks between two times, and which of them are wanted."""
+    if rules.since is None and rules.until is None:
+        return clicks, wanted
+    first, end = -math.inf if rules.since is None else rules.since, math.inf if rules.until is None else rules.until
+    mask = (clicks.time >= first) & (clicks.time < end)
+    kept = steps.keep("clicks outside of --from and --until", clicks, mask, "other times")
+    return kept, None if wanted is None else wanted[mask]
+
+
+def _returning_sessions(clicks: Clicks, clock: Clock) -> tuple[str, ...]:
+    """A warning if session ids return after a day: they may be used again, or be those of users."""
+    if clock.unit in ("order", "day") or len(clicks) < 2:
+        return ()
+    pauses = (np.diff(clicks.time) > DAY * clock.per_second) & (clicks.session[1:] == clicks.session[:-1])
+    returning = len(np.unique(clicks.session[1:][pauses]))
+    if returning <= RETURNING_SHARE * len(clicks.starts):
+        return ()
+    return (
+        f"{returning:,} of {len(clicks.starts):,} sessions have a pause of more than a day: are their ids used again, "
+        "or those of users? --session-gap 3600 cuts sessions at pauses of more than an hour",
+    )
+
+
+def _drop(clicks: Clicks, rules: Rules, steps: _Steps) -> Clicks:
+    """Drop what distorts a log: duplicates, repeats, endless sessions, items that are no products."""
+    if rules.drop_duplicates:
+        clicks = steps.keep("duplicates", clicks, ~is_duplicate(clicks), "to keep them")
+    if not rules.keep_repeats:
+        clicks = steps.keep("consecutive repeats", clicks, is_no_repeat(clicks), "--keep-repeats")
+    if (longest := rules.max_session_length) is not None:
+        mask = np.repeat(clicks.lengths <= longest, clicks.lengths)
+        name = f"sessions of more than {longest} clicks"
+        clicks = steps.keep(name, clicks, mask, "a larger --max-session-length")
+    if (share := rules.max_item_share) is not None:
+        mask = (clicks.support <= share * len(clicks))[clicks.item]
+        name = f"items of more than {share:.0%} of all clicks"
+        clicks = steps.keep(name, clicks, mask, "a larger --max-item-share")
+    return clicks
 
 
 def _tie(clicks: Clicks, ids: Ids, rules: Rules) -> np.ndarray | None:

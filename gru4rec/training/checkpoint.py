@@ -211,6 +211,7 @@ def load_model(directory: str | Path, device: str = "cpu") -> Model:
     directory = Path(directory)
     config, vocabulary, metrics = read_description(directory)
     network = Network(len(vocabulary), config, device)
+    network.vocabulary = vocabulary
     _load(epoch_folder(directory, metrics["best_epoch"]), network)
     return Model(network, vocabulary, config, metrics)
 

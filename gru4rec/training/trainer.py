@@ -102,6 +102,7 @@ class Trainer:
         self.batching: SessionParallel | WholeSession = batching(config, log, sampler, self.device)
         self.n_steps = self.batching.n_steps
         self.network = Network(len(log.vocabulary), config, self.device)
+        self.network.vocabulary = log.vocabulary
         self.optimiser: RowOptimiser
         if config.optimizer == "adamw":
             self.optimiser = RowAdamW(self.network, config.learning_rate, config.n_epochs * self.n_steps)

@@ -80,7 +80,7 @@ class WarmStart:
         if len(vocabulary) == len(log.vocabulary):
             return log
         number = vocabulary.numbers(log.vocabulary.terms()).astype(np.int32)
-        return EncodedLog(Sessions(number[log.sessions.items], log.sessions.offsets), vocabulary)
+        return EncodedLog(Sessions(number[log.sessions.items], log.sessions.offsets, vocabulary), vocabulary)
 
     def count_items(self, vocabulary: Vocabulary) -> tuple[int, int, int]:
         """How many items of a new run are kept and how many are new, and how many of the model's are dropped."""

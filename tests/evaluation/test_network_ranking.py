@@ -1,5 +1,6 @@
 """Full ranking: ties, unknown items, batches; against a loop written plainly."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,7 @@ from gru4rec.evaluation.network_ranking import rank_with_network
 from gru4rec.evaluation.rankings import Rankings
 from gru4rec.model.network import Network
 from inference.shared.errors import UserError
+from inference.shared.vocabulary import Vocabulary
 
 
 def network_of(n_items: int, layers=(8,), seed=0, **config) -> Network:
@@ -145,3 +147,12 @@ def test_impossible_cutoffs_and_ties_are_refused():
         UserError, match="unknown way of ranking ties 'best'; available: conservative, median, standard"
     ):
         evaluate(network_of(5), sessions, ties="best")
+
+
+def test_sessions_of_another_vocabulary_are_refused():
+    """The same numbers are other items there, and the ranks would be wrong without a word."""
+    network, sessions = network_of(3), Sessions.from_lists([[0, 1, 2]])
+    network.vocabulary = Vocabulary(["a", "b", "c"])
+    assert evaluate(network, replace(sessions, vocabulary=Vocabulary(["a", "b", "c"]))).events == 2
+    with pytest.raises(UserError, match=r"got those of another vocabulary; number them with encode\(events, model"):
+        evaluate(network, replace(sessions, vocabulary=Vocabulary(["a", "b", "d"])))

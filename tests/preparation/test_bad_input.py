@@ -128,7 +128,7 @@ def test_quoted_line_break_in_a_column_that_is_not_read_changes_nothing(tmp_path
     [
         ({"ItemId": None}, "row 2: expected a value in column 'ItemId', got none"),
         ({"ItemId": [1, 2]}, "row 2: expected text or a number as id in column 'ItemId', got '[1,"),
-        ({"SessionId": {"id": 1}}, "column 'SessionId': expected numbers or text as ids, got Struct"),
+        ({"SessionId": {"id": 1}}, "expected one session column, found only 'SessionId', 'ItemId', 'Time'"),
         ({"Time": "noon"}, "row 2: expected a number or a date in column 'Time', got 'noon'"),
         ("oops", "line 2: expected one JSON object"),
     ],

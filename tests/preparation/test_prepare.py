@@ -88,7 +88,7 @@ def test_every_step_says_what_it_removed(tmp_path, capsys):
     assert lines[:6] == [
         "columns: session 'SessionId', item 'ItemId', time 'Time'",
         "times: seconds since 1970 (recognised), 2023-11-14 22:15:00 … 2023-11-14 22:20:02",
-        "rows: 10 read, 0 dropped",
+        "rows: 10 read, 0 dropped, 0 blank",
         "read: 10 events, 4 sessions, 4 items",
         "consecutive repeats: 0 events, 0 sessions, 0 items; 10 events, 4 sessions, 4 items left",
         "train: 7 events, 3 sessions, 3 items",

@@ -172,7 +172,7 @@ def test_data_is_never_taken_for_a_header_and_the_named_flag_mends_it(tmp_path, 
     assert flag == ["--columns", "session,item,time"]
     command = ["prepare", str(path), "--out", str(tmp_path / "out"), "--min-item-support", "1", "--no-valid"]
     assert main([*command, *flag]) == 0
-    assert "rows: 8 read, 0 dropped" in capsys.readouterr().out
+    assert "rows: 8 read, 0 dropped, 0 blank" in capsys.readouterr().out
 
 
 def test_columns_without_a_role_are_left_out(tmp_path):

@@ -60,7 +60,10 @@ def test_rows_without_a_track_are_dropped_and_told(tmp_path, capsys):
     prepared_sessions(tmp_path, str(path))
     out = capsys.readouterr().out
     n_clicks = sum(map(len, SESSIONS))
-    assert f"rows: {n_clicks} read, 1 dropped\n  {path}: row {n_clicks + 1}: expected a value in column 'track'" in out
+    assert (
+        f"rows: {n_clicks} read, 1 dropped, 0 blank\n  {path}: row {n_clicks + 1}: expected a value in column 'track'"
+        in out
+    )
 
 
 def test_all_kinds_of_events_are_read_on_demand(tmp_path):
