@@ -1,10 +1,10 @@
 """GRU4Rec: session-based recommendation with recurrent networks, from a click log to one ONNX file.
 
-    from gru4rec import TrainConfig, encode, export, hold_out_last, read_events, train
+    from gru4rec import GRU4Rec
 
-    log, valid = hold_out_last(encode(read_events("clicks.tsv")))
-    model = train(log, TrainConfig(loss="bpr-max"), valid=valid)
-    export(model.network, model.vocabulary, "model.onnx")
+    model = GRU4Rec(loss="bpr-max").fit("clicks.tsv")
+    model.recommend([["i17", "i4"]], k=5)
+    model.export("model.onnx")
 
 The wings, in the order of the data: `data` → `preparation` → `model` → `training` → `evaluation` → `onnx_export`. The
 command line is in `cli` and `commands`, the configuration of a run in `config`, compiled loops in `kernels`. What
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gru4rec.model.losses import register_loss as register_loss
     from gru4rec.onnx_export.exporter import export as export
     from gru4rec.training.checkpoint import load_model as load_model
+    from gru4rec.training.estimator import GRU4Rec as GRU4Rec
     from gru4rec.training.run import train as train
     from gru4rec.training.samplers import register_sampler as register_sampler
 
@@ -35,6 +36,7 @@ _MODULES = {
     "register_loss": "gru4rec.model.losses",
     "export": "gru4rec.onnx_export.exporter",
     "load_model": "gru4rec.training.checkpoint",
+    "GRU4Rec": "gru4rec.training.estimator",
     "train": "gru4rec.training.run",
     "register_sampler": "gru4rec.training.samplers",
 }

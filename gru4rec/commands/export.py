@@ -1,5 +1,6 @@
 """`gru4rec export`: a model directory as one ONNX file, with exact scores or with a scan for large catalogues."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -40,6 +41,9 @@ def export(
         raise UserError("--scan int8 and --calibration SESSIONS go together: the scan is measured on real sessions")
     if out.suffix != ".onnx":
         raise UserError(f"--out: expected a name that ends in .onnx, by which commands know a model file, got {out}")
+    target = Path(os.path.realpath(out))
+    if target.suffix != ".onnx" and target.is_relative_to(os.path.realpath(model)):
+        raise UserError(f"--out: {out} is a link to {target}, a file of the model directory; choose another name")
     from gru4rec.config.train_config import to_mapping
     from gru4rec.onnx_export.exporter import export as export_exact
     from gru4rec.onnx_export.exporter import export_with_scan

@@ -9,12 +9,14 @@ times keep the order of the file.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from gru4rec.data.clicks import Clicks, expand_ranges, grouping_order, renumber
 from gru4rec.data.reading.columns import LogColumns, recognise
+from gru4rec.data.reading.frames import as_log_file
 from gru4rec.data.reading.log import read_log
 from gru4rec.data.reading.log_file import open_log_file
 from gru4rec.data.reading.log_rows import Reading
@@ -28,13 +30,14 @@ from inference.shared.vocabulary import MISSING, Vocabulary
 PARTS = ("train", "valid", "test")
 
 
-def read_events(path: str | Path, columns: Columns = Columns(), *, part: str = "train") -> pl.DataFrame:
+def read_events(clicks: Any, columns: Columns = Columns(), *, part: str = "train") -> pl.DataFrame:
     """The clicks of a log, in the file's order.
 
     Args:
-        path: a file, pattern or folder in any layout that `reading` knows, or a prepared folder with {part}.parquet.
+        clicks: the path of a file, pattern or folder in any layout that `reading` knows, or of a prepared folder with
+            {part}.parquet; a data frame of any library; or a list of sessions, each of them a list of item ids.
         columns: the names of its columns; if none has the usual name, another known name of it is taken.
-        part: which file to read where `path` is a folder.
+        part: which file of a prepared folder to read.
 
     Returns:
         A frame with the columns "session" and "item" (text) and "time" (Int64 or Float64).
@@ -42,7 +45,10 @@ def read_events(path: str | Path, columns: Columns = Columns(), *, part: str = "
     Raises:
         UserError: the file is missing, unreadable or empty, a column is missing or null, or a time is no time.
     """
-    files = [open_log_file(source) for source in _sources(Path(path), part)]
+    if isinstance(clicks, str | Path):
+        files = [open_log_file(source) for source in _sources(Path(clicks), part)]
+    else:
+        files = [as_log_file(clicks)]
     names = dict(zip(("session", "item", "time"), columns.names, strict=True))
     for role, name in names.items():
         if name not in files[0].names and name == getattr(Columns(), role):

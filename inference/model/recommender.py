@@ -108,7 +108,7 @@ class Recommender:
 
     def recommend(
         self,
-        sessions: Iterable[Sequence[str]],
+        sessions: Iterable[Sequence[str | int]],
         k: int = 20,
         *,
         exclude_seen: bool = False,
@@ -120,7 +120,7 @@ class Recommender:
         """The best next items for each session.
 
         Args:
-            sessions: item ids of each session, oldest first.
+            sessions: item ids of each session, text or integers, oldest first.
             k: how many items to recommend, 1 … the number of items.
             exclude_seen: never recommend what the session itself holds.
             exclude: ids that are never recommended; ids that the model does not know have no effect. A list that serves
@@ -241,7 +241,7 @@ class Recommender:
             self._prepared = (exclude, allow, candidates)
         return candidates
 
-    def _encode(self, session: Sequence[str], unknown: UnknownPolicy) -> tuple[np.ndarray, tuple[str, ...]]:
+    def _encode(self, session: Sequence[str | int], unknown: UnknownPolicy) -> tuple[np.ndarray, tuple[str, ...]]:
         """The numbers of the known items, int64, and the unknown items."""
         if isinstance(session, str):
             raise UserError(f"expected a session as a sequence of item ids, got the text {session!r}")
@@ -249,7 +249,7 @@ class Recommender:
             raise unknown_choice("policy for unknown items", unknown, ["skip", "error"])
         numbers = self.vocabulary.numbers(session)
         # iterate, do not index: a pandas Series is indexed by labels
-        missing = tuple(item for item, number in zip(session, numbers.tolist(), strict=True) if number == MISSING)
+        missing = tuple(str(item) for item, number in zip(session, numbers.tolist(), strict=True) if number == MISSING)
         if missing and unknown == "error":
             raise UserError(f"expected items that the model knows, got {missing[0]!r}")
         return (numbers[numbers != MISSING] if missing else numbers), missing

@@ -63,19 +63,19 @@ class Vocabulary:
         place = bisect_left(self._terms, term)
         return place if place < len(self._terms) and self._terms[place] == term else MISSING
 
-    def numbers(self, terms: Sequence[str]) -> np.ndarray:
+    def numbers(self, terms: Sequence[str | int]) -> np.ndarray:
         """The numbers of several items, int64 [len(terms)]; `MISSING` for an unknown id.
 
+        Args:
+            terms: ids; integers are taken as the text that they are written as.
+
         Raises:
-            UserError: an id that is not text.
+            UserError: an id that is neither text nor an integer.
         """
         try:
-            return np.fromiter(map(self.number, terms), dtype=np.int64, count=len(terms))
-        except TypeError as error:  # text does not compare with anything else
-            for term in terms:
-                if not isinstance(term, str):
-                    raise UserError(f"expected item ids as text, got {term!r}; write str(id)") from error
-            raise
+            return np.fromiter(map(self.number, terms), dtype=np.int64, count=len(terms))  # type: ignore[arg-type]
+        except TypeError:  # text does not compare with anything else
+            return np.array([self.number(_as_text(term)) for term in terms], dtype=np.int64)
 
     def term(self, number: int) -> str:
         """The id of one item.
@@ -105,3 +105,11 @@ class Vocabulary:
 
     def __repr__(self) -> str:
         return f"Vocabulary of {len(self)} items"
+
+
+def _as_text(term: object) -> str:
+    if isinstance(term, str):
+        return term
+    if isinstance(term, int | np.integer) and not isinstance(term, bool):
+        return str(term)
+    raise UserError(f"expected item ids as text or integers, got {term!r}")

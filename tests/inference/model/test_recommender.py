@@ -278,18 +278,16 @@ def test_sessions_may_be_any_iterable(recommender):
     assert recommender.recommend((session for session in [("7",), ["7"]]), k=1)[0].n_known == 1
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda recommender: recommender.recommend([[214821371]], k=1),
-        lambda recommender: recommender.step(recommender.new_state(), 7, k=1),
-        lambda recommender: recommender.recommend([["7"]], k=1, exclude=[7]),
-        lambda recommender: recommender.recommend([["7"]], k=1, allow=[7]),
-    ],
-)
-def test_ids_that_are_no_text_are_refused(recommender, call):
-    with pytest.raises(UserError, match=r"ids as text, got \d+; write str"):
-        call(recommender)
+def test_integers_are_accepted_wherever_ids_are(recommender):
+    assert recommender.recommend([[7]], k=2) == recommender.recommend([["7"]], k=2)
+    state = recommender.new_state()
+    assert recommender.step(state, 7, k=2)[1] == recommender.step(state, "7", k=2)[1]
+    for filters in ("exclude", "allow"):
+        as_text = recommender.recommend([["7"]], k=1, **{filters: ["7"]})
+        assert recommender.recommend([["7"]], k=1, **{filters: [7]}) == as_text
+    assert recommender.recommend([[214821371]], k=1)[0].unknown == ("214821371",)
+    with pytest.raises(UserError, match=r"ids as text or integers, got 1\.5"):
+        recommender.recommend([[1.5]], k=1)
 
 
 @pytest.mark.parametrize("items", [[], ["7"], ["7", "7", "7"]])

@@ -35,10 +35,15 @@ def test_an_unknown_id_is_missing(terms, other):
     assert (Vocabulary(terms - {other}).number(other)) == MISSING
 
 
-@pytest.mark.parametrize("term", [7, None, 1.5, b"a", np.int64(7)])
-def test_an_id_that_is_no_text_is_an_error(term):
-    with pytest.raises(UserError, match=f"ids as text, got {re.escape(repr(term))}; write str"):
+@pytest.mark.parametrize("term", [None, 1.5, b"a", True])
+def test_an_id_that_is_neither_text_nor_integer_is_an_error(term):
+    with pytest.raises(UserError, match=f"ids as text or integers, got {re.escape(repr(term))}"):
         Vocabulary(["a", "b"]).numbers(["a", term])
+
+
+def test_integers_are_the_text_that_they_are_written_as():
+    vocabulary = Vocabulary(["7", "07", "b"])
+    assert vocabulary.numbers([7, "07", np.int64(7), 8]).tolist() == [*vocabulary.numbers(["7", "07", "7"]), MISSING]
 
 
 def test_the_digest_is_that_of_the_newline_joined_text():
