@@ -34,6 +34,7 @@ class LogFile:
         names: the column names as written, including repeated ones.
         frame: all columns; those of text and JSON files are text.
         text: how a text file is delimited; None for other kinds.
+        samples: first values of columns, by column, so that they are read once.
     """
 
     source: Source
@@ -41,6 +42,7 @@ class LogFile:
     names: tuple[str, ...] = ()
     frame: pl.LazyFrame = field(default_factory=pl.LazyFrame)
     text: delimited.Delimited | None = None
+    samples: dict[str, pl.Series] = field(default_factory=dict, compare=False)
 
     def paths(self) -> list[str]:
         """The names of the columns that hold values or lists of them, and the paths to those in nested columns."""

@@ -150,6 +150,8 @@ class _Table:
         self.frame, self.kinds[path] = self.frame.with_columns(value.alias(_column(path))), kind
 
     def _sample(self, path: Path) -> pl.Series:
-        column = _column(path)
-        with reading_errors(self._file):
-            return self.frame.select(column).head(SAMPLE_ROWS).collect()[column].drop_nulls()
+        column, samples = _column(path), self._file.samples
+        if column not in samples:
+            with reading_errors(self._file):
+                samples[column] = self.frame.select(column).head(SAMPLE_ROWS).collect()[column].drop_nulls()
+        return samples[column]
