@@ -7,6 +7,7 @@ a quoted value spans, is well-formed that way; if lines only fit together when q
 
 import csv
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 import polars as pl
@@ -117,12 +118,10 @@ def find_separator(lines: list[str]) -> str:
 
 def split_lines(lines: list[str], separator: str, *, quotes: bool = True) -> list[list[str]]:
     """The cells of lines, without blanks around them; empty lines are skipped."""
-    if separator == BLANKS:
-        rows = [line.split() for line in lines]
-    elif len(separator) > 1 or not quotes:
-        rows = [line.split(separator) for line in lines]
-    else:
-        rows = list(csv.reader(lines, delimiter=separator))
+    rows = [line.split(separator or None) for line in lines]
+    if len(separator) == 1 and quotes:
+        with suppress(csv.Error):  # what it refuses, such as a very long value, is not quoted
+            rows = list(csv.reader(lines, delimiter=separator))
     return [[cell.strip().strip('"').strip() for cell in row] for row in rows if row]
 
 
