@@ -161,12 +161,12 @@ def find_quoting(source: Source, skipped: int, n_columns: int, separator: str) -
     Raises:
         UserError: neither reading fits the file; with the line.
     """
+    if len(separator) != 1:
+        return False
     line = pl.col("line")
     quotes = line.str.count_matches('"', literal=True)
     lines = scan_lines(source).with_row_index("number", 1).slice(skipped)
     with_quotes = lines.filter(quotes > 0)
-    if len(separator) != 1:
-        return False
     plain = re.escape(separator)
     value = f'(?:"(?:[^"]|"")*"|[^"{plain}]*)'
     row = f"^\\s*{value}(?:{plain}{value})*\\s*$"

@@ -10,7 +10,7 @@ from gru4rec.data.polars_errors import READING_ERRORS
 from gru4rec.data.reading.columns import LogColumns
 from gru4rec.data.reading.log_file import LogFile, bad_value, reading_errors
 from gru4rec.data.reading.roles import check_columns
-from gru4rec.data.reading.rows import ROW, SAMPLE_ROWS, kinds_of, select_rows
+from gru4rec.data.reading.rows import ROW, SAMPLE_ROWS, select_rows
 from gru4rec.data.reading.time_columns import AmbiguousTimesError, TimeColumn, infer_time_column, suggest_format
 
 AS_WRITTEN = "_as_written"
@@ -72,11 +72,9 @@ class LogRows:
     def __init__(self, files: list[LogFile], reading: Reading):
         self.files, self.reading = files, reading
         self.columns, self.names = reading.columns, reading.columns.named
-        for file in files:
-            check_columns(file, self.names)
+        self._kinds = [check_columns(file, self.names) for file in files]
         self.name = files[0].source.name
         self.is_text = all(file.kind == "text" for file in files)
-        self._kinds = [kinds_of(file, self.names) for file in files]
         self._mixed = {role for role in self.names if len({kinds[role] for kinds in self._kinds}) > 1}
         self.time = self.infer_times("time", self.time_format) if self.columns.time else None
 

@@ -57,12 +57,15 @@ def choose_columns(file: LogFile, given: LogColumns, *, by_user: bool = False, w
     return chosen
 
 
-def check_columns(file: LogFile, columns: Mapping[str, str]) -> None:
+def check_columns(file: LogFile, columns: Mapping[str, str]) -> dict[str, pl.DataType]:
     """Check that a file has each column once, that none has two roles, and that those of ids can hold ids.
 
     Args:
         file: the log.
         columns: role → column name or path.
+
+    Returns:
+        The type of each role's values.
 
     Raises:
         UserError: a column is missing, repeated, named for two roles, or its ids are neither numbers nor text.
@@ -74,8 +77,10 @@ def check_columns(file: LogFile, columns: Mapping[str, str]) -> None:
                 f"{file.source.name}: expected different columns for {' and '.join(roles)}, got {name!r} for both; "
                 f"name yours with --{roles[0]}-column or --{roles[1]}-column"
             )
-    for role, kind in kinds_of(file, columns).items():
+    kinds = kinds_of(file, columns)
+    for role, kind in kinds.items():
         if role in ("session", "user", "item") and not (kind.is_numeric() or kind in TEXT):
             raise UserError(
                 f"{file.source.name}: column {columns[role]!r}: expected numbers or text as ids, got {kind}"
             )
+    return kinds
